@@ -97,7 +97,11 @@ impl Error {
     /// A device error from what the operating system said.
     pub(crate) fn io(operation: &'static str, offset: u64, error: &io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(errno::EIO);
-        Self::Io(IoError { operation, offset, errno })
+        Self::Io(IoError {
+            operation,
+            offset,
+            errno,
+        })
     }
 }
 

@@ -1,4 +1,39 @@
-//! Concurrent extent map, extent status tree, delayed allocation and block layer.
+//! Concurrent extent map, extent status tree, delayed allocation, allocator and block layer for
+//! filesystems, virtual disks and storage engines.
+//!
+//! Each layer is useful alone and imports only from the layers below it:
+//!
+//! | layer | module | what it is |
+//! |---|---|---|
+//! | 1 | [`file`] | [`Volume`](file::Volume) and [`File`](file::File): what a caller does to a file |
+//! | 2 | [`delalloc`] | delayed allocation: look, lock, look again, reserve; writeback |
+//! | 3a | [`status`] | the extent status tree: written, unwritten, delayed, hole |
+//! | 3b | [`allocator`] | groups, and one exact ledger of free and promised space |
+//! | 3c | [`mapping`] | the authoritative mapping behind the status tree |
+//! | 4a | [`map`] | [`ExtentMap`](map::ExtentMap): ranges to values, read without a lock |
+//! | 4b | [`block`] | bios, merging, flush |
+//! | 5 | [`device`] | memory, file and fault-injecting devices |
+//!
+//! [`units`], [`stats`] and [`Error`] belong to all of them.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use extent_map::device::MemoryDevice;
+//! use extent_map::file::{Volume, VolumeOptions};
+//! use extent_map::units::FileNumber;
+//!
+//! # fn main() -> extent_map::Result<()> {
+//! let volume = Volume::format(Arc::new(MemoryDevice::new(1 << 20)), &VolumeOptions::new())?;
+//! let file = volume.file(FileNumber(1))?;
+//! file.write_at(0, b"promised, not yet placed")?;
+//! assert_eq!(volume.statfs().delayed_blocks, 1);
+//! file.sync_all()?;
+//! assert_eq!(volume.statfs().delayed_blocks, 0);
+//! volume.close()?;
+//! # Ok(())
+//! # }
+//! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod allocator;

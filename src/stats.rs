@@ -77,14 +77,16 @@ counters! {
 }
 
 /// Sharded counters; cheap to bump from any thread.
-pub(crate) struct Counters {
+pub struct Counters {
     shards: Box<[CachePadded<[AtomicU64; COUNTERS]>]>,
 }
 
 impl Default for Counters {
     fn default() -> Self {
         let shard = || CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        Self { shards: (0..SHARDS).map(|_| shard()).collect() }
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+        }
     }
 }
 
@@ -107,9 +109,12 @@ impl Counters {
     }
 
     /// The sums of all shards.
-    pub(crate) fn snapshot(&self) -> Stats {
+    pub fn snapshot(&self) -> Stats {
         Stats::from_sums(std::array::from_fn(|counter| {
-            self.shards.iter().map(|shard| shard[counter].load(Ordering::Relaxed)).sum()
+            self.shards
+                .iter()
+                .map(|shard| shard[counter].load(Ordering::Relaxed))
+                .sum()
         }))
     }
 
@@ -117,7 +122,11 @@ impl Counters {
     pub(crate) fn report_reservation_leak(&self, file: FileNumber, clusters: u64) {
         self.count(Counter::ReservationLeaks);
         #[cfg(feature = "tracing")]
-        tracing::warn!(file = file.0, clusters, "file closed with reserved clusters");
+        tracing::warn!(
+            file = file.0,
+            clusters,
+            "file closed with reserved clusters"
+        );
         #[cfg(not(feature = "tracing"))]
         let _ = (file, clusters);
     }
@@ -137,7 +146,10 @@ mod tests {
         });
         counters.add(Counter::Bios, 5);
         let stats = counters.snapshot();
-        assert_eq!((stats.status_hits, stats.bios, stats.status_misses), (8000, 5, 0));
+        assert_eq!(
+            (stats.status_hits, stats.bios, stats.status_misses),
+            (8000, 5, 0)
+        );
         assert!(stats.to_string().contains("status_hits"));
     }
 }

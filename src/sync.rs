@@ -5,9 +5,7 @@
 
 #[cfg(not(feature = "shuttle"))]
 mod imp {
-    pub(crate) use parking_lot::{
-        Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    };
+    pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic;
 }
@@ -17,8 +15,8 @@ mod imp {
     use std::sync::PoisonError;
 
     pub(crate) use shuttle::sync::atomic;
+    pub(crate) use shuttle::sync::{MutexGuard, RwLockWriteGuard};
     pub(crate) use std::sync::Arc;
-    pub(crate) use shuttle::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 
     /// `shuttle`'s mutex with guards instead of poison results.
     #[derive(Debug, Default)]
@@ -76,13 +74,18 @@ pub(crate) mod thread_slot {
         next: usize,
     }
 
-    static SLOTS: Mutex<Slots> = Mutex::new(Slots { free: Vec::new(), next: 0 });
+    static SLOTS: Mutex<Slots> = Mutex::new(Slots {
+        free: Vec::new(),
+        next: 0,
+    });
 
     struct Slot(usize);
 
     impl Slot {
         fn take() -> Self {
-            let mut slots = SLOTS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut slots = SLOTS
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
             Self(slots.free.pop().unwrap_or_else(|| {
                 slots.next += 1;
                 slots.next - 1
@@ -92,7 +95,11 @@ pub(crate) mod thread_slot {
 
     impl Drop for Slot {
         fn drop(&mut self) {
-            SLOTS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).free.push(self.0);
+            SLOTS
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .free
+                .push(self.0);
         }
     }
 

@@ -53,14 +53,14 @@ impl fmt::Display for FileNumber {
 impl FileBlock {
     /// The block `by` blocks further on.
     pub const fn advance(self, by: u64) -> Self {
-        Self(self.0 + by)
+        Self(self.0.saturating_add(by))
     }
 }
 
 impl DiskBlock {
     /// The block `by` blocks further on.
     pub const fn advance(self, by: u64) -> Self {
-        Self(self.0 + by)
+        Self(self.0.saturating_add(by))
     }
 }
 
@@ -81,12 +81,18 @@ impl FileRange {
     /// The range `start..end`; empty at `start` when `end` lies before it.
     pub const fn new(start: FileBlock, end: FileBlock) -> Self {
         let end = if end.0 < start.0 { start.0 } else { end.0 };
-        Self { start: start.0, end }
+        Self {
+            start: start.0,
+            end,
+        }
     }
 
     /// `len` blocks from `start` on, cut at the end of the `u64` space.
     pub const fn at(start: FileBlock, len: u64) -> Self {
-        Self { start: start.0, end: start.0.saturating_add(len) }
+        Self {
+            start: start.0,
+            end: start.0.saturating_add(len),
+        }
     }
 
     /// Everything a file can hold from `start` on.
@@ -144,7 +150,7 @@ pub struct DiskRun {
 
 impl fmt::Debug for DiskRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "disk blocks {}..{}", self.start.0, self.start.0 + self.len)
+        write!(f, "disk blocks {}..{}", self.start.0, self.end().0)
     }
 }
 
@@ -156,7 +162,7 @@ impl DiskRun {
 
     /// The block behind the last one.
     pub const fn end(self) -> DiskBlock {
-        DiskBlock(self.start.0 + self.len)
+        DiskBlock(self.start.0.saturating_add(self.len))
     }
 }
 
@@ -173,9 +179,13 @@ impl BlockSize {
     /// [`Error::InvalidInput`] unless `bytes` is a power of two from 512 to [`PAGE_SIZE`].
     pub fn new(bytes: u64) -> Result<Self> {
         if bytes.is_power_of_two() && (512..=PAGE_SIZE).contains(&bytes) {
-            Ok(Self { log2: bytes.trailing_zeros() as u8 })
+            Ok(Self {
+                log2: bytes.trailing_zeros() as u8,
+            })
         } else {
-            Err(Error::InvalidInput("block size must be a power of two from 512 to 4096 bytes"))
+            Err(Error::InvalidInput(
+                "block size must be a power of two from 512 to 4096 bytes",
+            ))
         }
     }
 
@@ -236,9 +246,13 @@ impl ClusterRatio {
     /// [`Error::InvalidInput`] unless `blocks` is a power of two up to 2^16.
     pub fn new(blocks: u64) -> Result<Self> {
         if blocks.is_power_of_two() && blocks <= 1 << 16 {
-            Ok(Self { log2: blocks.trailing_zeros() as u8 })
+            Ok(Self {
+                log2: blocks.trailing_zeros() as u8,
+            })
         } else {
-            Err(Error::InvalidInput("cluster ratio must be a power of two up to 65536 blocks"))
+            Err(Error::InvalidInput(
+                "cluster ratio must be a power of two up to 65536 blocks",
+            ))
         }
     }
 
@@ -279,7 +293,17 @@ impl ClusterRatio {
     /// `range` grown to whole clusters.
     pub const fn align_out(self, range: FileRange) -> FileRange {
         let (first, end) = self.clusters_touched(range);
-        FileRange { start: first << self.log2, end: end << self.log2 }
+        FileRange {
+            start: first << self.log2,
+            end: end << self.log2,
+        }
+    }
+
+    /// The whole clusters inside `range`.
+    pub const fn align_in(self, range: FileRange) -> FileRange {
+        let mask = self.blocks() - 1;
+        let start = FileBlock(range.start.saturating_add(mask) & !mask);
+        FileRange::new(start, FileBlock(range.end & !mask))
     }
 
     /// How many whole clusters `blocks` blocks take.
@@ -316,8 +340,14 @@ mod tests {
     #[test]
     fn covering_and_inside_differ_by_the_partial_edges() {
         let size = BlockSize::new(1024).unwrap();
-        assert_eq!(size.covering(1000, 3100), FileRange::new(FileBlock(0), FileBlock(4)));
-        assert_eq!(size.inside(1000, 3100), FileRange::new(FileBlock(1), FileBlock(3)));
+        assert_eq!(
+            size.covering(1000, 3100),
+            FileRange::new(FileBlock(0), FileBlock(4))
+        );
+        assert_eq!(
+            size.inside(1000, 3100),
+            FileRange::new(FileBlock(1), FileBlock(3))
+        );
         assert!(size.inside(1100, 1900).is_empty());
         assert!(size.covering(2048, 2048).is_empty());
     }
@@ -325,9 +355,23 @@ mod tests {
     #[test]
     fn clusters_touched_by_ranges() {
         let ratio = ClusterRatio::new(4).unwrap();
-        assert_eq!(ratio.clusters_touched(FileRange::at(FileBlock(3), 2)), (0, 2));
-        assert_eq!(ratio.clusters_touched(FileRange::at(FileBlock(3), 0)), (0, 0));
-        assert_eq!(ratio.align_out(FileRange::at(FileBlock(5), 1)), FileRange::at(FileBlock(4), 4));
+        assert_eq!(
+            ratio.clusters_touched(FileRange::at(FileBlock(3), 2)),
+            (0, 2)
+        );
+        assert_eq!(
+            ratio.clusters_touched(FileRange::at(FileBlock(3), 0)),
+            (0, 0)
+        );
+        assert_eq!(
+            ratio.align_out(FileRange::at(FileBlock(5), 1)),
+            FileRange::at(FileBlock(4), 4)
+        );
+        assert_eq!(
+            ratio.align_in(FileRange::at(FileBlock(3), 6)),
+            FileRange::at(FileBlock(4), 4)
+        );
+        assert!(ratio.align_in(FileRange::at(FileBlock(1), 6)).is_empty());
         assert_eq!(ratio.clusters_for(5), 2);
     }
 

@@ -1,1 +1,105 @@
-//! (being written)
+//! Delayed allocation: a write promises space at once and gets its place on the volume at writeback.
+//!
+//! The layer joins what lies below it - the status tree (what is known about a file's blocks), the
+//! mapping store (what is true on the volume), the allocator and its ledger (what is free and promised),
+//! the block queue (where data goes) - into one object per file, [`FileBlocks`], and promises:
+//!
+//! * *Look, lock, look again.* [`FileBlocks::admit`] looks a block up without a lock and decides nothing
+//!   for good on that answer: before it inserts a delayed extent it looks again under the data lock, held
+//!   exclusively. ext4 once did not (fixed May 2024 for Linux 6.11): a page fault, which holds no
+//!   inode lock, raced with fallocate, which holds no folio lock; the delayed extent replaced a freshly
+//!   allocated one and its reservation was never given back.
+//! * A delayed cluster always has its space: `ENOSPC` comes when data is admitted, never at writeback.
+//! * The file's reservation is exactly the number of clusters that hold a delayed block and no allocated
+//!   one (invariant I1), whenever the data lock is free.
+//! * Blocks become readable as data only after their data has reached the device (I10).
+//!
+//! It must not know about bytes of pages, file sizes, inode or folio locks, nor in which order files are
+//! written back: the layer above tells it which blocks to back and hands it the bytes of a run.
+//!
+//! # Locks
+//! The data lock of a file (shared: query and cache; exclusive: change) is taken below the folio lock and
+//! above the status tree's writer lock. It is never held over data I/O, with one exception: where the
+//! store has no room to split an extent, the conversion zeroes blocks on the device under it, because
+//! nothing else keeps the extent still (ext4 does the same).
+
+mod account;
+mod admit;
+mod allocate;
+mod blocks;
+mod convert;
+mod free;
+mod inline;
+mod probe;
+mod writeback;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::allocator::Allocator;
+use crate::block::BlockQueue;
+use crate::mapping::MappingStore;
+use crate::stats::Counters;
+use crate::status::StatusContext;
+use crate::units::Geometry;
+
+pub use blocks::FileBlocks;
+#[cfg(feature = "testing")]
+pub use probe::BetweenLooks;
+pub use probe::Probe;
+pub use writeback::WrittenPiece;
+
+/// When blocks are allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Delay allocation until writeback. Off: every write to a hole allocates at once.
+    pub delayed: bool,
+    /// While fewer clusters than this are free beyond the promised ones, writes allocate at once.
+    pub low_space_clusters: u64,
+}
+
+/// What all files of a volume share below the file layer.
+pub struct Backing {
+    /// The volume's block size and cluster ratio.
+    pub geometry: Geometry,
+    /// The authoritative mapping.
+    pub store: Arc<dyn MappingStore>,
+    /// Free space and promises.
+    pub allocator: Allocator,
+    /// Where data goes.
+    pub queue: BlockQueue,
+    /// The volume's counters.
+    pub counters: Arc<Counters>,
+    /// What the status trees of the volume's files share.
+    pub status: StatusContext,
+    /// When blocks are allocated.
+    pub policy: Policy,
+    /// Test-only switches; empty without the feature `testing`.
+    pub probe: Probe,
+}
+
+impl fmt::Debug for Backing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backing")
+            .field("geometry", &self.geometry)
+            .field("policy", &self.policy)
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Backing {
+    /// Whether a write may be delayed now, or must allocate at once because space is low.
+    ///
+    /// The thresholds are ext4's (its per-CPU slack aside, which an exact ledger does not need): at once
+    /// when twice the free space is less than three times what is promised, or when free space is less
+    /// than the promised plus a reserve.
+    fn delays_now(&self) -> bool {
+        if !self.policy.delayed {
+            return false;
+        }
+        let space = self.allocator.space();
+        let (free, promised) = (space.free(), space.promised());
+        2 * free >= 3 * promised && free >= promised + self.policy.low_space_clusters
+    }
+}

@@ -1,1 +1,106 @@
-//! (being written)
+//! Devices: a fixed number of bytes that can be read, written, flushed and discarded.
+//!
+//! A [`BlockDevice`] promises that an operation that returned `Ok` was carried out as a whole, that a read sees
+//! what was last written (zeros where nothing ever was), and that what was written before a
+//! [`flush`](BlockDevice::flush) began survives a crash once the flush has returned `Ok`. It never makes up data: when
+//! the bytes cannot be had, that is an error.
+//!
+//! The layer must **not** know bios, queues, blocks, files or the meaning of any byte. It works on byte
+//! offsets and buffers; the layer above merges neighbouring writes and passes them as one
+//! [`write_vectored_at`](BlockDevice::write_vectored_at).
+
+mod faulty;
+#[cfg(unix)]
+mod file;
+mod memory;
+
+pub use faulty::{FaultyDevice, Operation, OperationKind};
+#[cfg(unix)]
+pub use file::FileDevice;
+pub use memory::MemoryDevice;
+
+use std::fmt::Debug;
+use std::io::IoSlice;
+
+use crate::error::{Error, Result};
+
+/// A random-access device of [`size`](Self::size) bytes.
+///
+/// Every operation must lie inside the device as a whole; one that does not is refused with
+/// [`Error::InvalidInput`] before anything is done. What the device itself cannot do is [`Error::Io`]; the bytes of a
+/// failed write are unspecified (old, new, or some of each). Operations block until they are
+/// done. Concurrent operations on separate ranges do not influence each other; on overlapping ranges
+/// the outcome is some interleaving of their bytes.
+pub trait BlockDevice: Send + Sync + Debug {
+    /// The size in bytes; it never changes.
+    fn size(&self) -> u64;
+
+    /// Fills `buffer` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`], [`Error::Io`]; `buffer` is unspecified then.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// Writes all of `data` from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`], [`Error::Io`].
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()>;
+
+    /// Writes the buffers one behind the other from `offset` on: one request made of several. The default
+    /// writes them one by one.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`], [`Error::Io`].
+    fn write_vectored_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<()> {
+        check_range(self.size(), offset, total_len(data))?;
+        let mut offset = offset;
+        for part in data {
+            self.write_at(offset, part)?;
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes everything written before this call durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; which of the earlier writes are durable is unknown then.
+    fn flush(&self) -> Result<()>;
+
+    /// Says that the contents of `len` bytes from `offset` on are no longer needed. What they read as afterwards is
+    /// unspecified (old contents or zeros) until they are written again.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`], [`Error::Io`].
+    fn discard(&self, offset: u64, len: u64) -> Result<()>;
+
+    /// Makes `len` bytes from `offset` on read as zeros. The default writes zeros.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`], [`Error::Io`].
+    fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+        check_range(self.size(), offset, len)?;
+        let (mut offset, end) = (offset, offset + len);
+        while offset < end {
+            let part = (end - offset).min(ZEROS.len() as u64);
+            self.write_at(offset, &ZEROS[..part as usize])?;
+            offset += part;
+        }
+        Ok(())
+    }
+}
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Refuses what does not lie inside a device of `size` bytes.
+pub(crate) fn check_range(size: u64, offset: u64, len: u64) -> Result<()> {
+    match offset.checked_add(len) {
+        Some(end) if end <= size => Ok(()),
+        _ => Err(Error::InvalidInput("outside the device")),
+    }
+}
+
+fn total_len(data: &[IoSlice<'_>]) -> u64 {
+    data.iter().map(|part| part.len() as u64).sum()
+}

@@ -1,1 +1,110 @@
-//! (being written)
+//! Volumes and files: what a caller does to a file, in terms of bytes.
+//!
+//! The layer promises that every method of [`Volume`] and [`File`] takes `&self` and may be called by any
+//! thread at any time; that a byte that is read was written there, or is a zero; that `ENOSPC` is told
+//! to the writer and never to writeback; and that bad input gets a typed error and changes nothing.
+//!
+//! It must not know how blocks are found, promised, allocated or shared between clusters - that is
+//! [`delalloc`](crate::delalloc) - nor what a store or device keeps.
+//!
+//! # Which operation takes which lock
+//! Outermost first; `X` exclusive, `s` shared. The data lock and what lies below it is taken by all.
+//!
+//! | operation | inode | invalidate | writeback | folio locks |
+//! |---|---|---|---|---|
+//! | `read_at`, `load_mapped` | | s | | one at a time |
+//! | `write_at` | X | | | one at a time |
+//! | `page_fault`, `store_mapped` | | s | | one at a time |
+//! | `set_len`, growing | X | | | |
+//! | `set_len`, shrinking | X | X | | of dropped pages |
+//! | `allocate`: allocate, keep size | X | | | |
+//! | `allocate`: punch, zero | X | X | | of dropped pages |
+//! | `allocate`: collapse, insert | X | X | X | of written and dropped pages |
+//! | `extents`, `seek_data`, `seek_hole` | s | | | for a look |
+//! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync` | | | X | up to 256 in order, over the I/O |
+//! | `Volume::drop_caches` | X | X | X | as `sync_all`, then of dropped pages |
+//!
+//! A page fault and `allocate` share no lock above the data lock. That is the race of the
+//! [mission](crate::delalloc).
+
+mod allocate;
+mod error_sequence;
+mod fault;
+mod inode;
+mod options;
+mod page_cache;
+mod read;
+mod resize;
+mod seek;
+mod volume;
+mod write;
+mod writeback;
+
+use std::fmt;
+
+use crate::sync::{Arc, Mutex};
+use crate::units::FileNumber;
+
+pub use allocate::AllocateMode;
+pub use options::VolumeOptions;
+pub use seek::{ExtentKind, FileExtent};
+pub use volume::{Statfs, Volume};
+
+use inode::Inode;
+
+/// An open file. Cloning gives another name to the same open file; opening again gives a new one, which
+/// hears of writeback errors by itself.
+#[derive(Clone)]
+pub struct File {
+    inode: Arc<Inode>,
+    /// How many writeback errors this open file has been told of.
+    seen_error: Arc<Mutex<u64>>,
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File")
+            .field("number", &self.inode.number)
+            .field("size", &self.size())
+            .finish_non_exhaustive()
+    }
+}
+
+impl File {
+    fn open(inode: Arc<Inode>) -> Self {
+        let seen = inode.errors.seen_by_new_handle();
+        Self {
+            inode,
+            seen_error: Arc::new(Mutex::new(seen)),
+        }
+    }
+
+    /// The number of the file in its volume.
+    pub fn number(&self) -> FileNumber {
+        self.inode.number
+    }
+
+    /// The size in bytes.
+    pub fn size(&self) -> u64 {
+        self.inode.size()
+    }
+
+    /// Space the file takes in units of 512 bytes, as `st_blocks`: whole clusters, those included that
+    /// are promised to delayed blocks. Nothing for a file inside the mapping store.
+    pub fn blocks(&self) -> u64 {
+        let blocks = &self.inode.blocks;
+        let clusters = blocks.allocated_clusters() + blocks.reserved_clusters();
+        clusters * self.inode.backing.geometry.cluster_bytes() / 512
+    }
+
+    /// Blocks of the volume promised to the file's delayed data.
+    pub fn reserved_blocks(&self) -> u64 {
+        self.inode.blocks.reserved_clusters() * self.inode.backing.geometry.cluster.blocks()
+    }
+
+    /// Drops entries of the file's status tree that `drop_it` picks among those that can be found again,
+    /// as memory pressure does. Answers do not change.
+    pub fn shrink_status(&self, drop_it: impl FnMut(crate::status::StatusExtent) -> bool) {
+        self.inode.blocks.status().shrink_where(drop_it);
+    }
+}

@@ -1,1 +1,150 @@
-//! (being written)
+//! The authoritative mapping of files to the volume: which block of a file lives where, and whether it
+//! was ever written.
+//!
+//! The layer promises that every change is one step: a reader of a [`MappingStore`] sees a file's
+//! mapping before or after it, never between. It rejects what would make a block belong twice to a file.
+//!
+//! It must not know what is delayed, reserved, cached or dirty, nor who owns which free space: blocks
+//! come in with [`MappingStore::insert`] and go out with [`MappingStore::remove`]. Deciding when two
+//! threads may change one file is the caller's business as well (the data lock of the layer above);
+//! a store only keeps itself consistent.
+//!
+//! A store never caches anything in the status tree. The callers that hold no lock which keeps a mapping
+//! still (writeback, I/O completion) must not cache what they happen to read here either: the rule
+//! "do not cache unrelated extents" (the 2025 stale-extent fixes of Linux 6.16) is theirs to follow.
+
+mod extents;
+mod memory;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::units::{DiskBlock, DiskRun, FileBlock, FileNumber, FileRange};
+
+pub use memory::MemoryStore;
+
+/// Whether mapped blocks hold data or read as zeros.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ExtentState {
+    /// The blocks hold the file's data.
+    Written,
+    /// The blocks belong to the file but read as zeros, whatever is on the device.
+    Unwritten,
+}
+
+/// A run of file blocks that lives in a run of disk blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct MappedExtent {
+    /// The blocks of the file.
+    pub range: FileRange,
+    /// Where the first of them lives.
+    pub disk: DiskBlock,
+    /// Whether they hold data.
+    pub state: ExtentState,
+}
+
+impl MappedExtent {
+    /// Where `block`, which must lie in the extent, lives.
+    pub fn disk_of(&self, block: FileBlock) -> DiskBlock {
+        self.disk
+            .advance(block.0.saturating_sub(self.range.start().0))
+    }
+
+    /// The disk blocks of the extent.
+    pub fn run(&self) -> DiskRun {
+        DiskRun::new(self.disk, self.range.len())
+    }
+
+    /// The part of the extent inside `range`; empty when they do not meet.
+    pub fn clip(&self, range: FileRange) -> Self {
+        let range = self.range.intersect(range);
+        Self {
+            range,
+            disk: self.disk_of(range.start()),
+            state: self.state,
+        }
+    }
+}
+
+/// What a store knows about a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mapping {
+    /// The block is part of this extent.
+    Mapped(MappedExtent),
+    /// Nothing is mapped in this whole range around the block.
+    Hole(FileRange),
+}
+
+/// Which way [`MappingStore::shift`] moves extents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shift {
+    /// Towards the start of the file by this many blocks; what they move over must be a hole.
+    Left(u64),
+    /// Towards the end of the file by this many blocks.
+    Right(u64),
+}
+
+/// The mapping, the size and the inline bytes of every file of a volume.
+///
+/// A file that was never mentioned before is empty. Methods block at most on the store's own short
+/// locks and on its device, and all of them may be called from any thread.
+///
+/// # Errors
+/// Every method may return a device error when the store keeps its state on one. A method that returns
+/// an error has changed nothing.
+pub trait MappingStore: Send + Sync + Debug {
+    /// What `block` of `file` is mapped to.
+    fn query(&self, file: FileNumber, block: FileBlock) -> Result<Mapping>;
+
+    /// The last extent that starts before `block`.
+    fn last_before(&self, file: FileNumber, block: FileBlock) -> Result<Option<MappedExtent>>;
+
+    /// Every extent that meets `range`, whole, in order.
+    fn extents(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>>;
+
+    /// Maps newly allocated blocks.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt) when one of the blocks is mapped already;
+    /// [`Error::NoSpace`](crate::Error::NoSpace) when the store has no room for one more extent.
+    fn insert(&self, file: FileNumber, extent: MappedExtent) -> Result<()>;
+
+    /// Gives every mapped block of `range` the state `to`; holes stay holes.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`](crate::Error::NoSpace) when an extent would have to be split and the store has
+    /// no room for the pieces. The caller then zeroes blocks instead (see `delalloc`).
+    fn convert(&self, file: FileNumber, range: FileRange, to: ExtentState) -> Result<()>;
+
+    /// Unmaps `range` and returns the extents, cut to the range, that were mapped there.
+    ///
+    /// Never fails for lack of room: a store keeps enough in reserve to split one extent.
+    fn remove(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>>;
+
+    /// Moves every mapping from block `from` on; an extent that contains `from` is split there.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt) when extents would be moved over others or before block
+    /// 0, [`Error::FileTooBig`](crate::Error::FileTooBig) when they would be moved past the last block.
+    fn shift(&self, file: FileNumber, from: FileBlock, shift: Shift) -> Result<()>;
+
+    /// The size in bytes that a crash would leave the file with.
+    fn size(&self, file: FileNumber) -> Result<u64>;
+
+    /// Sets that size.
+    fn set_size(&self, file: FileNumber, bytes: u64) -> Result<()>;
+
+    /// The bytes of a file that lives inside the store; `None` when its data lives in blocks.
+    fn inline_data(&self, file: FileNumber) -> Result<Option<Arc<[u8]>>>;
+
+    /// Replaces the inline bytes of a file and sets its size to their number; `None` ends its inline
+    /// life and leaves the size alone.
+    fn set_inline_data(&self, file: FileNumber, bytes: Option<Arc<[u8]>>) -> Result<()>;
+
+    /// Every file the store knows, in order.
+    fn files(&self) -> Result<Vec<FileNumber>>;
+
+    /// Makes everything done so far durable.
+    fn commit(&self) -> Result<()>;
+}

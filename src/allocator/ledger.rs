@@ -1,0 +1,123 @@
+//! The one exact account of free and promised space.
+
+use crate::error::{Error, Result};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+use super::Reservation;
+
+/// Clusters of a volume at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    total: u64,
+    available: u64,
+    promised: u64,
+}
+
+impl Space {
+    /// Clusters that can hold data.
+    pub const fn total(self) -> u64 {
+        self.total
+    }
+
+    /// Clusters that are free and promised to nobody.
+    pub const fn available(self) -> u64 {
+        self.available
+    }
+
+    /// Clusters that are promised to somebody: free, or taken by an uncommitted allocation.
+    pub const fn promised(self) -> u64 {
+        self.promised
+    }
+
+    /// Clusters not used: available and promised. Never more than the total.
+    pub const fn free(self) -> u64 {
+        self.available + self.promised
+    }
+
+    /// Clusters that hold data.
+    pub const fn used(self) -> u64 {
+        self.total - self.free()
+    }
+}
+
+/// Free and promised clusters in one atomic word, so that promising is a single exact step for delayed
+/// and direct allocation alike and a snapshot is never torn. Wait-free but for [`reserve`](Self::reserve),
+/// which is lock-free.
+///
+/// The price of one word is a limit of 2^32 - 1 clusters (16 TiB of 4 KiB clusters).
+#[derive(Debug)]
+pub struct Ledger {
+    total: u32,
+    /// Available clusters in the upper 32 bits, promised ones in the lower; their sum is at most `total`.
+    account: AtomicU64,
+}
+
+/// One available cluster in the account.
+const AVAILABLE: u64 = 1 << 32;
+
+impl Ledger {
+    /// A ledger of `total` clusters, all available.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] when `total` is above 2^32 - 1.
+    pub fn new(total: u64) -> Result<Self> {
+        let total = u32::try_from(total)
+            .map_err(|_| Error::NotSupported("a volume of more than 2^32 - 1 clusters"))?;
+        Ok(Self {
+            total,
+            account: AtomicU64::new(u64::from(total) * AVAILABLE),
+        })
+    }
+
+    /// Promises `clusters` clusters to the caller. Exact: concurrent callers are never promised more than is
+    /// free together, and none is refused while enough is available.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] when fewer are available; nothing is promised then.
+    pub fn reserve(self: &Arc<Self>, clusters: u64) -> Result<Reservation> {
+        // Acquire: pairs with the Release in `give_back` and `release`; the bits of the clusters that these
+        // made available were cleared before, and the holder of this promise must find them.
+        self.account
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |account| {
+                (account / AVAILABLE >= clusters).then(|| account - clusters * AVAILABLE + clusters)
+            })
+            .map_err(|_| Error::NoSpace)?;
+        Ok(Reservation::of_promised(self, clusters))
+    }
+
+    /// What is available and promised, both at the same moment.
+    pub fn snapshot(&self) -> Space {
+        let account = self.account.load(Ordering::Relaxed);
+        Space {
+            total: u64::from(self.total),
+            available: account / AVAILABLE,
+            promised: account % AVAILABLE,
+        }
+    }
+
+    /// Promised to available.
+    pub(super) fn give_back(&self, clusters: u64) {
+        // Release: pairs with the Acquire in `reserve`.
+        self.account
+            .fetch_add(clusters * AVAILABLE - clusters, Ordering::Release);
+    }
+
+    /// Promised to used.
+    pub(super) fn spend(&self, clusters: u64) {
+        self.account.fetch_sub(clusters, Ordering::Relaxed);
+    }
+
+    /// Used to available. The caller has cleared the bits.
+    pub(super) fn release(&self, clusters: u64) {
+        // Release: pairs with the Acquire in `reserve`.
+        self.account
+            .fetch_add(clusters * AVAILABLE, Ordering::Release);
+    }
+
+    /// Used to promised. The caller has cleared the bits.
+    pub(super) fn release_into_reservation(self: &Arc<Self>, clusters: u64) -> Reservation {
+        self.account.fetch_add(clusters, Ordering::Relaxed);
+        Reservation::of_promised(self, clusters)
+    }
+}

@@ -1,0 +1,64 @@
+//! Conversion between unwritten and written, also where an extent cannot be split.
+
+use crate::error::{Error, Result};
+use crate::mapping::{ExtentState, MappedExtent};
+use crate::stats::Counter;
+use crate::units::FileRange;
+
+use super::FileBlocks;
+use super::blocks::{DataLocked, status_of};
+
+impl FileBlocks {
+    /// Gives every allocated block of `range` the state `to`, in the store and in the status tree.
+    ///
+    /// Where the store has no room to split an extent, what stays visible is kept right by zeroing on the
+    /// device (as ext4 does): on the way to written, the rest of the extent is zeroed and becomes written
+    /// too; on the way to unwritten, the blocks are zeroed and stay written.
+    pub(super) fn convert(
+        &self,
+        _locked: &DataLocked<'_>,
+        range: FileRange,
+        to: ExtentState,
+    ) -> Result<()> {
+        for extent in self.backing.store.extents(self.file, range)? {
+            let part = extent.clip(range);
+            if part.state == to {
+                continue;
+            }
+            let converted = match self.backing.store.convert(self.file, part.range, to) {
+                Ok(()) => MappedExtent { state: to, ..part },
+                Err(Error::NoSpace) => self.zero_instead_of_split(&extent, &part)?,
+                Err(error) => return Err(error),
+            };
+            self.note(&status_of(&converted))?;
+        }
+        Ok(())
+    }
+
+    /// Converts `part` of `extent` without splitting it; returns what is written afterwards.
+    fn zero_instead_of_split(
+        &self,
+        extent: &MappedExtent,
+        part: &MappedExtent,
+    ) -> Result<MappedExtent> {
+        self.backing.counters.count(Counter::ZeroedInsteadOfSplit);
+        if extent.state == ExtentState::Written {
+            self.backing.queue.zero(part.run())?;
+            return Ok(*part);
+        }
+        let before = FileRange::new(extent.range.start(), part.range.start());
+        let after = FileRange::new(part.range.end(), extent.range.end());
+        for rest in [before, after].map(|rest| extent.clip(rest)) {
+            if !rest.range.is_empty() {
+                self.backing.queue.zero(rest.run())?;
+            }
+        }
+        self.backing
+            .store
+            .convert(self.file, extent.range, ExtentState::Written)?;
+        Ok(MappedExtent {
+            state: ExtentState::Written,
+            ..*extent
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! Taking blocks away from a file: punch, truncate, collapse; and making room for an insert.
+
+use crate::error::{Error, Result};
+use crate::mapping::{MappedExtent, Shift};
+use crate::status::{Status, StatusExtent};
+use crate::units::{DiskBlock, DiskRun, FileBlock, FileRange};
+
+use super::FileBlocks;
+use super::blocks::DataLocked;
+
+impl FileBlocks {
+    /// Makes every block of `range` a hole: promises end, allocated clusters that no block uses any more
+    /// become free.
+    ///
+    /// The caller holds inode and invalidate lock exclusively and has dropped the pages of the range.
+    ///
+    /// # Errors
+    /// Those of the mapping store; [`Error::Corrupt`] when the allocator disagrees about what was used.
+    pub fn punch(&self, range: FileRange) -> Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.check_range(range)?;
+        let locked = self.lock_data();
+        self.remove(&locked, range, range)?;
+        self.note(&StatusExtent {
+            range,
+            status: Status::Hole,
+        })
+    }
+
+    /// Drops every block from `start` on, as a truncation does. Locks and errors as for
+    /// [`punch`](Self::punch).
+    pub fn truncate(&self, start: FileBlock) -> Result<()> {
+        let tail = FileRange::from(start);
+        self.remove(&self.lock_data(), tail, tail)
+    }
+
+    /// Takes `range`, which is cluster aligned, out of the file and moves everything behind it left.
+    /// Locks and errors as for [`punch`](Self::punch), here for everything from the range on.
+    pub fn collapse(&self, range: FileRange) -> Result<()> {
+        self.check_range(range)?;
+        let locked = self.lock_data();
+        self.remove(&locked, FileRange::from(range.start()), range)?;
+        self.backing
+            .store
+            .shift(self.file, range.end(), Shift::Left(range.len()))
+    }
+
+    /// Moves everything from `at` on right by `len` blocks, both cluster aligned. Locks as for
+    /// [`punch`](Self::punch), here for everything from `at` on; nothing there may be delayed.
+    ///
+    /// # Errors
+    /// [`Error::FileTooBig`] when blocks would move past the last one a file can have; nothing is
+    /// changed then. Those of the mapping store.
+    pub fn insert_gap(&self, at: FileBlock, len: u64) -> Result<()> {
+        let tail = FileRange::from(at);
+        let locked = self.lock_data();
+        if self
+            .status
+            .scan_range(tail, |status| status == Status::Delayed)
+        {
+            return Err(Error::Corrupt("delayed blocks behind an inserted range"));
+        }
+        self.backing.store.shift(self.file, at, Shift::Right(len))?;
+        self.forget(&locked, tail)
+    }
+
+    /// Makes the tree forget `forgotten` and the store give up `removed`, which lies in it.
+    pub(super) fn remove(
+        &self,
+        locked: &DataLocked<'_>,
+        forgotten: FileRange,
+        removed: FileRange,
+    ) -> Result<()> {
+        self.forget(locked, forgotten)?;
+        let extents = self.backing.store.remove(self.file, removed)?;
+        self.free(locked, &extents)
+    }
+
+    /// Drops what the tree knows of `range`; delayed blocks end with their promises.
+    fn forget(&self, _locked: &DataLocked<'_>, range: FileRange) -> Result<()> {
+        let ended = self.status.remove(range)?;
+        self.account.release(ended.released)
+    }
+
+    /// Frees the clusters of `extents`, which the store has just unmapped, that hold no other block.
+    fn free(&self, locked: &DataLocked<'_>, extents: &[MappedExtent]) -> Result<()> {
+        let ratio = self.backing.geometry.cluster;
+        let mut outcome = Ok(());
+        let mut edges_done_to = 0;
+        for extent in extents {
+            let inner = ratio.align_in(extent.range);
+            let (first, end) = ratio.clusters_touched(extent.range);
+            let base = extent
+                .disk
+                .0
+                .saturating_sub(ratio.offset_in_cluster(extent.range.start()));
+            let place = |blocks: FileRange| {
+                let distance = blocks.start().0 - ratio.range_of(first).start().0;
+                DiskRun::new(DiskBlock(base).advance(distance), blocks.len())
+            };
+            for edge in [first, end - 1] {
+                let whole = ratio.range_of(edge);
+                if !inner.contains(whole.start()) && edge >= edges_done_to {
+                    edges_done_to = edge + 1;
+                    outcome = outcome.and(self.free_edge(locked, edge, place(whole)));
+                }
+            }
+            if !inner.is_empty() {
+                self.count_freed(ratio.clusters_for(inner.len()));
+                outcome = outcome.and(self.backing.allocator.free(place(inner)));
+            }
+        }
+        outcome
+    }
+
+    /// Frees a cluster of which only a part was unmapped, if nothing else of it is mapped. If delayed
+    /// blocks remain in it they lived on its space until now; it is promised to them in the same step.
+    fn free_edge(&self, locked: &DataLocked<'_>, cluster: u64, run: DiskRun) -> Result<()> {
+        if self.allocated_cluster(locked, cluster)?.is_some() {
+            return Ok(());
+        }
+        self.count_freed(1);
+        if self.status.edit().take_pending(cluster) {
+            return self
+                .account
+                .add(self.backing.allocator.free_into_reservation(run)?);
+        }
+        self.backing.allocator.free(run)
+    }
+}

@@ -1,0 +1,74 @@
+//! Files whose bytes live inside the mapping store, and how they leave it.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::units::{FileBlock, FileRange};
+
+use super::FileBlocks;
+
+impl FileBlocks {
+    /// The bytes of a file that lives inline; `None` when its data lives in blocks. Such a file has no
+    /// mapping: every block of it is a hole.
+    ///
+    /// # Errors
+    /// Those of the mapping store.
+    pub fn inline_data(&self) -> Result<Option<Arc<[u8]>>> {
+        self.backing.store.inline_data(self.file)
+    }
+
+    /// Replaces the bytes of an inline file by what `change` makes of them. Returns whether the file was
+    /// still inline; otherwise nothing is done.
+    ///
+    /// # Errors
+    /// Those of the mapping store.
+    pub fn change_inline(&self, change: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
+        let _locked = self.lock_data();
+        let Some(bytes) = self.backing.store.inline_data(self.file)? else {
+            return Ok(false);
+        };
+        let mut bytes = bytes.to_vec();
+        change(&mut bytes);
+        self.backing
+            .store
+            .set_inline_data(self.file, Some(bytes.into()))?;
+        Ok(true)
+    }
+
+    /// Ends the inline life of a file: its bytes are returned, and the blocks that will hold them are
+    /// delayed or allocated, in one step. `None` when another thread was first or it never was inline.
+    ///
+    /// The caller holds the folio lock of the first page, so that nobody reads it before the bytes are
+    /// there. It is the data lock that decides between an inline write and a page fault (one of ext4's
+    /// historic crashes was a conversion that the writer did not notice).
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`](crate::Error::NoSpace) and errors of the mapping store; the file stays inline.
+    pub fn leave_inline(&self) -> Result<Option<Arc<[u8]>>> {
+        let locked = self.lock_data();
+        let Some(bytes) = self.backing.store.inline_data(self.file)? else {
+            return Ok(None);
+        };
+        let blocks = self
+            .backing
+            .geometry
+            .block_size
+            .blocks_for(bytes.len() as u64);
+        let range = FileRange::at(FileBlock(0), blocks);
+        let mut rest = range;
+        let backed = loop {
+            if rest.is_empty() {
+                break self.backing.store.set_inline_data(self.file, None);
+            }
+            match self.back_hole(&locked, rest) {
+                Ok(done) => rest = FileRange::new(done.range.end(), rest.end()),
+                Err(error) => break Err(error),
+            }
+        };
+        if let Err(error) = backed {
+            self.remove(&locked, range, range)?;
+            return Err(error);
+        }
+        Ok(Some(bytes))
+    }
+}

@@ -1,0 +1,126 @@
+//! Writeback of a run of dirty blocks: allocate, write, convert.
+
+use std::sync::Arc;
+
+use crate::block::Bio;
+use crate::error::{Error, Result};
+use crate::mapping::ExtentState;
+use crate::stats::Counter;
+use crate::status::{Status, StatusExtent};
+use crate::units::FileRange;
+
+use super::FileBlocks;
+
+/// What became of a part of a run that was to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenPiece {
+    /// The blocks.
+    pub range: FileRange,
+    /// `Ok`: their data is on the device and readable. [`Error::Io`]: the device failed; blocks that were
+    /// unwritten stay so. Anything else: the blocks could not be mapped and nothing was tried.
+    pub outcome: Result<()>,
+}
+
+impl FileBlocks {
+    /// Writes `bytes`, the content of the dirty blocks of `range`, to the volume.
+    ///
+    /// Delayed blocks are allocated (unwritten) out of their reservation, in as many pieces as free
+    /// space makes necessary; all pieces go to the device in one batch; those that arrived become
+    /// written. The caller holds the folio locks of the range, which keep its blocks backed.
+    ///
+    /// Caches nothing about blocks outside the range. Returns one entry for each piece, in order; they
+    /// tile the range.
+    pub fn write_back(&self, range: FileRange, bytes: &[u8]) -> Vec<WrittenPiece> {
+        let block_size = self.backing.geometry.block_size.bytes();
+        if bytes.len() as u64 != range.len() * block_size || range.is_empty() {
+            let outcome = Err(Error::InvalidInput("bytes do not fill the run of blocks"));
+            return vec![WrittenPiece { range, outcome }];
+        }
+        let counters = &self.backing.counters;
+        counters.count(Counter::WritebackRuns);
+        counters.add(Counter::WritebackBlocks, range.len());
+        let (mapped, error) = self.map_for_writing(range);
+        let mut pieces = self.write(range, bytes, &mapped);
+        if let Some(error) = error {
+            let rest = FileRange::new(
+                mapped.last().map_or(range.start(), |m| m.range.end()),
+                range.end(),
+            );
+            pieces.push(WrittenPiece {
+                range: rest,
+                outcome: Err(error),
+            });
+        }
+        if pieces.iter().any(|piece| piece.outcome.is_err()) {
+            counters.count(Counter::WritebackErrors);
+        }
+        pieces
+    }
+
+    /// Where the blocks of `range` live, allocating the delayed ones; with the error that ended the walk.
+    fn map_for_writing(&self, range: FileRange) -> (Vec<StatusExtent>, Option<Error>) {
+        let mut mapped: Vec<StatusExtent> = Vec::new();
+        let mut rest = range;
+        while !rest.is_empty() {
+            match self.map_start_for_writing(rest) {
+                Ok(found) => {
+                    rest = FileRange::new(found.range.end(), rest.end());
+                    mapped.push(found);
+                }
+                Err(error) => return (mapped, Some(error)),
+            }
+        }
+        (mapped, None)
+    }
+
+    fn map_start_for_writing(&self, range: FileRange) -> Result<StatusExtent> {
+        if let Some(known) = self.status.lookup(range.start())
+            && known.status.is_allocated()
+        {
+            return Ok(known.clip(range));
+        }
+        let locked = self.lock_data();
+        let found = self.find(&locked, range.start())?.clip(range);
+        match found.status {
+            Status::Delayed => self.allocate_start(&locked, found.range),
+            Status::Hole => Err(Error::Corrupt("a dirty block that nothing backs")),
+            Status::Written(_) | Status::Unwritten(_) => Ok(found),
+        }
+    }
+
+    /// Sends the mapped pieces to the device and makes those that arrived readable.
+    fn write(&self, range: FileRange, bytes: &[u8], mapped: &[StatusExtent]) -> Vec<WrittenPiece> {
+        let block_size = self.backing.geometry.block_size.bytes();
+        let mut batch = self.backing.queue.batch();
+        for piece in mapped {
+            let Some(disk) = piece.status.disk_block() else {
+                continue;
+            };
+            let from = (piece.range.start().0 - range.start().0) * block_size;
+            let to = from + piece.range.len() * block_size;
+            let data: Arc<[u8]> = bytes[from as usize..to as usize].into();
+            batch.push(Bio::write(disk, data));
+        }
+        mapped
+            .iter()
+            .zip(batch.submit())
+            .map(|(piece, written)| {
+                let outcome = written.wait().and_then(|_| self.make_readable(piece));
+                WrittenPiece {
+                    range: piece.range,
+                    outcome,
+                }
+            })
+            .collect()
+    }
+
+    /// Converts a piece whose data has arrived to written.
+    fn make_readable(&self, piece: &StatusExtent) -> Result<()> {
+        match piece.status {
+            Status::Unwritten(_) => {
+                self.convert(&self.lock_data(), piece.range, ExtentState::Written)
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The modes of `fallocate`.
+
+use crate::error::{Error, Result};
+use crate::units::{FileRange, PAGE_SIZE};
+
+use super::File;
+use super::inode::Inode;
+
+/// What [`File::allocate`] does to a range; the names of Linux' `fallocate` flags are in parentheses.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum AllocateMode {
+    /// Back every hole with unwritten blocks; grow the file to the end of the range (no flag).
+    Allocate,
+    /// As `Allocate` without growing the file; may allocate behind its end (`KEEP_SIZE`).
+    AllocateKeepSize,
+    /// Make the range a hole; what lies behind the page of the file's end stays (`PUNCH_HOLE | KEEP_SIZE`).
+    PunchHole,
+    /// Make the range read as zeros, keeping or adding blocks for it; grow the file (`ZERO_RANGE`).
+    ZeroRange,
+    /// As `ZeroRange` without growing the file (`ZERO_RANGE | KEEP_SIZE`).
+    ZeroRangeKeepSize,
+    /// Take the range out of the file (`COLLAPSE_RANGE`).
+    CollapseRange,
+    /// Make room for the range by moving what follows (`INSERT_RANGE`).
+    InsertRange,
+}
+
+impl File {
+    /// Changes how the bytes `offset..offset + len` are backed; see [`AllocateMode`].
+    ///
+    /// Takes the inode lock exclusively. `Allocate` and `AllocateKeepSize` take nothing else above the
+    /// data lock and so run beside page faults; the other modes take the invalidate lock exclusively and
+    /// wait for writeback of the pages they drop.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for no length, for a collapse or insert that is not aligned to clusters,
+    /// for a collapse that reaches the end of the file and an insert at or behind it;
+    /// [`Error::FileTooBig`]; [`Error::NoSpace`], with what could be allocated kept and, for modes that
+    /// grow the file, the size following it; device errors.
+    pub fn allocate(&self, mode: AllocateMode, offset: u64, len: u64) -> Result<()> {
+        let inode = &*self.inode;
+        let end = inode.checked_end(offset, len)?;
+        let _exclusive = inode.inode_lock.write();
+        inode.leave_inline()?;
+        match mode {
+            AllocateMode::Allocate => {
+                let done = inode.preallocate(offset, end)?;
+                inode.grow(done)?;
+                inode.enough(done, end)
+            }
+            AllocateMode::AllocateKeepSize => {
+                let done = inode.preallocate(offset, end)?;
+                inode.enough(done, end)
+            }
+            AllocateMode::PunchHole => inode.punch(offset, end),
+            AllocateMode::ZeroRange => {
+                inode.zero(offset, end)?;
+                inode.grow(end)
+            }
+            AllocateMode::ZeroRangeKeepSize => inode.zero(offset, end),
+            AllocateMode::CollapseRange => inode.collapse(offset, end),
+            AllocateMode::InsertRange => inode.insert(offset, end),
+        }
+    }
+}
+
+impl Inode {
+    /// Allocates every block of the bytes `start..end`; returns the end of the bytes that are allocated.
+    fn preallocate(&self, start: u64, end: u64) -> Result<u64> {
+        let blocks = self.block_size().covering(start, end);
+        let done = blocks.start().advance(self.blocks.allocate(blocks)?);
+        Ok(self.block_size().offset_of(done).min(end))
+    }
+
+    fn enough(&self, done: u64, end: u64) -> Result<()> {
+        if done < end {
+            Err(Error::NoSpace)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Grows the file to `end`, if it is shorter.
+    fn grow(&self, end: u64) -> Result<()> {
+        if end <= self.size() {
+            return Ok(());
+        }
+        self.set_size(end);
+        self.store().set_size(self.number, end)
+    }
+
+    fn punch(&self, start: u64, end: u64) -> Result<()> {
+        let size = self.size();
+        if start >= size {
+            return Ok(());
+        }
+        // A range that reaches behind the end takes the rest of the page that contains the end, and no
+        // more: what was preallocated behind that page survives.
+        let end = if end > size {
+            size.next_multiple_of(PAGE_SIZE)
+        } else {
+            end
+        };
+        let _exclusive = self.invalidate_lock.write();
+        self.zero_partial_edges(start, end.min(size))?;
+        let inside = self.block_size().inside(start, end);
+        self.pages.drop_blocks(inside);
+        self.blocks.punch(inside)
+    }
+
+    fn zero(&self, start: u64, end: u64) -> Result<()> {
+        let _exclusive = self.invalidate_lock.write();
+        // Everything is allocated before anything is dropped: running out of space loses no byte.
+        let done = self.preallocate(start, end)?;
+        self.enough(done, end)?;
+        self.zero_partial_edges(start, end)?;
+        let inside = self.block_size().inside(start, end);
+        self.pages.drop_blocks(inside);
+        self.blocks.zero(inside)
+    }
+
+    /// The blocks of `start..end` for the modes that move blocks.
+    fn cluster_aligned(&self, start: u64, end: u64) -> Result<FileRange> {
+        let cluster = self.backing.geometry.cluster_bytes();
+        if !start.is_multiple_of(cluster) || !end.is_multiple_of(cluster) {
+            return Err(Error::InvalidInput("range is not aligned to clusters"));
+        }
+        Ok(self.block_size().covering(start, end))
+    }
+
+    fn collapse(&self, start: u64, end: u64) -> Result<()> {
+        let range = self.cluster_aligned(start, end)?;
+        let size = self.size();
+        if end >= size {
+            return Err(Error::InvalidInput(
+                "a collapsed range must end before the file does",
+            ));
+        }
+        let _exclusive = self.invalidate_lock.write();
+        let first_page = start / PAGE_SIZE;
+        // The removed part need not be written; the rest of the pages that go must be.
+        self.settle(first_page..start.div_ceil(PAGE_SIZE))?;
+        self.settle(end / PAGE_SIZE..u64::MAX)?;
+        let tail = FileRange::from(self.block_size().block_of(first_page * PAGE_SIZE));
+        self.pages.drop_blocks(tail);
+        self.blocks.collapse(range)?;
+        self.set_size(size - (end - start));
+        self.store().set_size(self.number, self.size())
+    }
+
+    fn insert(&self, start: u64, end: u64) -> Result<()> {
+        let range = self.cluster_aligned(start, end)?;
+        let size = self.size();
+        if start >= size {
+            return Err(Error::InvalidInput(
+                "a range must be inserted before the end of the file",
+            ));
+        }
+        let grown = self.checked_end(size, end - start)?;
+        let _exclusive = self.invalidate_lock.write();
+        let first_page = start / PAGE_SIZE;
+        self.settle(first_page..u64::MAX)?;
+        let tail = FileRange::from(self.block_size().block_of(first_page * PAGE_SIZE));
+        self.pages.drop_blocks(tail);
+        self.blocks.insert_gap(range.start(), range.len())?;
+        self.set_size(grown);
+        self.store().set_size(self.number, grown)
+    }
+}

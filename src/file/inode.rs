@@ -1,0 +1,161 @@
+//! One file of a volume: its locks, size, pages and blocks, and the steps that operations share.
+
+use crate::delalloc::{Backing, FileBlocks};
+use crate::error::{Error, Result};
+use crate::mapping::MappingStore;
+use crate::status::Status;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, RwLock};
+use crate::units::{BlockSize, DiskBlock, FileNumber, FileRange, PAGE_SIZE};
+
+use super::error_sequence::ErrorSequence;
+use super::page_cache::{BlockMask, PageCache, PageState, bits, mask_of, page_blocks};
+
+/// What all open handles of a file share. The order of its locks, outermost first, is
+/// `inode_lock`, `invalidate_lock`, `writeback_lock`, the folio locks by rising page number, and then
+/// those of [`FileBlocks`].
+#[derive(Debug)]
+pub(super) struct Inode {
+    pub(super) number: FileNumber,
+    pub(super) backing: Arc<Backing>,
+    /// Exclusive: changes of content or size by calls. Shared: pictures of one instant.
+    pub(super) inode_lock: RwLock<()>,
+    /// Exclusive: blocks go away under the page cache. Shared: pages are filled or faulted in.
+    pub(super) invalidate_lock: RwLock<()>,
+    /// One writeback of the file at a time: converting an extent that cannot be split zeroes the rest of
+    /// it on the device, where nobody else may be writing.
+    pub(super) writeback_lock: Mutex<()>,
+    /// Bytes. Stored under the inode lock; loaded anywhere.
+    size: AtomicU64,
+    pub(super) pages: PageCache,
+    pub(super) blocks: FileBlocks,
+    pub(super) errors: ErrorSequence,
+    /// The longest a file may get inside the mapping store, in bytes.
+    pub(super) inline_limit: u64,
+}
+
+impl Inode {
+    pub(super) fn open(
+        number: FileNumber,
+        backing: Arc<Backing>,
+        inline_limit: u64,
+    ) -> Result<Self> {
+        Ok(Self {
+            number,
+            inode_lock: RwLock::new(()),
+            invalidate_lock: RwLock::new(()),
+            writeback_lock: Mutex::new(()),
+            size: AtomicU64::new(backing.store.size(number)?),
+            pages: PageCache::new(backing.geometry.block_size),
+            blocks: FileBlocks::open(number, Arc::clone(&backing))?,
+            errors: ErrorSequence::default(),
+            inline_limit,
+            backing,
+        })
+    }
+
+    pub(super) fn block_size(&self) -> BlockSize {
+        self.backing.geometry.block_size
+    }
+
+    pub(super) fn store(&self) -> &dyn MappingStore {
+        &*self.backing.store
+    }
+
+    /// The size in bytes.
+    pub(super) fn size(&self) -> u64 {
+        // Acquire pairs with the Release in `set_size`: who sees the size sees the bytes below it.
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Changes the size; the caller holds the inode lock exclusively, and has put the bytes in place.
+    pub(super) fn set_size(&self, bytes: u64) {
+        // Release pairs with the Acquire in `size`.
+        self.size.store(bytes, Ordering::Release);
+    }
+
+    /// Checks that `len` bytes (not none) at `offset` are a range a file can have; returns its end.
+    pub(super) fn checked_end(&self, offset: u64, len: u64) -> Result<u64> {
+        if len == 0 {
+            return Err(Error::InvalidInput("length must not be zero"));
+        }
+        match offset.checked_add(len) {
+            Some(end) if end <= self.backing.geometry.max_file_size() => Ok(end),
+            _ => Err(Error::FileTooBig),
+        }
+    }
+
+    /// Makes the blocks in `mask` of a page valid: from the device where they are written, else zeros.
+    /// The folio lock is held, as `page` shows.
+    pub(super) fn fill(&self, index: u64, page: &mut PageState, mask: BlockMask) -> Result<()> {
+        let size = self.block_size();
+        let blocks = page_blocks(index, size);
+        for bit in bits(mask & !page.valid) {
+            let block = blocks.start().advance(bit as u64);
+            let found = self.blocks.query(block)?;
+            if let Status::Written(disk) = found.status {
+                let disk = disk.advance(block.0 - found.range.start().0);
+                self.read_block(disk, &mut page.bytes[bit * size.bytes() as usize..])?;
+            }
+            page.valid |= 1 << bit;
+        }
+        Ok(())
+    }
+
+    fn read_block(&self, disk: DiskBlock, into: &mut [u8]) -> Result<()> {
+        let len = self.block_size().bytes() as usize;
+        // A failed read may leave anything in its buffer; the page keeps zeros then.
+        let mut bytes = [0; PAGE_SIZE as usize];
+        self.backing.queue.read(disk, &mut bytes[..len])?;
+        into[..len].copy_from_slice(&bytes[..len]);
+        Ok(())
+    }
+
+    /// Zeroes the bytes `start..end`, which lie in one block, in the cache, as the edge of a punched,
+    /// zeroed or truncated range. Holes and clean unwritten blocks are zeros already and stay clean.
+    pub(super) fn zero_edge(&self, start: u64, end: u64) -> Result<()> {
+        if start >= end {
+            return Ok(());
+        }
+        let size = self.block_size();
+        let block = size.block_of(start);
+        let index = start / PAGE_SIZE;
+        let mask = mask_of(page_blocks(index, size), FileRange::at(block, 1));
+        self.pages.with_page(index, |page| {
+            if page.dirty & mask == 0 {
+                match self.blocks.query(block)?.status {
+                    Status::Hole | Status::Unwritten(_) => return Ok(()),
+                    Status::Written(_) | Status::Delayed => self.fill(index, page, mask)?,
+                }
+            }
+            page.bytes[(start % PAGE_SIZE) as usize..][..(end - start) as usize].fill(0);
+            page.mark_dirty(mask);
+            Ok(())
+        })
+    }
+
+    /// Zeroes the parts of `start..end` that do not fill a block.
+    pub(super) fn zero_partial_edges(&self, start: u64, end: u64) -> Result<()> {
+        let block = self.block_size().bytes();
+        let first_end = start.next_multiple_of(block).min(end);
+        let last_start = (end - end % block).max(first_end);
+        self.zero_edge(start, first_end)?;
+        self.zero_edge(last_start, end)
+    }
+
+    /// Brings a file that lives inside the mapping store out into blocks, whoever comes first.
+    pub(super) fn leave_inline(&self) -> Result<()> {
+        if self.inline_limit == 0 || self.blocks.inline_data()?.is_none() {
+            return Ok(());
+        }
+        let size = self.block_size();
+        self.pages.with_page(0, |page| {
+            if let Some(bytes) = self.blocks.leave_inline()? {
+                let end = bytes.len() as u64;
+                page.bytes[..bytes.len()].copy_from_slice(&bytes);
+                page.mark_dirty(mask_of(page_blocks(0, size), size.covering(0, end)));
+            }
+            Ok(())
+        })
+    }
+}

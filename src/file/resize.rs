@@ -1,0 +1,62 @@
+//! Truncation, down and up.
+
+use crate::error::{Error, Result};
+use crate::units::{FileBlock, FileRange};
+
+use super::File;
+use super::inode::Inode;
+
+impl File {
+    /// Sets the size in bytes. Shrinking, or setting the size the file has, drops every block behind the
+    /// end, preallocated ones too; growing leaves a hole, or what was preallocated there.
+    ///
+    /// Takes the inode lock and, unless growing, the invalidate lock exclusively; waits for writeback of
+    /// the pages that go.
+    ///
+    /// # Errors
+    /// [`Error::FileTooBig`]; device errors when the new last block must be read, with nothing changed;
+    /// [`Error::NoSpace`] when an inline file grows out of the mapping store.
+    pub fn set_len(&self, size: u64) -> Result<()> {
+        let inode = &*self.inode;
+        if size > inode.backing.geometry.max_file_size() {
+            return Err(Error::FileTooBig);
+        }
+        let _exclusive = inode.inode_lock.write();
+        if inode.resize_inline(size)? {
+            return Ok(());
+        }
+        inode.leave_inline()?;
+        if size > inode.size() {
+            inode.set_size(size);
+            return inode.store().set_size(inode.number, size);
+        }
+        inode.shrink(size)
+    }
+}
+
+impl Inode {
+    /// Resizes a file that lives, and will still fit, inside the mapping store; returns whether it did.
+    fn resize_inline(&self, size: u64) -> Result<bool> {
+        if size > self.inline_limit {
+            return Ok(false);
+        }
+        let resized = self
+            .blocks
+            .change_inline(|bytes| bytes.resize(size as usize, 0))?;
+        if resized {
+            self.set_size(size);
+        }
+        Ok(resized)
+    }
+
+    fn shrink(&self, size: u64) -> Result<()> {
+        let _exclusive = self.invalidate_lock.write();
+        let first_gone = FileBlock(self.block_size().blocks_for(size));
+        self.zero_edge(size, self.block_size().offset_of(first_gone))?;
+        self.set_size(size);
+        self.pages.drop_blocks(FileRange::from(first_gone));
+        self.blocks.truncate(first_gone)?;
+        // After the pages: writeback that still saw the old size has ended by now.
+        self.store().set_size(self.number, size)
+    }
+}

@@ -1,0 +1,157 @@
+//! Where a file has data and where holes: seek and the extent list.
+
+use crate::error::{Error, Result};
+use crate::status::{Status, StatusExtent};
+use crate::units::{DiskBlock, FileBlock, FileRange};
+
+use super::File;
+use super::inode::Inode;
+
+/// How a range of a file is backed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ExtentKind {
+    /// On the volume, with data.
+    Written,
+    /// On the volume, reading as zeros unless the page cache holds newer data.
+    Unwritten,
+    /// In the page cache, with its space promised but not chosen.
+    Delayed,
+    /// Inside the mapping store.
+    Inline,
+}
+
+/// One extent of a file, as `FIEMAP` would tell.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct FileExtent {
+    /// The blocks of the file.
+    pub range: FileRange,
+    /// How they are backed.
+    pub kind: ExtentKind,
+    /// Where the first of them lives on the volume, if the extent lives there.
+    pub disk: Option<DiskBlock>,
+}
+
+impl File {
+    /// Every extent of the file in order, preallocated ones behind its end too. Extents that are apart on
+    /// the volume are listed apart. Takes the inode lock shared; page faults may run beside.
+    ///
+    /// On a volume without delayed allocation unwritten blocks whose data is still in the page cache are
+    /// listed as written, which is what such a write turns them into for a caller of ext4.
+    ///
+    /// # Errors
+    /// Those of the mapping store.
+    pub fn extents(&self) -> Result<Vec<FileExtent>> {
+        let inode = &*self.inode;
+        let _shared = inode.inode_lock.read();
+        if let Some(bytes) = inode.inline_bytes()? {
+            let range = inode.block_size().covering(0, bytes.len() as u64);
+            let inline = FileExtent {
+                range,
+                kind: ExtentKind::Inline,
+                disk: None,
+            };
+            return Ok(if range.is_empty() {
+                vec![]
+            } else {
+                vec![inline]
+            });
+        }
+        let mut extents = Vec::new();
+        for extent in inode.blocks.extents()? {
+            if inode.backing.policy.delayed || !matches!(extent.status, Status::Unwritten(_)) {
+                extents.extend(file_extent(&extent));
+                continue;
+            }
+            let mut clean_from = extent.range.start();
+            for dirty in inode.pages.dirty_runs(extent.range) {
+                let clean = extent.clip(FileRange::new(clean_from, dirty.start()));
+                extents.extend(file_extent(&clean));
+                let written = file_extent(&extent.clip(dirty));
+                extents.extend(written.map(|e| FileExtent {
+                    kind: ExtentKind::Written,
+                    ..e
+                }));
+                clean_from = dirty.end();
+            }
+            let clean = extent.clip(FileRange::new(clean_from, extent.range.end()));
+            extents.extend(file_extent(&clean));
+        }
+        Ok(extents)
+    }
+
+    /// The first offset at or after `offset` (bytes) that has data: written or delayed blocks, and
+    /// unwritten ones whose data is in the page cache. Takes the inode lock shared.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none before the end of the file; those of the mapping store.
+    pub fn seek_data(&self, offset: u64) -> Result<u64> {
+        self.seek(offset, true)?.ok_or(Error::NotFound)
+    }
+
+    /// The first offset at or after `offset` (bytes) that lies in a hole; the end of the file is one.
+    /// Takes the inode lock shared.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when `offset` is not before the end of the file; those of the mapping store.
+    pub fn seek_hole(&self, offset: u64) -> Result<u64> {
+        Ok(self.seek(offset, false)?.unwrap_or(self.size()))
+    }
+
+    /// The first offset from `offset` on, below the end of the file, that is data or not, as wanted.
+    fn seek(&self, offset: u64, wanted: bool) -> Result<Option<u64>> {
+        let inode = &*self.inode;
+        let _shared = inode.inode_lock.read();
+        let size = inode.size();
+        if offset >= size {
+            return Err(Error::NotFound);
+        }
+        if inode.inline_bytes()?.is_some() {
+            return Ok(wanted.then_some(offset));
+        }
+        let end = FileBlock(inode.block_size().blocks_for(size));
+        let mut block = inode.block_size().block_of(offset);
+        while block < end {
+            let (is_data, same_to) = inode.data_at(block)?;
+            if is_data == wanted {
+                return Ok(Some(inode.block_size().offset_of(block).max(offset)));
+            }
+            block = same_to;
+        }
+        Ok(None)
+    }
+}
+
+impl Inode {
+    /// Whether `block` has data, and the end of the blocks behind it of which the same is true.
+    fn data_at(&self, block: FileBlock) -> Result<(bool, FileBlock)> {
+        let found = self.blocks.query(block)?;
+        let rest = FileRange::new(block, found.range.end());
+        Ok(match found.status {
+            Status::Written(_) | Status::Delayed => (true, rest.end()),
+            Status::Hole => (false, rest.end()),
+            Status::Unwritten(_) => match self.pages.dirty_runs(rest).first() {
+                Some(dirty) if dirty.start() == block => (true, dirty.end()),
+                Some(dirty) => (false, dirty.start()),
+                None => (false, rest.end()),
+            },
+        })
+    }
+}
+
+/// What a caller sees of an extent; nothing of a hole or an empty one.
+fn file_extent(extent: &StatusExtent) -> Option<FileExtent> {
+    let kind = match extent.status {
+        Status::Written(_) => ExtentKind::Written,
+        Status::Unwritten(_) => ExtentKind::Unwritten,
+        Status::Delayed => ExtentKind::Delayed,
+        Status::Hole => return None,
+    };
+    let disk = extent.status.disk_block();
+    (!extent.range.is_empty()).then_some(FileExtent {
+        range: extent.range,
+        kind,
+        disk,
+    })
+}

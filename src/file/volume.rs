@@ -1,0 +1,253 @@
+//! A volume: a device, what is free on it, and its files.
+
+use std::fmt;
+
+use crossbeam_skiplist::SkipMap;
+use rayon::prelude::*;
+
+use crate::allocator::Allocator;
+use crate::block::BlockQueue;
+use crate::delalloc::{Backing, Policy};
+use crate::device::BlockDevice;
+use crate::error::{Error, Result};
+use crate::mapping::{MappingStore, MemoryStore};
+use crate::stats::{Counters, Stats};
+use crate::status::StatusContext;
+use crate::sync::Arc;
+use crate::units::{
+    BlockSize, ClusterRatio, DiskBlock, DiskRun, FileBlock, FileNumber, FileRange, Geometry,
+    PAGE_SIZE,
+};
+
+use super::inode::Inode;
+use super::{File, VolumeOptions};
+
+/// Space of a volume, in blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Statfs {
+    /// Bytes in one block.
+    pub block_size: u64,
+    /// Blocks that files can ever have.
+    pub blocks: u64,
+    /// Blocks that are neither allocated nor promised.
+    pub free_blocks: u64,
+    /// Blocks promised to delayed data (whole clusters).
+    pub delayed_blocks: u64,
+    /// Files that were ever opened.
+    pub files: u64,
+}
+
+/// A volume of files over a block device. All methods may be called from any thread at any time.
+pub struct Volume {
+    backing: Arc<Backing>,
+    /// Entries are inserted once and never replaced.
+    files: SkipMap<FileNumber, Arc<Inode>>,
+    inline_limit: u64,
+}
+
+impl fmt::Debug for Volume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Volume")
+            .field("statfs", &self.statfs())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Volume {
+    /// Makes an empty volume on `device`, with its mapping kept in memory.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for options that make no sense, [`Error::DeviceTooSmall`].
+    pub fn format(device: Arc<dyn BlockDevice>, options: &VolumeOptions) -> Result<Self> {
+        Self::with_store(device, Arc::new(MemoryStore::new()), options)
+    }
+
+    /// Makes a volume on `device` whose files are those of `store`. Their blocks are marked allocated.
+    ///
+    /// # Errors
+    /// As [`format`](Self::format); those of the store; [`Error::Corrupt`] when two files of the store
+    /// claim one cluster, or one that the device does not have.
+    pub fn with_store(
+        device: Arc<dyn BlockDevice>,
+        store: Arc<dyn MappingStore>,
+        options: &VolumeOptions,
+    ) -> Result<Self> {
+        let block_size = BlockSize::new(options.block_size)?;
+        let cluster = ClusterRatio::new(options.cluster_blocks)?;
+        let geometry = Geometry {
+            block_size,
+            cluster,
+        };
+        if options.inline_limit > PAGE_SIZE {
+            return Err(Error::InvalidInput("inline data is limited to one page"));
+        }
+        let (have, need) = (device.size(), 2 * geometry.cluster_bytes());
+        if have < need {
+            return Err(Error::DeviceTooSmall { have, need });
+        }
+        // The first cluster is the volume's own: no file block lives at disk block 0.
+        let first_usable = DiskBlock(cluster.blocks());
+        let blocks = have / block_size.bytes();
+        let allocator = Allocator::new(blocks, geometry, options.group_clusters, first_usable)?;
+        let counters = Arc::new(Counters::default());
+        let total = allocator.space().total();
+        let backing = Backing {
+            geometry,
+            store,
+            queue: BlockQueue::new(device, block_size, Arc::clone(&counters)),
+            allocator,
+            status: StatusContext::with_counters(cluster, Arc::clone(&counters)),
+            counters,
+            policy: Policy {
+                delayed: options.delayed,
+                low_space_clusters: options.low_space_clusters.unwrap_or(total / 64),
+            },
+            probe: options.probe.clone(),
+        };
+        let volume = Self {
+            backing: Arc::new(backing),
+            files: SkipMap::new(),
+            inline_limit: options.inline_limit,
+        };
+        volume.claim_stored_blocks()?;
+        Ok(volume)
+    }
+
+    /// Marks allocated what the files of the store have.
+    fn claim_stored_blocks(&self) -> Result<()> {
+        let cluster = self.backing.geometry.cluster;
+        for file in self.backing.store.files()? {
+            let everything = FileRange::from(FileBlock(0));
+            let mut claimed_to = FileBlock(0);
+            for extent in self.backing.store.extents(file, everything)? {
+                let whole = cluster.align_out(extent.range);
+                let fresh = FileRange::new(whole.start().max(claimed_to), whole.end());
+                let first = extent
+                    .disk
+                    .0
+                    .checked_sub(cluster.offset_in_cluster(extent.range.start()));
+                let Some(first) = first else {
+                    return Err(Error::Corrupt(
+                        "an extent starts in the middle of a cluster",
+                    ));
+                };
+                let start = DiskBlock(first).advance(fresh.start().0 - whole.start().0);
+                self.backing
+                    .allocator
+                    .claim(DiskRun::new(start, fresh.len()))?;
+                claimed_to = whole.end();
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the file of that number, making an empty one if the volume has none.
+    ///
+    /// # Errors
+    /// Those of the mapping store.
+    pub fn file(&self, number: FileNumber) -> Result<File> {
+        if let Some(entry) = self.files.get(&number) {
+            return Ok(File::open(Arc::clone(entry.value())));
+        }
+        let new = Arc::new(Inode::open(
+            number,
+            Arc::clone(&self.backing),
+            self.inline_limit,
+        )?);
+        Ok(File::open(Arc::clone(
+            self.files.get_or_insert(number, new).value(),
+        )))
+    }
+
+    /// Space of the volume now.
+    pub fn statfs(&self) -> Statfs {
+        let cluster = self.backing.geometry.cluster.blocks();
+        let space = self.backing.allocator.space();
+        Statfs {
+            block_size: self.backing.geometry.block_size.bytes(),
+            blocks: space.total() * cluster,
+            free_blocks: space.available() * cluster,
+            delayed_blocks: space.promised() * cluster,
+            files: self.files.len() as u64,
+        }
+    }
+
+    /// The volume's counters.
+    pub fn stats(&self) -> Stats {
+        self.backing.counters.snapshot()
+    }
+
+    /// Writes the dirty pages of all files back, several files at a time, and makes them durable.
+    ///
+    /// # Errors
+    /// A writeback error that occurred meanwhile. Open files still hear of theirs.
+    pub fn sync(&self) -> Result<()> {
+        let inodes = self.inodes();
+        let mut seen: Vec<_> = inodes
+            .iter()
+            .map(|i| i.errors.seen_by_new_handle())
+            .collect();
+        inodes
+            .par_iter()
+            .for_each(|inode| inode.write_back(0..u64::MAX));
+        self.backing.queue.flush()?;
+        self.backing.store.commit()?;
+        inodes
+            .iter()
+            .zip(&mut seen)
+            .try_for_each(|(inode, seen)| inode.errors.check(seen))
+    }
+
+    /// Writes everything back and forgets all cached pages and all knowledge of extents: what unmounting
+    /// and mounting again does.
+    ///
+    /// # Errors
+    /// A writeback error that occurred meanwhile. Pages that could not be given to the device stay.
+    pub fn drop_caches(&self) -> Result<()> {
+        let mut outcome = Ok(());
+        for inode in self.inodes() {
+            let _exclusive = inode.inode_lock.write();
+            let _invalidating = inode.invalidate_lock.write();
+            let mut seen = inode.errors.seen_by_new_handle();
+            if let Err(error) = inode.settle(0..u64::MAX) {
+                outcome = outcome.and(Err(error));
+                continue;
+            }
+            outcome = outcome.and(inode.errors.check(&mut seen));
+            inode.pages.drop_blocks(FileRange::from(FileBlock(0)));
+            inode.blocks.status().clear();
+        }
+        outcome
+            .and(self.backing.queue.flush())
+            .and(self.backing.store.commit())
+    }
+
+    /// Writes everything back and ends the volume. Dropping a volume without closing it loses what is
+    /// not written back, and reports it.
+    ///
+    /// # Errors
+    /// A writeback error; [`Error::ReservationLeak`] when a file ends with promised space although
+    /// nothing is left to write: an accounting defect.
+    pub fn close(self) -> Result<Stats> {
+        self.sync()?;
+        for inode in self.inodes() {
+            let clusters = inode.blocks.reserved_clusters();
+            if clusters > 0 {
+                return Err(Error::ReservationLeak {
+                    file: inode.number,
+                    clusters,
+                });
+            }
+        }
+        Ok(self.stats())
+    }
+
+    /// Every file that was opened, in order of number.
+    fn inodes(&self) -> Vec<Arc<Inode>> {
+        self.files
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! Writing through the page cache.
+
+use crate::error::{Error, Result};
+use crate::units::{FileRange, PAGE_SIZE};
+
+use super::File;
+use super::inode::Inode;
+use super::page_cache::{mask_of, page_blocks};
+
+impl File {
+    /// Writes `data` at `offset`, growing the file if need be; returns how many bytes were written, fewer
+    /// than given only when space or the largest file size ran out on the way.
+    ///
+    /// The bytes are in the page cache afterwards, their blocks allocated or delayed with their space
+    /// promised: later writeback cannot run out of space. Takes the inode lock exclusively; blocks on the
+    /// device where a block is written in part only and must be read first.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`], [`Error::FileTooBig`] or a device error if not one byte could be written;
+    /// nothing has changed then.
+    pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<usize> {
+        let inode = &*self.inode;
+        let _exclusive = inode.inode_lock.write();
+        if data.is_empty() {
+            return Ok(0);
+        }
+        let limit = inode.backing.geometry.max_file_size();
+        if offset >= limit {
+            return Err(Error::FileTooBig);
+        }
+        let end = offset.saturating_add(data.len() as u64).min(limit);
+        if inode.write_inline(offset, data)? {
+            return Ok(data.len());
+        }
+        inode.leave_inline()?;
+        inode.read_partial_blocks(offset, end)?;
+        let written_end = inode.back(offset, end)?;
+        inode.copy_in(offset, &data[..(written_end - offset) as usize])?;
+        Ok((written_end - offset) as usize)
+    }
+}
+
+impl Inode {
+    /// Writes into a file that lives, and still fits, inside the mapping store; returns whether it did.
+    fn write_inline(&self, offset: u64, data: &[u8]) -> Result<bool> {
+        let Some(end) = offset.checked_add(data.len() as u64) else {
+            return Ok(false);
+        };
+        if end > self.inline_limit {
+            return Ok(false);
+        }
+        let (start, end) = (offset as usize, end as usize);
+        let written = self.blocks.change_inline(|bytes| {
+            bytes.resize(bytes.len().max(end), 0);
+            bytes[start..end].copy_from_slice(data);
+        })?;
+        if written {
+            self.set_size(self.size().max(end as u64));
+        }
+        Ok(written)
+    }
+
+    /// Makes the blocks valid that the bytes `start..end` fill only in part, before anything is promised:
+    /// a device error must leave no block delayed that no page will ever hold.
+    fn read_partial_blocks(&self, start: u64, end: u64) -> Result<()> {
+        let block = self.block_size().bytes();
+        for offset in [start, end]
+            .into_iter()
+            .filter(|offset| offset % block != 0)
+        {
+            let index = offset / PAGE_SIZE;
+            let blocks = FileRange::at(self.block_size().block_of(offset), 1);
+            let mask = mask_of(page_blocks(index, self.block_size()), blocks);
+            self.pages
+                .with_page(index, |page| self.fill(index, page, mask))?;
+        }
+        Ok(())
+    }
+
+    /// Backs the blocks of the bytes `start..end`; returns the end of the bytes that are backed.
+    fn back(&self, start: u64, end: u64) -> Result<u64> {
+        let wanted = self.block_size().covering(start, end);
+        let mut rest = wanted;
+        while !rest.is_empty() {
+            match self.blocks.admit(rest) {
+                Ok(backed) => rest = FileRange::new(backed.range.end(), rest.end()),
+                Err(_) if rest != wanted => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.block_size().offset_of(rest.start()).clamp(start, end))
+    }
+
+    /// Copies `data` into pages whose blocks are backed, page by page, the size following.
+    fn copy_in(&self, mut offset: u64, mut data: &[u8]) -> Result<()> {
+        let size = self.block_size();
+        while !data.is_empty() {
+            let index = offset / PAGE_SIZE;
+            let start = (offset % PAGE_SIZE) as usize;
+            let len = data.len().min(PAGE_SIZE as usize - start);
+            let end = offset + len as u64;
+            let mask = mask_of(page_blocks(index, size), size.covering(offset, end));
+            self.pages.with_page(index, |page| {
+                page.bytes[start..start + len].copy_from_slice(&data[..len]);
+                page.mark_dirty(mask);
+                // Under the folio lock, so that whoever writes the page back knows how far the file goes.
+                self.set_size(self.size().max(end));
+            });
+            offset = end;
+            data = &data[len..];
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! Writing dirty pages back, and the calls that ask for it.
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::sync::{Arc, MutexGuard};
+use crate::units::{FileRange, PAGE_SIZE};
+
+use super::File;
+use super::inode::Inode;
+use super::page_cache::{Page, PageState, bits, mask_of, pages_of, push_runs};
+
+/// Pages whose folio locks are held at once while their dirty blocks are written.
+const PAGES_AT_ONCE: usize = 256;
+
+impl File {
+    /// Writes the file's dirty pages back, waits for them and for the device to make them durable.
+    /// Takes folio locks of dirty pages over the I/O, but not the inode lock.
+    ///
+    /// # Errors
+    /// The last writeback error of the file that this handle has not been told of yet. Blocks that the
+    /// device failed to write are clean afterwards, as in Linux; others stay dirty.
+    pub fn sync_data(&self) -> Result<()> {
+        self.inode.write_back(0..u64::MAX);
+        self.inode.make_durable();
+        self.report_error()
+    }
+
+    /// As [`sync_data`](Self::sync_data); size and mapping are durable in either case.
+    ///
+    /// # Errors
+    /// As [`sync_data`](Self::sync_data).
+    pub fn sync_all(&self) -> Result<()> {
+        self.sync_data()
+    }
+
+    /// Writes the dirty pages that hold the bytes `offset..offset + len` back and waits for them, as
+    /// `sync_file_range` with all its flags: whole pages; nothing is made durable. No length means to
+    /// the end of the file.
+    ///
+    /// # Errors
+    /// As [`sync_data`](Self::sync_data); [`Error::FileTooBig`] when the range overflows.
+    pub fn sync_range(&self, offset: u64, len: u64) -> Result<()> {
+        let end = match len {
+            0 => u64::MAX,
+            _ => offset.checked_add(len).ok_or(Error::FileTooBig)?,
+        };
+        if offset < end {
+            self.inode.write_back(pages_of(offset..end));
+        }
+        self.report_error()
+    }
+
+    fn report_error(&self) -> Result<()> {
+        self.inode.errors.check(&mut self.seen_error.lock())
+    }
+}
+
+impl Inode {
+    /// Writes the dirty pages of `pages` (page numbers) back and waits. Errors go to the error sequence.
+    pub(super) fn write_back(&self, pages: Range<u64>) {
+        let _one_at_a_time = self.writeback_lock.lock();
+        let mut next = pages.start;
+        loop {
+            let some = self.pages.existing(next..pages.end, PAGES_AT_ONCE);
+            let Some(last) = some.last() else { return };
+            next = last.index() + 1;
+            self.write_back_some(&some);
+        }
+    }
+
+    /// As [`write_back`](Self::write_back), failing when a page of the range is still dirty afterwards.
+    pub(super) fn settle(&self, pages: Range<u64>) -> Result<()> {
+        let mut seen = self.errors.seen_by_new_handle();
+        self.write_back(pages.clone());
+        let first = self
+            .block_size()
+            .block_of(pages.start.saturating_mul(PAGE_SIZE));
+        let end = self
+            .block_size()
+            .block_of(pages.end.saturating_mul(PAGE_SIZE));
+        if self.pages.dirty_runs(FileRange::new(first, end)).is_empty() {
+            return Ok(());
+        }
+        self.errors.check(&mut seen)?;
+        Err(Error::Corrupt("pages dirtied while the file was locked"))
+    }
+
+    /// Makes what was written durable: data first, then the mapping that exposes it.
+    pub(super) fn make_durable(&self) {
+        let durable = self
+            .backing
+            .queue
+            .flush()
+            .and_then(|()| self.store().commit());
+        if let Err(error) = durable {
+            self.errors.record(error);
+        }
+    }
+
+    fn write_back_some(&self, pages: &[Arc<Page>]) {
+        let mut locked: Vec<_> = pages
+            .iter()
+            .map(|page| (page.blocks(self.block_size()), page.lock()))
+            .filter(|(_, state)| state.dirty != 0)
+            .collect();
+        let mut runs = Vec::new();
+        for (blocks, state) in &mut locked {
+            // A store through a mapping from here on would miss the I/O: it must fault again.
+            state.writable_to = 0;
+            push_runs(&mut runs, *blocks, state.dirty);
+        }
+        for run in runs {
+            self.write_back_run(run, &mut locked);
+        }
+    }
+
+    fn write_back_run(
+        &self,
+        run: FileRange,
+        locked: &mut [(FileRange, MutexGuard<'_, PageState>)],
+    ) {
+        let size = self.block_size().bytes() as usize;
+        let mut bytes = Vec::with_capacity(run.len() as usize * size);
+        for (blocks, state) in pages_meeting(locked, run) {
+            for bit in bits(mask_of(*blocks, run)) {
+                bytes.extend_from_slice(&state.bytes[bit * size..(bit + 1) * size]);
+            }
+        }
+        for piece in self.blocks.write_back(run, &bytes) {
+            let tried = match piece.outcome {
+                Ok(()) => true,
+                Err(error) => {
+                    let tried = matches!(error, Error::Io(_));
+                    self.errors.record(error);
+                    tried
+                }
+            };
+            if !tried {
+                continue;
+            }
+            for (blocks, state) in pages_meeting(locked, piece.range) {
+                state.dirty &= !mask_of(*blocks, piece.range);
+            }
+            self.extend_stored_size(self.block_size().offset_of(piece.range.end()));
+        }
+    }
+
+    /// Lets the stored size follow data that has been written up to `end`, within the file's size.
+    fn extend_stored_size(&self, end: u64) {
+        let end = end.min(self.size());
+        let extended = self
+            .store()
+            .size(self.number)
+            .and_then(|stored| match stored < end {
+                true => self.store().set_size(self.number, end),
+                false => Ok(()),
+            });
+        if let Err(error) = extended {
+            self.errors.record(error);
+        }
+    }
+}
+
+/// Those of the locked pages, which are in order, that hold blocks of `run`.
+fn pages_meeting<'a, 'b>(
+    locked: &'a mut [(FileRange, MutexGuard<'b, PageState>)],
+    run: FileRange,
+) -> &'a mut [(FileRange, MutexGuard<'b, PageState>)] {
+    let first = locked.partition_point(|(blocks, _)| blocks.end() <= run.start());
+    let end = locked.partition_point(|(blocks, _)| blocks.start() < run.end());
+    &mut locked[first..end]
+}

@@ -1,0 +1,238 @@
+//! A mapping store that keeps everything in memory.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use crossbeam_skiplist::SkipMap;
+
+use crate::error::{Error, Result};
+use crate::sync::Mutex;
+use crate::units::{FileBlock, FileNumber, FileRange};
+
+use super::extents::Extents;
+use super::{ExtentState, MappedExtent, Mapping, MappingStore, Shift};
+
+/// A file as the store last committed it: one snapshot that readers take whole.
+#[derive(Clone, Debug, Default)]
+struct FileState {
+    extents: Extents,
+    size: u64,
+    inline: Option<Arc<[u8]>>,
+}
+
+#[derive(Debug, Default)]
+struct FileRecord {
+    committed: ArcSwap<FileState>,
+    /// Serialises changes, which are read-copy-publish.
+    change: Mutex<()>,
+}
+
+/// A [`MappingStore`] in memory. Readers take one snapshot of a file without a lock; every change makes a
+/// new snapshot, which costs time in proportion to the file's number of extents.
+pub struct MemoryStore {
+    /// Entries are inserted once and never replaced.
+    files: SkipMap<FileNumber, Arc<FileRecord>>,
+    max_extents: usize,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("files", &self.files.len())
+            .field("max_extents", &self.max_extents)
+            .finish()
+    }
+}
+
+impl MemoryStore {
+    /// A store without a limit.
+    pub fn new() -> Self {
+        Self::with_max_extents(usize::MAX)
+    }
+
+    /// A store in which a file may have at most `max_extents` extents, as one whose extent tree cannot
+    /// grow any more: what would need more fails with [`Error::NoSpace`]. Removing and shifting, which
+    /// must not fail, may exceed the limit by one.
+    pub fn with_max_extents(max_extents: usize) -> Self {
+        Self {
+            files: SkipMap::new(),
+            max_extents,
+        }
+    }
+
+    /// The record of `file`, if anything was ever stored for it.
+    fn record(&self, file: FileNumber) -> Option<Arc<FileRecord>> {
+        self.files.get(&file).map(|entry| Arc::clone(entry.value()))
+    }
+
+    fn read<T>(&self, file: FileNumber, read: impl FnOnce(&FileState) -> T) -> T {
+        match self.record(file) {
+            Some(record) => read(&record.committed.load()),
+            None => read(&FileState::default()),
+        }
+    }
+
+    fn change<T>(
+        &self,
+        file: FileNumber,
+        change: impl FnOnce(&FileState) -> Result<(FileState, T)>,
+    ) -> Result<T> {
+        let record = Arc::clone(self.files.get_or_insert_with(file, Arc::default).value());
+        let _changing = record.change.lock();
+        let (state, answer) = change(&record.committed.load())?;
+        record.committed.store(Arc::new(state));
+        Ok(answer)
+    }
+
+    fn change_extents<T>(
+        &self,
+        file: FileNumber,
+        change: impl FnOnce(&Extents) -> Result<(Extents, T)>,
+    ) -> Result<T> {
+        self.change(file, |state| {
+            let (extents, answer) = change(&state.extents)?;
+            Ok((
+                FileState {
+                    extents,
+                    ..state.clone()
+                },
+                answer,
+            ))
+        })
+    }
+
+    fn within_limit(&self, before: &Extents, after: Extents) -> Result<(Extents, ())> {
+        if after.count() > self.max_extents && after.count() > before.count() {
+            return Err(Error::NoSpace);
+        }
+        Ok((after, ()))
+    }
+}
+
+impl MappingStore for MemoryStore {
+    fn query(&self, file: FileNumber, block: FileBlock) -> Result<Mapping> {
+        Ok(self.read(file, |state| state.extents.query(block)))
+    }
+
+    fn last_before(&self, file: FileNumber, block: FileBlock) -> Result<Option<MappedExtent>> {
+        Ok(self.read(file, |state| state.extents.last_before(block)))
+    }
+
+    fn extents(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>> {
+        Ok(self.read(file, |state| state.extents.overlapping(range).to_vec()))
+    }
+
+    fn insert(&self, file: FileNumber, extent: MappedExtent) -> Result<()> {
+        self.change_extents(file, |extents| {
+            self.within_limit(extents, extents.with(extent)?)
+        })
+    }
+
+    fn convert(&self, file: FileNumber, range: FileRange, to: ExtentState) -> Result<()> {
+        self.change_extents(file, |extents| {
+            self.within_limit(extents, extents.converted(range, to))
+        })
+    }
+
+    fn remove(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>> {
+        self.change_extents(file, |extents| Ok(extents.without(range)))
+    }
+
+    fn shift(&self, file: FileNumber, from: FileBlock, shift: Shift) -> Result<()> {
+        self.change_extents(file, |extents| Ok((extents.shifted(from, shift)?, ())))
+    }
+
+    fn size(&self, file: FileNumber) -> Result<u64> {
+        Ok(self.read(file, |state| state.size))
+    }
+
+    fn set_size(&self, file: FileNumber, size: u64) -> Result<()> {
+        self.change(file, |state| {
+            Ok((
+                FileState {
+                    size,
+                    ..state.clone()
+                },
+                (),
+            ))
+        })
+    }
+
+    fn inline_data(&self, file: FileNumber) -> Result<Option<Arc<[u8]>>> {
+        Ok(self.read(file, |state| state.inline.clone()))
+    }
+
+    fn set_inline_data(&self, file: FileNumber, bytes: Option<Arc<[u8]>>) -> Result<()> {
+        self.change(file, |state| {
+            let size = bytes
+                .as_ref()
+                .map_or(state.size, |bytes| bytes.len() as u64);
+            Ok((
+                FileState {
+                    size,
+                    inline: bytes,
+                    extents: state.extents.clone(),
+                },
+                (),
+            ))
+        })
+    }
+
+    fn files(&self) -> Result<Vec<FileNumber>> {
+        Ok(self.files.iter().map(|entry| *entry.key()).collect())
+    }
+
+    fn commit(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::DiskBlock;
+
+    #[test]
+    fn a_full_store_refuses_to_split_but_still_converts_whole_extents_and_removes() {
+        let store = MemoryStore::with_max_extents(1);
+        let file = FileNumber(1);
+        let range = FileRange::at(FileBlock(10), 3);
+        let state = ExtentState::Unwritten;
+        store
+            .insert(
+                file,
+                MappedExtent {
+                    range,
+                    disk: DiskBlock(100),
+                    state,
+                },
+            )
+            .unwrap();
+        let middle = FileRange::at(FileBlock(11), 1);
+        assert_eq!(
+            store.convert(file, middle, ExtentState::Written),
+            Err(Error::NoSpace)
+        );
+        assert_eq!(store.convert(file, range, ExtentState::Written), Ok(()));
+        assert_eq!(store.remove(file, middle).unwrap().len(), 1);
+        assert_eq!(store.extents(file, range).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_unknown_file_is_empty_and_reading_does_not_create_it() {
+        let store = MemoryStore::new();
+        let hole = FileRange::from(FileBlock(0));
+        assert_eq!(
+            store.query(FileNumber(7), FileBlock(3)),
+            Ok(Mapping::Hole(hole))
+        );
+        assert_eq!(store.files(), Ok(vec![]));
+    }
+}
