@@ -1,30 +1,37 @@
-//! The one file that names synchronisation primitives: `std` and `parking_lot` normally, `shuttle` under
-//! the feature of that name (schedule exploration). Everything else imports from here.
+//! The one file that names synchronisation primitives: `std` and `parking_lot` normally, those of a model
+//! checker under the feature `shuttle` (random schedules) or `--cfg loom` (all schedules and orderings).
+//! Everything else imports from here.
 //!
 //! Locks never poison: a guard is what `lock()`, `read()` and `write()` return.
 
-#[cfg(not(feature = "shuttle"))]
+#[cfg(not(any(loom, feature = "shuttle")))]
 mod imp {
     pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic;
 }
 
-#[cfg(feature = "shuttle")]
+#[cfg(any(loom, feature = "shuttle"))]
 mod imp {
     use std::sync::PoisonError;
 
-    pub(crate) use shuttle::sync::atomic;
-    pub(crate) use shuttle::sync::{MutexGuard, RwLockWriteGuard};
+    #[cfg(loom)]
+    use loom::sync as model;
+    #[cfg(not(loom))]
+    use shuttle::sync as model;
+
+    use model::RwLockReadGuard;
+    pub(crate) use model::atomic;
+    pub(crate) use model::{MutexGuard, RwLockWriteGuard};
     pub(crate) use std::sync::Arc;
 
-    /// `shuttle`'s mutex with guards instead of poison results.
+    /// The model checker's mutex with guards instead of poison results.
     #[derive(Debug, Default)]
-    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+    pub(crate) struct Mutex<T>(model::Mutex<T>);
 
     impl<T> Mutex<T> {
         pub(crate) fn new(value: T) -> Self {
-            Self(shuttle::sync::Mutex::new(value))
+            Self(model::Mutex::new(value))
         }
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -32,21 +39,15 @@ mod imp {
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             self.0.try_lock().ok()
         }
-        pub(crate) fn get_mut(&mut self) -> &mut T {
-            self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
-        }
-        pub(crate) fn into_inner(self) -> T {
-            self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
-        }
     }
 
-    /// `shuttle`'s reader-writer lock with guards instead of poison results.
+    /// The model checker's reader-writer lock with guards instead of poison results.
     #[derive(Debug, Default)]
-    pub(crate) struct RwLock<T>(shuttle::sync::RwLock<T>);
+    pub(crate) struct RwLock<T>(model::RwLock<T>);
 
     impl<T> RwLock<T> {
         pub(crate) fn new(value: T) -> Self {
-            Self(shuttle::sync::RwLock::new(value))
+            Self(model::RwLock::new(value))
         }
         pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
             self.0.read().unwrap_or_else(PoisonError::into_inner)
@@ -59,8 +60,9 @@ mod imp {
 
 pub(crate) use imp::*;
 
-/// Atomics that are never scheduling points: statistics and hints, which no protocol depends on.
+/// What is never a scheduling point: statistics and hints, which no protocol depends on.
 pub(crate) mod uncounted {
+    pub(crate) use std::sync::OnceLock;
     pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 }
 

@@ -12,7 +12,7 @@ pub struct AllocRequest {
     /// Clusters wanted; the answer has from one up to this many.
     pub clusters: u64,
     /// The block at which the run should start, usually the one behind the file's previous extent; its
-    /// cluster is meant, and a block outside the volume means its start.
+    /// cluster is meant. A block outside the volume is no goal.
     pub goal: Option<DiskBlock>,
 }
 

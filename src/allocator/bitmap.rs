@@ -4,7 +4,7 @@ use std::iter;
 
 use super::group::Span;
 
-/// Bits, all clear at first.
+/// Bits, all clear at first. Those that fill up the last word stay clear.
 #[derive(Debug)]
 pub(super) struct Bitmap {
     words: Box<[u64]>,
@@ -61,13 +61,14 @@ impl Bitmap {
         })
     }
 
-    /// The first bit from `from` on that is set after flipping with `flip`.
+    /// The first bit from `from` (at most `len`) on that is set after flipping with `flip`. A search for clear
+    /// bits ends at `len` at the latest: that bit is clear, or in no word.
     fn next(&self, from: u64, flip: u64) -> u64 {
         let mut ignored = !(u64::MAX << (from % 64));
         for (index, word) in self.words.iter().enumerate().skip((from / 64) as usize) {
             let hits = (word ^ flip) & !ignored;
             if hits != 0 {
-                return (index as u64 * 64 + u64::from(hits.trailing_zeros())).min(self.len);
+                return index as u64 * 64 + u64::from(hits.trailing_zeros());
             }
             ignored = 0;
         }

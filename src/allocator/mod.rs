@@ -154,7 +154,7 @@ impl Allocator {
                 "an allocation needs at least one cluster",
             ));
         }
-        let place = self.find(self.search_start(request.goal), want)?;
+        let place = self.find(request.goal, want)?;
         self.last_group.store(place.group, Ordering::Relaxed);
         let start = place.group as u64 * self.clusters_per_group + place.span.start;
         let ratio = self.geometry.cluster.blocks();
@@ -276,32 +276,26 @@ impl Allocator {
         Ok(())
     }
 
-    /// The usable cluster at which a search with this goal begins.
-    fn search_start(&self, goal: Option<DiskBlock>) -> u64 {
-        let cluster = match goal {
-            Some(block) => block.0 / self.geometry.cluster.blocks(),
-            None => self.last_group.load(Ordering::Relaxed) as u64 * self.clusters_per_group,
-        };
-        if cluster < self.usable.end {
-            cluster
-        } else {
-            0
-        }
-    }
-
     /// Finds and takes a run of 1 to `want` clusters. The caller holds a reservation, so one exists.
-    fn find(&self, start: u64, want: u64) -> Result<Place> {
-        let first = (start / self.clusters_per_group) as usize;
-        let goal = start % self.clusters_per_group;
-        if let Some(span) = self.groups[first].lock().take_at(goal, want) {
-            return Ok(Place { group: first, span });
-        }
+    fn find(&self, goal: Option<DiskBlock>, want: u64) -> Result<Place> {
+        let goal = goal.map(|block| block.0 / self.geometry.cluster.blocks());
+        let (first, from) = match goal.filter(|cluster| *cluster < self.usable.end) {
+            Some(cluster) => {
+                let group = (cluster / self.clusters_per_group) as usize;
+                let goal = cluster % self.clusters_per_group;
+                if let Some(span) = self.groups[group].lock().take_at(goal, want) {
+                    return Ok(Place { group, span });
+                }
+                (group, goal)
+            }
+            None => (self.last_group.load(Ordering::Relaxed), 0),
+        };
 
         // Once around the volume; the goal's group comes first from the goal on and last as a whole.
         let mut longest: Option<Place> = None;
         for step in 0..=self.groups.len() {
             let group = (first + step) % self.groups.len();
-            let from = if step == 0 { goal } else { 0 };
+            let from = if step == 0 { from } else { 0 };
             let mut locked = self.groups[group].lock();
             let Some(span) = locked.longest_up_to(from, want) else {
                 continue;

@@ -111,9 +111,9 @@ impl BlockQueue {
     /// # Errors
     /// [`Error::Io`] when the flush that covers this caller failed; each caller hears of it.
     pub fn flush(&self) -> Result<()> {
-        self.counters.count(Counter::Bios);
         let outcome = FlushOutcome::default();
         self.waiting.lock().push(Arc::clone(&outcome));
+        self.counters.count(Counter::Bios);
         let _flushing = self.flushing.lock();
         // Whoever flushed last may have taken this caller on: its flush began after the push above.
         if let Some(result) = outcome.lock().take() {

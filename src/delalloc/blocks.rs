@@ -25,7 +25,7 @@ pub struct FileBlocks {
     pub(super) backing: Arc<Backing>,
     /// Shared: what the store says stays true. Exclusive: status tree, store and account may change.
     data_lock: RwLock<()>,
-    pub(super) status: StatusTree,
+    pub(super) status: Arc<StatusTree>,
     pub(super) account: Account,
     /// Clusters the store maps for the file; changed under the data lock only.
     allocated: AtomicU64,
@@ -37,7 +37,8 @@ impl FileBlocks {
     /// # Errors
     /// Those of the mapping store.
     pub fn open(file: FileNumber, backing: Arc<Backing>) -> Result<Self> {
-        let status = StatusTree::new(&backing.status);
+        let status = Arc::new(StatusTree::new(&backing.status));
+        backing.shrinker.register(&status);
         let nothing = backing.allocator.ledger().reserve(0)?;
         let blocks = Self {
             file,
@@ -75,8 +76,11 @@ impl FileBlocks {
     /// the folio lock of the block if the answer is to stay true (and so that what is cached is true).
     ///
     /// # Errors
-    /// Those of the mapping store.
+    /// [`Error::FileTooBig`] for a block no file can have; those of the mapping store.
     pub fn query(&self, block: FileBlock) -> Result<StatusExtent> {
+        if block.0 >= MAX_FILE_BLOCKS {
+            return Err(Error::FileTooBig);
+        }
         if let Some(found) = self.status.lookup(block) {
             return Ok(found);
         }
@@ -88,7 +92,7 @@ impl FileBlocks {
         Ok(found)
     }
 
-    /// Everything that is not a hole from block 0 on, in order; neighbours may be of one kind.
+    /// Everything that is not a hole from block 0 on, in order and in as few extents as possible.
     ///
     /// The caller holds the inode lock if it wants a picture of one instant.
     ///
@@ -101,7 +105,11 @@ impl FileBlocks {
             let found = self.query(next)?.clip(FileRange::from(next));
             next = found.range.end();
             if found.status != Status::Hole {
-                extents.push(found);
+                // The tree may have known one run of one kind in two pieces.
+                match extents.pop_if(|last: &mut StatusExtent| last.join(found).is_some()) {
+                    Some(last) => extents.extend(last.join(found)),
+                    None => extents.push(found),
+                }
             }
         }
         Ok(extents)
@@ -237,5 +245,71 @@ pub(super) fn status_of(extent: &MappedExtent) -> StatusExtent {
     StatusExtent {
         range: extent.range,
         status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocator::Allocator;
+    use crate::block::BlockQueue;
+    use crate::delalloc::{Policy, Probe};
+    use crate::device::MemoryDevice;
+    use crate::mapping::MemoryStore;
+    use crate::stats::Counters;
+    use crate::status::{ShrinkerList, StatusContext};
+    use crate::units::{BlockSize, ClusterRatio, Geometry};
+
+    fn backing() -> Arc<Backing> {
+        let block_size = BlockSize::new(4096).unwrap();
+        let geometry = Geometry {
+            block_size,
+            cluster: ClusterRatio::ONE,
+        };
+        let counters = Arc::new(Counters::default());
+        let device = Arc::new(MemoryDevice::new(1 << 20));
+        Arc::new(Backing {
+            geometry,
+            store: Arc::new(MemoryStore::new()),
+            allocator: Allocator::new(256, geometry, 256, DiskBlock(1)).unwrap(),
+            queue: BlockQueue::new(device, block_size, Arc::clone(&counters)),
+            status: StatusContext::with_counters(geometry.cluster, Arc::clone(&counters)),
+            shrinker: ShrinkerList::new(),
+            counters,
+            policy: Policy {
+                delayed: true,
+                low_space_clusters: 0,
+            },
+            probe: Probe::default(),
+        })
+    }
+
+    #[test]
+    fn a_file_that_ends_with_a_promise_is_reported_and_its_space_given_back() {
+        let backing = backing();
+        let blocks = FileBlocks::open(FileNumber(7), Arc::clone(&backing)).unwrap();
+        blocks.admit(FileRange::at(FileBlock(3), 5)).unwrap();
+        assert_eq!(blocks.reserved_clusters(), 5);
+        drop(blocks);
+        assert_eq!(backing.counters.snapshot().reservation_leaks, 1);
+        assert_eq!(backing.allocator.space().promised(), 0);
+        let blocks = FileBlocks::open(FileNumber(8), Arc::clone(&backing)).unwrap();
+        blocks.admit(FileRange::at(FileBlock(3), 5)).unwrap();
+        blocks.truncate(FileBlock(0)).unwrap();
+        drop(blocks);
+        assert_eq!(backing.counters.snapshot().reservation_leaks, 1);
+    }
+
+    #[test]
+    fn a_hole_is_delayed_as_one_extent() {
+        let backing = backing();
+        let blocks = FileBlocks::open(FileNumber(1), Arc::clone(&backing)).unwrap();
+        let range = FileRange::at(FileBlock(10), 100);
+        assert_eq!(blocks.admit(range).unwrap().range, range);
+        assert_eq!(backing.counters.snapshot().delayed_inserts, 1);
+        let outside = FileRange::at(FileBlock(MAX_FILE_BLOCKS - 1), 2);
+        assert_eq!(blocks.admit(outside), Err(Error::FileTooBig));
+        assert!(blocks.admit(FileRange::at(FileBlock(0), 0)).is_err());
+        assert!(blocks.query(FileBlock(u64::MAX)).is_err());
     }
 }

@@ -40,7 +40,7 @@ use crate::allocator::Allocator;
 use crate::block::BlockQueue;
 use crate::mapping::MappingStore;
 use crate::stats::Counters;
-use crate::status::StatusContext;
+use crate::status::{ShrinkerList, StatusContext};
 use crate::units::Geometry;
 
 pub use blocks::FileBlocks;
@@ -72,6 +72,8 @@ pub struct Backing {
     pub counters: Arc<Counters>,
     /// What the status trees of the volume's files share.
     pub status: StatusContext,
+    /// The status trees of the volume's files, for memory pressure.
+    pub shrinker: ShrinkerList,
     /// When blocks are allocated.
     pub policy: Policy,
     /// Test-only switches; empty without the feature `testing`.

@@ -9,9 +9,6 @@ use crate::error::{Error, Result};
 
 use super::{BlockDevice, check_range, total_len};
 
-/// Buffers in one vectored write: what every system accepts.
-const MAX_BUFFERS: usize = 1024;
-
 /// A device in a regular file, through the operating system's page cache; a flush is `fdatasync`.
 ///
 /// The file must keep its size. When somebody truncates it, operations behind its new end fail with [`Error::Io`]:
@@ -104,8 +101,8 @@ impl BlockDevice for FileDevice {
         // Drops empty buffers in front: a write of nothing would be taken for a device that is full.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            let count = rest.len().min(MAX_BUFFERS);
-            let written = match rustix::io::pwritev(&self.file, &rest[..count], offset) {
+            // Passes on no more buffers than the system takes at once.
+            let written = match rustix::io::pwritev(&self.file, rest, offset) {
                 Ok(0) => {
                     let error = io::ErrorKind::WriteZero.into();
                     return Err(Error::io("write", offset, &error));

@@ -4,9 +4,11 @@ use crate::delalloc::{Backing, FileBlocks};
 use crate::error::{Error, Result};
 use crate::mapping::MappingStore;
 use crate::status::Status;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, RwLock};
-use crate::units::{BlockSize, DiskBlock, FileNumber, FileRange, PAGE_SIZE};
+use crate::units::{
+    BlockSize, DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS, PAGE_SIZE,
+};
 
 use super::error_sequence::ErrorSequence;
 use super::page_cache::{BlockMask, PageCache, PageState, bits, mask_of, page_blocks};
@@ -32,9 +34,13 @@ pub(super) struct Inode {
     pub(super) errors: ErrorSequence,
     /// The longest a file may get inside the mapping store, in bytes.
     pub(super) inline_limit: u64,
+    /// Cleared once the file is known to have left the mapping store, which it never re-enters.
+    may_be_inline: AtomicBool,
 }
 
 impl Inode {
+    /// The file as the store has it. Where inline data is allowed, a file that has nothing yet starts its
+    /// life inside the store; the caller opens one file at a time.
     pub(super) fn open(
         number: FileNumber,
         backing: Arc<Backing>,
@@ -50,6 +56,7 @@ impl Inode {
             blocks: FileBlocks::open(number, Arc::clone(&backing))?,
             errors: ErrorSequence::default(),
             inline_limit,
+            may_be_inline: AtomicBool::new(starts_inline(number, &backing, inline_limit)?),
             backing,
         })
     }
@@ -143,9 +150,24 @@ impl Inode {
         self.zero_edge(last_start, end)
     }
 
+    /// The bytes of a file that lives inside the mapping store.
+    pub(super) fn inline_bytes(&self) -> Result<Option<Arc<[u8]>>> {
+        // Acquire pairs with the Release below; who sees false finds the bytes in the page cache, or waits
+        // for them on the folio lock under which it was stored.
+        if !self.may_be_inline.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let bytes = self.blocks.inline_data()?;
+        if bytes.is_none() {
+            // Release pairs with the Acquire above.
+            self.may_be_inline.store(false, Ordering::Release);
+        }
+        Ok(bytes)
+    }
+
     /// Brings a file that lives inside the mapping store out into blocks, whoever comes first.
     pub(super) fn leave_inline(&self) -> Result<()> {
-        if self.inline_limit == 0 || self.blocks.inline_data()?.is_none() {
+        if self.inline_bytes()?.is_none() {
             return Ok(());
         }
         let size = self.block_size();
@@ -158,4 +180,21 @@ impl Inode {
             Ok(())
         })
     }
+}
+
+/// Whether a file that is opened lives inside the mapping store; puts a file that has nothing there.
+fn starts_inline(number: FileNumber, backing: &Backing, inline_limit: u64) -> Result<bool> {
+    let store = &backing.store;
+    if store.inline_data(number)?.is_some() {
+        return Ok(true);
+    }
+    let nothing = store.size(number)? == 0
+        && store
+            .last_before(number, FileBlock(MAX_FILE_BLOCKS))?
+            .is_none();
+    if inline_limit > 0 && nothing {
+        store.set_inline_data(number, Some(Arc::from([])))?;
+        return Ok(true);
+    }
+    Ok(false)
 }

@@ -52,14 +52,6 @@ impl File {
 }
 
 impl Inode {
-    /// The bytes of a file that lives inside the mapping store.
-    pub(super) fn inline_bytes(&self) -> Result<Option<std::sync::Arc<[u8]>>> {
-        match self.inline_limit {
-            0 => Ok(None),
-            _ => self.blocks.inline_data(),
-        }
-    }
-
     /// Reads what lies in the page of `offset`; none at or behind the end of the file.
     fn read_in_page(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let _filling = self.invalidate_lock.read();

@@ -37,7 +37,7 @@ impl File {
 impl Inode {
     /// Resizes a file that lives, and will still fit, inside the mapping store; returns whether it did.
     fn resize_inline(&self, size: u64) -> Result<bool> {
-        if size > self.inline_limit {
+        if size > self.inline_limit || self.inline_bytes()?.is_none() {
             return Ok(false);
         }
         let resized = self

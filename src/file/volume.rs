@@ -12,8 +12,8 @@ use crate::device::BlockDevice;
 use crate::error::{Error, Result};
 use crate::mapping::{MappingStore, MemoryStore};
 use crate::stats::{Counters, Stats};
-use crate::status::StatusContext;
-use crate::sync::Arc;
+use crate::status::{ShrinkOutcome, ShrinkerList, StatusContext};
+use crate::sync::{Arc, Mutex};
 use crate::units::{
     BlockSize, ClusterRatio, DiskBlock, DiskRun, FileBlock, FileNumber, FileRange, Geometry,
     PAGE_SIZE,
@@ -44,6 +44,8 @@ pub struct Volume {
     /// Entries are inserted once and never replaced.
     files: SkipMap<FileNumber, Arc<Inode>>,
     inline_limit: u64,
+    /// Held while a file is opened for the first time.
+    opening: Mutex<()>,
 }
 
 impl fmt::Debug for Volume {
@@ -98,6 +100,7 @@ impl Volume {
             queue: BlockQueue::new(device, block_size, Arc::clone(&counters)),
             allocator,
             status: StatusContext::with_counters(cluster, Arc::clone(&counters)),
+            shrinker: ShrinkerList::new(),
             counters,
             policy: Policy {
                 delayed: options.delayed,
@@ -109,6 +112,7 @@ impl Volume {
             backing: Arc::new(backing),
             files: SkipMap::new(),
             inline_limit: options.inline_limit,
+            opening: Mutex::new(()),
         };
         volume.claim_stored_blocks()?;
         Ok(volume)
@@ -147,17 +151,24 @@ impl Volume {
     /// # Errors
     /// Those of the mapping store.
     pub fn file(&self, number: FileNumber) -> Result<File> {
-        if let Some(entry) = self.files.get(&number) {
-            return Ok(File::open(Arc::clone(entry.value())));
+        let known = || Some(File::open(Arc::clone(self.files.get(&number)?.value())));
+        if let Some(file) = known() {
+            return Ok(file);
         }
-        let new = Arc::new(Inode::open(
-            number,
-            Arc::clone(&self.backing),
-            self.inline_limit,
-        )?);
-        Ok(File::open(Arc::clone(
-            self.files.get_or_insert(number, new).value(),
-        )))
+        let _one_at_a_time = self.opening.lock();
+        if let Some(file) = known() {
+            return Ok(file);
+        }
+        let backing = Arc::clone(&self.backing);
+        let inode = Arc::new(Inode::open(number, backing, self.inline_limit)?);
+        self.files.insert(number, Arc::clone(&inode));
+        Ok(File::open(inode))
+    }
+
+    /// Looks at up to `max_scan` entries of the files' status trees, tree by tree, and forgets those that
+    /// were not used lately and can be found again, as memory pressure does. Answers do not change.
+    pub fn shrink_status(&self, max_scan: u64) -> ShrinkOutcome {
+        self.backing.shrinker.shrink(max_scan)
     }
 
     /// Space of the volume now.

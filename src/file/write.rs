@@ -46,7 +46,7 @@ impl Inode {
         let Some(end) = offset.checked_add(data.len() as u64) else {
             return Ok(false);
         };
-        if end > self.inline_limit {
+        if end > self.inline_limit || self.inline_bytes()?.is_none() {
             return Ok(false);
         }
         let (start, end) = (offset as usize, end as usize);

@@ -109,6 +109,16 @@ impl StatusExtent {
             .map(|start| DiskRun::new(start, self.range.len()))
     }
 
+    /// Both extents as one, if `next` directly follows and goes on with the same kind, on the volume too.
+    pub fn join(self, next: Self) -> Option<Self> {
+        let one = self.range.end() == next.range.start()
+            && self.status.can_merge(self.range.len(), next.status);
+        one.then(|| Self {
+            range: FileRange::new(self.range.start(), next.range.end()),
+            ..self
+        })
+    }
+
     /// The part inside `range`; a part without blocks when they have none in common.
     pub fn clip(self, range: FileRange) -> Self {
         let range = self.range.intersect(range);
