@@ -2,8 +2,6 @@
 
 use std::io;
 
-use crate::units::FileNumber;
-
 /// Short for a result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -44,8 +42,8 @@ pub enum Error {
     /// A volume was closed while this file still had promised, unwritten data (`EBUSY`).
     #[error("file {file} still has {clusters} reserved clusters")]
     ReservationLeak {
-        /// The file.
-        file: FileNumber,
+        /// The number of the file.
+        file: u64,
         /// Clusters it still had reserved.
         clusters: u64,
     },

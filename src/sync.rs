@@ -16,22 +16,21 @@ mod imp {
     use std::sync::PoisonError;
 
     #[cfg(loom)]
-    use loom::sync as model;
+    use loom as model;
     #[cfg(not(loom))]
-    use shuttle::sync as model;
+    use shuttle as model;
 
-    use model::RwLockReadGuard;
-    pub(crate) use model::atomic;
-    pub(crate) use model::{MutexGuard, RwLockWriteGuard};
+    use model::sync::RwLockReadGuard;
+    pub(crate) use model::sync::{MutexGuard, RwLockWriteGuard, atomic};
     pub(crate) use std::sync::Arc;
 
     /// The model checker's mutex with guards instead of poison results.
     #[derive(Debug, Default)]
-    pub(crate) struct Mutex<T>(model::Mutex<T>);
+    pub(crate) struct Mutex<T>(model::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
         pub(crate) fn new(value: T) -> Self {
-            Self(model::Mutex::new(value))
+            Self(model::sync::Mutex::new(value))
         }
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,11 +42,11 @@ mod imp {
 
     /// The model checker's reader-writer lock with guards instead of poison results.
     #[derive(Debug, Default)]
-    pub(crate) struct RwLock<T>(model::RwLock<T>);
+    pub(crate) struct RwLock<T>(model::sync::RwLock<T>);
 
     impl<T> RwLock<T> {
         pub(crate) fn new(value: T) -> Self {
-            Self(model::RwLock::new(value))
+            Self(model::sync::RwLock::new(value))
         }
         pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
             self.0.read().unwrap_or_else(PoisonError::into_inner)
@@ -62,7 +61,6 @@ pub(crate) use imp::*;
 
 /// What is never a scheduling point: statistics and hints, which no protocol depends on.
 pub(crate) mod uncounted {
-    pub(crate) use std::sync::OnceLock;
     pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 }
 

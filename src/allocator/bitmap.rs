@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use super::group::Span;
+use super::span::Span;
 
 /// Bits, all clear at first. Those that fill up the last word stay clear.
 #[derive(Debug)]

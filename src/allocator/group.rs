@@ -1,31 +1,7 @@
 //! One group of clusters: which are free, and which are taken but not committed.
 
 use super::bitmap::Bitmap;
-
-/// A half-open range of cluster numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) start: u64,
-    pub(super) end: u64,
-}
-
-impl Span {
-    pub(super) const fn len(self) -> u64 {
-        self.end - self.start
-    }
-
-    /// The first `len` clusters, or all when there are fewer.
-    fn truncated(self, len: u64) -> Self {
-        Self {
-            end: self.end.min(self.start.saturating_add(len)),
-            ..self
-        }
-    }
-
-    const fn overlaps(self, other: Self) -> bool {
-        self.start < other.end && other.start < self.end
-    }
-}
+use super::span::Span;
 
 /// A group; clusters are counted from its start.
 #[derive(Debug)]

@@ -31,6 +31,7 @@ mod bitmap;
 mod group;
 mod ledger;
 mod reservation;
+mod span;
 
 pub use allocation::{AllocRequest, Allocation};
 pub use ledger::{Ledger, Space};
@@ -41,7 +42,8 @@ use crate::sync::uncounted::{AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::units::{DiskBlock, DiskRun, Geometry};
 
-use group::{Group, Span};
+use group::Group;
+use span::Span;
 
 /// A multi-block allocator: groups of clusters with a bitmap each, and one exact ledger.
 ///

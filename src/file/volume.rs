@@ -246,7 +246,7 @@ impl Volume {
             let clusters = inode.blocks.reserved_clusters();
             if clusters > 0 {
                 return Err(Error::ReservationLeak {
-                    file: inode.number,
+                    file: inode.number.0,
                     clusters,
                 });
             }
