@@ -5,7 +5,7 @@
 //!
 //! | layer | module | what it is |
 //! |---|---|---|
-//! | 1 | [`file`] | [`Volume`](file::Volume) and [`File`](file::File): what a caller does to a file |
+//! | 1 | [`mod@file`] | [`Volume`](file::Volume) and [`File`](file::File): what a caller does to a file |
 //! | 2 | [`delalloc`] | delayed allocation: look, lock, look again, reserve; writeback |
 //! | 3a | [`status`] | the extent status tree: written, unwritten, delayed, hole |
 //! | 3b | [`allocator`] | groups, and one exact ledger of free and promised space |

@@ -8,10 +8,13 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 
 use extent_map::status::{Accounting, Status, StatusContext, StatusExtent, StatusTree};
-use extent_map::units::{ClusterRatio, DiskBlock, FileBlock, FileRange};
+use extent_map::units::{ClusterRatio, DiskBlock, FileBlock, FileRange, MAX_FILE_BLOCKS};
 use serde_json::Value;
 
-use crate::report::{Failure, Report};
+use super::report::{Failure, Report};
+
+/// Blocks in one recorded extent that lives on the volume, at most.
+const MAX_RUN: u64 = 1 << 20;
 
 /// Replays one recording: its head in the first line, then one step in each line.
 pub(crate) fn replay(text: &str) -> Report {
@@ -96,6 +99,13 @@ impl<'a> Event<'a> {
             .get(index)
             .and_then(Value::as_str)
             .unwrap_or_default()
+    }
+
+    /// Whether every number is one that a recording can have, so that sums of some do not overflow.
+    fn is_in_bounds(&self) -> bool {
+        let mut numbers = self.0.iter().filter_map(Value::as_u64);
+        let run = self.status().disk_block().map_or(0, |_| self.number(3));
+        numbers.all(|number| number <= MAX_FILE_BLOCKS) && run <= MAX_RUN
     }
 
     fn range(&self) -> FileRange {
@@ -187,8 +197,8 @@ impl Replay {
     /// Makes one recorded call.
     fn event(&mut self, event: Event<'_>) {
         let number = event.number(1) as usize;
-        if number >= self.files.len() {
-            return self.expect("file number".into(), true, false);
+        if number >= self.files.len() || !event.is_in_bounds() {
+            return self.expect(format!("{} within bounds", event.name()), true, false);
         }
         self.confirm(number, Some(&event));
         match event.name() {
@@ -230,7 +240,9 @@ impl Replay {
                 self.expect("resv: reserved after".into(), event.number(3), got);
             }
             "mbf" => self.free(number, event.text(2)),
-            _ => {}
+            // "upd" and "rel" confirm the call before; the others are the allocator's own affair.
+            "upd" | "rel" | "mba" | "mbp" => {}
+            name => self.expect("event".into(), "one that is known", name),
         }
     }
 
@@ -275,7 +287,7 @@ impl Replay {
     /// Clusters were freed: "extent group/start/length". Those that still have delayed blocks are
     /// reserved again.
     fn free(&mut self, file: usize, text: &str) {
-        let numbers: Vec<u64> = text
+        let numbers: Vec<u32> = text
             .trim_start_matches("extent ")
             .split(['/', ' '])
             .map_while(|number| number.parse().ok())
@@ -283,7 +295,8 @@ impl Replay {
         let [group, start, len] = numbers[..] else {
             return self.expect("mbf".into(), "extent group/start/length", text);
         };
-        let start = group * self.group_clusters + start;
+        let start = self.group_clusters * u64::from(group) + u64::from(start);
+        let len = u64::from(len).min(MAX_RUN);
         let file = &mut self.files[file];
         for cluster in start..start + len {
             if let Some(logical) = file.backing.remove(&cluster) {

@@ -87,7 +87,7 @@ impl Inode {
             return Ok(());
         }
         self.set_size(end);
-        self.store().set_size(self.number, end)
+        self.store().extend_size(self.number, end)
     }
 
     fn punch(&self, start: u64, end: u64) -> Result<()> {
@@ -104,6 +104,7 @@ impl Inode {
         };
         let _exclusive = self.invalidate_lock.write();
         self.zero_partial_edges(start, end.min(size))?;
+        self.store_size_within(end)?;
         let inside = self.block_size().inside(start, end);
         self.pages.drop_blocks(inside);
         self.blocks.punch(inside)
@@ -115,9 +116,19 @@ impl Inode {
         let done = self.preallocate(start, end)?;
         self.enough(done, end)?;
         self.zero_partial_edges(start, end)?;
+        self.store_size_within(end)?;
         let inside = self.block_size().inside(start, end);
         self.pages.drop_blocks(inside);
         self.blocks.zero(inside)
+    }
+
+    /// Stores the size if the file ends at or before `end`, up to which pages are about to be dropped: the
+    /// writeback of its last block would have done so, and may not come any more.
+    fn store_size_within(&self, end: u64) -> Result<()> {
+        match self.size() <= end {
+            true => self.store().extend_size(self.number, self.size()),
+            false => Ok(()),
+        }
     }
 
     /// The blocks of `start..end` for the modes that move blocks.
@@ -165,6 +176,6 @@ impl Inode {
         self.pages.drop_blocks(tail);
         self.blocks.insert_gap(range.start(), range.len())?;
         self.set_size(grown);
-        self.store().set_size(self.number, grown)
+        self.store().extend_size(self.number, grown)
     }
 }

@@ -59,7 +59,11 @@ impl File {
                     .len()
                     .min(self.inode.size().saturating_sub(offset) as usize);
                 let start = (offset % PAGE_SIZE) as usize;
-                (offset + len as u64 <= page.writable_to).then(|| {
+                let faulted_in = match len {
+                    0 => page.writable_to > 0,
+                    _ => offset + len as u64 <= page.writable_to,
+                };
+                faulted_in.then(|| {
                     page.bytes[start..start + len].copy_from_slice(&data[..len]);
                     len
                 })

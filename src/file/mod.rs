@@ -33,6 +33,8 @@ mod fault;
 mod inode;
 mod options;
 mod page_cache;
+#[cfg(feature = "testing")]
+mod picture;
 mod read;
 mod resize;
 mod seek;
@@ -47,6 +49,8 @@ use crate::units::FileNumber;
 
 pub use allocate::AllocateMode;
 pub use options::VolumeOptions;
+#[cfg(feature = "testing")]
+pub(crate) use picture::{FilePicture, VolumePicture};
 pub use seek::{ExtentKind, FileExtent};
 pub use volume::{Statfs, Volume};
 

@@ -28,7 +28,7 @@ impl File {
         inode.leave_inline()?;
         if size > inode.size() {
             inode.set_size(size);
-            return inode.store().set_size(inode.number, size);
+            return inode.store().extend_size(inode.number, size);
         }
         inode.shrink(size)
     }

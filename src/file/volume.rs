@@ -40,12 +40,12 @@ pub struct Statfs {
 
 /// A volume of files over a block device. All methods may be called from any thread at any time.
 pub struct Volume {
-    backing: Arc<Backing>,
+    pub(super) backing: Arc<Backing>,
     /// Entries are inserted once and never replaced.
     files: SkipMap<FileNumber, Arc<Inode>>,
     inline_limit: u64,
     /// Held while a file is opened for the first time.
-    opening: Mutex<()>,
+    pub(super) opening: Mutex<()>,
 }
 
 impl fmt::Debug for Volume {
@@ -255,7 +255,7 @@ impl Volume {
     }
 
     /// Every file that was opened, in order of number.
-    fn inodes(&self) -> Vec<Arc<Inode>> {
+    pub(super) fn inodes(&self) -> Vec<Arc<Inode>> {
         self.files
             .iter()
             .map(|entry| Arc::clone(entry.value()))

@@ -149,14 +149,7 @@ impl Inode {
     /// Lets the stored size follow data that has been written up to `end`, within the file's size.
     fn extend_stored_size(&self, end: u64) {
         let end = end.min(self.size());
-        let extended = self
-            .store()
-            .size(self.number)
-            .and_then(|stored| match stored < end {
-                true => self.store().set_size(self.number, end),
-                false => Ok(()),
-            });
-        if let Err(error) = extended {
+        if let Err(error) = self.store().extend_size(self.number, end) {
             self.errors.record(error);
         }
     }

@@ -16,7 +16,7 @@ use super::{ExtentState, MappedExtent, Mapping, MappingStore, Shift};
 /// A file as the store last committed it: one snapshot that readers take whole.
 #[derive(Clone, Debug, Default)]
 struct FileState {
-    extents: Extents,
+    extents: Arc<Extents>,
     size: u64,
     inline: Option<Arc<[u8]>>,
 }
@@ -98,6 +98,7 @@ impl MemoryStore {
     ) -> Result<T> {
         self.change(file, |state| {
             let (extents, answer) = change(&state.extents)?;
+            let extents = Arc::new(extents);
             Ok((
                 FileState {
                     extents,
@@ -165,6 +166,22 @@ impl MappingStore for MemoryStore {
         })
     }
 
+    fn extend_size(&self, file: FileNumber, size: u64) -> Result<()> {
+        if self.read(file, |state| state.size) >= size {
+            return Ok(());
+        }
+        self.change(file, |state| {
+            let size = state.size.max(size);
+            Ok((
+                FileState {
+                    size,
+                    ..state.clone()
+                },
+                (),
+            ))
+        })
+    }
+
     fn inline_data(&self, file: FileNumber) -> Result<Option<Arc<[u8]>>> {
         Ok(self.read(file, |state| state.inline.clone()))
     }
@@ -178,7 +195,7 @@ impl MappingStore for MemoryStore {
                 FileState {
                     size,
                     inline: bytes,
-                    extents: state.extents.clone(),
+                    extents: Arc::clone(&state.extents),
                 },
                 (),
             ))

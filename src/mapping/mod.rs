@@ -135,6 +135,10 @@ pub trait MappingStore: Send + Sync + Debug {
     /// Sets that size.
     fn set_size(&self, file: FileNumber, bytes: u64) -> Result<()>;
 
+    /// Raises that size to `bytes` if it is smaller, in one step: writeback and a call that grows the
+    /// file may both do so at once.
+    fn extend_size(&self, file: FileNumber, bytes: u64) -> Result<()>;
+
     /// The bytes of a file that lives inside the store; `None` when its data lives in blocks.
     fn inline_data(&self, file: FileNumber) -> Result<Option<Arc<[u8]>>>;
 

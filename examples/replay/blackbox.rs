@@ -1,0 +1,377 @@
+//! Replay of operations on a volume, comparing all that a caller can see.
+
+use std::io;
+use std::sync::Arc;
+
+use blake2::digest::consts::U8;
+use blake2::{Blake2s, Digest};
+use clap::ValueEnum;
+use extent_map::device::BlockDevice;
+#[cfg(unix)]
+use extent_map::device::FileDevice;
+use extent_map::device::MemoryDevice;
+use extent_map::file::{File, Volume, VolumeOptions};
+use extent_map::units::FileNumber;
+use extent_map::{Error, Result};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use super::observation::{Observation, without};
+use super::report::{Failure, Report};
+use super::trace::{Head, Op, Seen, Span, Step, Trace};
+
+/// How to replay.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Settings {
+    /// Where the volume's blocks live
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) device: Device,
+    /// Check all invariants after every step
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Drop each entry of the status trees with this probability before every step
+    #[arg(long, value_name = "P", default_value_t, value_parser = probability)]
+    pub(crate) shrink: f64,
+    /// Chooses the entries to drop
+    #[arg(long, default_value_t)]
+    pub(crate) seed: u64,
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
+        _ => Err("not a number from 0 to 1".into()),
+    }
+}
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Device {
+    /// In memory
+    #[default]
+    Memory,
+    /// In a sparse temporary file
+    #[cfg(unix)]
+    File,
+}
+
+impl Device {
+    /// Makes a device; the file, if any, lives as long as what is returned beside it.
+    fn make(self, size: u64) -> io::Result<(Arc<dyn BlockDevice>, Option<NamedTempFile>)> {
+        match self {
+            Self::Memory => Ok((Arc::new(MemoryDevice::new(size)), None)),
+            #[cfg(unix)]
+            Self::File => {
+                let image = NamedTempFile::new()?;
+                image.as_file().set_len(size)?;
+                Ok((Arc::new(FileDevice::open(image.path())?), Some(image)))
+            }
+        }
+    }
+}
+
+/// Replays one trace.
+pub(crate) fn replay(trace: &Trace, settings: &Settings) -> Report {
+    let mut report = Report::default();
+    match Replay::new(&trace.head, settings, &mut report) {
+        Ok(mut replay) => {
+            trace.steps.iter().for_each(|step| replay.step(step));
+            replay.end(&trace.end);
+        }
+        Err(error) => report.failures.push(Failure {
+            step: 0,
+            field: "head".into(),
+            expected: "a volume".into(),
+            got: error.to_string(),
+        }),
+    }
+    report
+}
+
+struct Replay<'a> {
+    volume: Volume,
+    _image: Option<NamedTempFile>,
+    files: Vec<Tracked>,
+    head: &'a Head,
+    settings: &'a Settings,
+    dice: Dice,
+    step: u64,
+    report: &'a mut Report,
+}
+
+struct Tracked {
+    file: File,
+    /// Clusters that ext4 was last seen to use for the file's extent tree. Nothing here counts them.
+    tree_clusters: u64,
+}
+
+impl<'a> Replay<'a> {
+    fn new(head: &'a Head, settings: &'a Settings, report: &'a mut Report) -> io::Result<Self> {
+        // One cluster more than there are free blocks: the first is the volume's own.
+        let blocks = head.free_blocks.saturating_add(head.cluster_blocks);
+        let (device, image) = settings
+            .device
+            .make(blocks.saturating_mul(head.block_size))?;
+        let options = VolumeOptions::new()
+            .block_size(head.block_size)
+            .cluster_blocks(head.cluster_blocks)
+            .delayed_allocation(head.delayed);
+        let volume = Volume::format(device, &options)?;
+        let files = (0..head.files)
+            .map(|number| {
+                let file = volume.file(FileNumber(number))?;
+                Ok(Tracked {
+                    file,
+                    tree_clusters: 0,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let mut replay = Self {
+            volume,
+            _image: image,
+            files,
+            head,
+            settings,
+            dice: Dice(settings.seed),
+            step: 0,
+            report,
+        };
+        let free = replay.volume.statfs().free_blocks;
+        replay.expect("free0".into(), &json!(head.free_blocks), json!(free));
+        Ok(replay)
+    }
+
+    fn expect(&mut self, field: String, expected: &Value, got: Value) {
+        if *expected != got {
+            self.fail(field, expected.to_string(), got.to_string());
+        }
+    }
+
+    fn fail(&mut self, field: String, expected: String, got: String) {
+        self.report.failures.push(Failure {
+            step: self.step,
+            field,
+            expected,
+            got,
+        });
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.step = step.number;
+        self.report.steps += 1;
+        self.shrink();
+        let mut read = None;
+        let returned = match self.apply(&step.op, &mut read) {
+            Ok(number) => json!(number),
+            Err(error) => json!(errno_name(&error)),
+        };
+        self.expect("r".into(), &step.returned, returned);
+        if let Some(expected) = &step.read {
+            let got = json!(read.map(|bytes| hash(&bytes)));
+            self.expect("x".into(), expected, got);
+        }
+        if let Some(expected) = &step.delayed_blocks {
+            let got = json!(self.volume.statfs().delayed_blocks);
+            self.expect("da".into(), expected, got);
+        }
+        self.compare(&step.seen);
+        self.check();
+    }
+
+    /// The last line: after everything was written back. Then once more with nothing cached, so that the
+    /// device shows whether it got every byte.
+    fn end(&mut self, seen: &[Seen]) {
+        self.step += 1;
+        self.shrink();
+        for number in 0..self.files.len() {
+            if let Err(error) = self.files[number].file.sync_all() {
+                self.fail(
+                    format!("fsync of file {number}"),
+                    "0".into(),
+                    error.to_string(),
+                );
+            }
+        }
+        self.compare(seen);
+        self.check();
+        if let Err(error) = self.volume.drop_caches() {
+            self.fail("remount".into(), "0".into(), error.to_string());
+        }
+        for Seen { file, fields } in seen {
+            match content(&self.files[*file].file) {
+                Ok(bytes) => self.expect(
+                    format!("h of file {file} on the device"),
+                    &fields["h"],
+                    json!(hash(&bytes)),
+                ),
+                Err(error) => self.fail_to_observe(*file, &error),
+            }
+        }
+    }
+
+    /// Does an operation; returns what the system call would, and puts the bytes it reads into `read`.
+    fn apply(&self, op: &Op, read: &mut Option<Vec<u8>>) -> Result<u64> {
+        let file = |number: usize| &self.files[number].file;
+        let done = match *op {
+            Op::Write { file: n, at, seed } => file(n).write_at(at.offset, &pattern(at, seed))?,
+            Op::Store { file: n, at, seed } => {
+                file(n).store_mapped(at.offset, &pattern(at, seed))?
+            }
+            Op::Read { file: n, at } => {
+                let buffer = read.insert(vec![0; at.len as usize]);
+                let len = file(n).read_at(at.offset, buffer)?;
+                buffer.truncate(len);
+                len
+            }
+            Op::Load { file: n, at } => {
+                let buffer = read.insert(vec![0; at.len as usize]);
+                let len = file(n).load_mapped(at.offset, buffer)?;
+                buffer.truncate(len);
+                len
+            }
+            Op::Allocate { file: n, mode, at } => {
+                file(n).allocate(mode, at.offset, at.len).map(|()| 0)?
+            }
+            Op::SetLen { file: n, size } => file(n).set_len(size).map(|()| 0)?,
+            Op::SyncAll { file: n } => file(n).sync_all().map(|()| 0)?,
+            Op::SyncData { file: n } => file(n).sync_data().map(|()| 0)?,
+            Op::SyncRange { file: n, at } => file(n).sync_range(at.offset, at.len).map(|()| 0)?,
+            Op::Sync => self.volume.sync().map(|()| 0)?,
+            Op::Remount => self.volume.drop_caches().map(|()| 0)?,
+        };
+        Ok(done as u64)
+    }
+
+    fn shrink(&mut self) {
+        if self.settings.shrink > 0.0 {
+            for tracked in &self.files {
+                let dice = &mut self.dice;
+                let p = self.settings.shrink;
+                tracked.file.shrink_status(|_| dice.roll() < p);
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        if self.settings.check {
+            for violation in violations(&self.volume) {
+                self.fail("invariant".into(), "kept".into(), violation);
+            }
+        }
+    }
+
+    /// Compares everything that was seen of files.
+    fn compare(&mut self, seen: &[Seen]) {
+        for Seen { file, fields } in seen {
+            match Observation::of(&self.files[*file].file, self.head.block_size) {
+                Ok(ours) => self.compare_file(*file, fields, &ours),
+                Err(error) => self.fail_to_observe(*file, &error),
+            }
+        }
+        // Needs the extent trees of all files that were seen.
+        for Seen { file, fields } in seen {
+            self.compare_free(*file, &fields["fr"]);
+        }
+    }
+
+    fn compare_file(&mut self, file: usize, expected: &Value, ours: &Observation) {
+        let field = |name: &str| format!("{name} of file {file}");
+        let delayed = self.volume.statfs().delayed_blocks;
+        self.expect(field("sz"), &expected["sz"], json!(ours.size));
+        self.expect(field("h"), &expected["h"], json!(hash(&ours.content)));
+        self.expect(field("fm"), &expected["fm"], ours.extents_json());
+        self.expect(field("da"), &expected["da"], json!(delayed));
+        match Observation::segments_from(&expected["sk"]) {
+            // Where blocks are unwritten, ext4's answer depends on what happens to be cached.
+            Some(segments) => {
+                let comparable = |segments: &[_]| {
+                    Observation::segments_json(&without(segments, &ours.unwritten))
+                };
+                let expected = comparable(&segments);
+                self.expect(field("sk"), &expected, comparable(&ours.segments));
+            }
+            None => self.unreadable(field("sk"), &expected["sk"]),
+        }
+        let cluster_sectors = self.head.cluster_blocks * self.head.block_size / 512;
+        match expected["b"].as_u64() {
+            None => self.unreadable(field("b"), &expected["b"]),
+            Some(b) if b == ours.sectors => self.files[file].tree_clusters = 0,
+            Some(b) if b == ours.sectors + cluster_sectors => self.files[file].tree_clusters = 1,
+            Some(_) => self.expect(field("b"), &expected["b"], json!(ours.sectors)),
+        }
+    }
+
+    fn compare_free(&mut self, file: usize, expected: &Value) {
+        let field = format!("fr of file {file}");
+        let trees: u64 = self.files.iter().map(|tracked| tracked.tree_clusters).sum();
+        let free = self.volume.statfs().free_blocks;
+        let got = free.checked_sub(trees * self.head.cluster_blocks);
+        self.expect(field, expected, json!(got));
+    }
+
+    fn unreadable(&mut self, field: String, expected: &Value) {
+        self.fail(field, expected.to_string(), "field unreadable".into());
+    }
+
+    fn fail_to_observe(&mut self, file: usize, error: &Error) {
+        self.fail(
+            format!("file {file}"),
+            "an observation".into(),
+            error.to_string(),
+        );
+    }
+}
+
+/// What the invariant checker finds wrong with the volume.
+fn violations(volume: &Volume) -> Vec<String> {
+    let found = extent_map::testing::check(volume).err().unwrap_or_default();
+    found.iter().map(ToString::to_string).collect()
+}
+
+/// The bytes that a recorded write with this seed wrote; never zero.
+fn pattern(at: Span, seed: u64) -> Vec<u8> {
+    let first = seed % 251 * 31;
+    (0..at.len)
+        .map(|byte| ((first + byte % 251) % 251 + 1) as u8)
+        .collect()
+}
+
+/// Everything in a file.
+pub(super) fn content(file: &File) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; file.size() as usize];
+    let len = file.read_at(0, &mut bytes)?;
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// The hash that recordings have of bytes.
+fn hash(bytes: &[u8]) -> String {
+    let digest = Blake2s::<U8>::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The name of the errno, as recordings write it.
+fn errno_name(error: &Error) -> String {
+    let name = match error {
+        Error::InvalidInput(_) => "EINVAL",
+        Error::FileTooBig => "EFBIG",
+        Error::NoSpace => "ENOSPC",
+        Error::Io(_) => "EIO",
+        _ => return format!("errno {}", error.errno()),
+    };
+    name.into()
+}
+
+/// A reproducible sequence of numbers that look random (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    /// A number from 0 up to, not including, 1.
+    fn roll(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}

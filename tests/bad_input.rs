@@ -1,0 +1,323 @@
+//! Arguments that make no sense, devices that are too small or fail: a typed error with an errno, nothing
+//! lost, nothing leaked.
+
+use std::fs;
+use std::sync::Arc;
+
+use extent_map::device::{BlockDevice, FaultyDevice, FileDevice, MemoryDevice, OperationKind};
+use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
+use extent_map::testing;
+use extent_map::units::FileNumber;
+use extent_map::{Error, Result};
+
+const BLOCK: u64 = 4096;
+const EIO: i32 = 5;
+const EINVAL: i32 = 22;
+const EFBIG: i32 = 27;
+
+const MODES: [AllocateMode; 7] = [
+    AllocateMode::Allocate,
+    AllocateMode::AllocateKeepSize,
+    AllocateMode::PunchHole,
+    AllocateMode::ZeroRange,
+    AllocateMode::ZeroRangeKeepSize,
+    AllocateMode::CollapseRange,
+    AllocateMode::InsertRange,
+];
+
+fn volume() -> Volume {
+    Volume::format(Arc::new(MemoryDevice::new(1 << 20)), &VolumeOptions::new()).unwrap()
+}
+
+fn errno<T>(result: Result<T>) -> Option<i32> {
+    result.err().map(|error| error.errno())
+}
+
+#[test]
+fn offsets_and_lengths_past_the_limits() {
+    let volume = volume();
+    let file = volume.file(FileNumber(1)).unwrap();
+    file.write_at(0, b"kept").unwrap();
+    let largest = (u64::from(u32::MAX)) * BLOCK;
+    for mode in MODES {
+        assert_eq!(errno(file.allocate(mode, 0, 0)), Some(EINVAL), "{mode:?}");
+        assert_eq!(
+            errno(file.allocate(mode, u64::MAX, 1)),
+            Some(EFBIG),
+            "{mode:?}"
+        );
+        assert_eq!(
+            errno(file.allocate(mode, 1, u64::MAX)),
+            Some(EFBIG),
+            "{mode:?}"
+        );
+        assert_eq!(
+            errno(file.allocate(mode, largest, 1)),
+            Some(EFBIG),
+            "{mode:?}"
+        );
+    }
+    assert_eq!(errno(file.write_at(largest, &[1])), Some(EFBIG));
+    assert_eq!(errno(file.write_at(u64::MAX, &[1])), Some(EFBIG));
+    assert_eq!(errno(file.set_len(largest + 1)), Some(EFBIG));
+    assert_eq!(errno(file.sync_range(u64::MAX, 2)), Some(EFBIG));
+    assert_eq!(file.read_at(u64::MAX, &mut [0; 8]), Ok(0));
+    assert_eq!(file.write_at(0, &[]), Ok(0));
+    assert_eq!(file.write_at(u64::MAX, &[]), Ok(0));
+    assert_eq!(file.page_fault(u64::MAX), Err(Error::BeyondEnd));
+    assert_eq!(file.store_mapped(u64::MAX, &[1, 2]), Err(Error::BeyondEnd));
+    assert_eq!(file.load_mapped(BLOCK, &mut [0]), Err(Error::BeyondEnd));
+    assert_eq!(file.seek_data(u64::MAX), Err(Error::NotFound));
+    assert_eq!(file.seek_hole(4), Err(Error::NotFound));
+    let mut content = [0; 8];
+    assert_eq!(file.read_at(0, &mut content), Ok(4));
+    assert_eq!(&content[..4], b"kept");
+    testing::check(&volume).unwrap();
+    volume.close().unwrap();
+}
+
+#[test]
+fn the_last_block_a_file_can_have() {
+    let volume = volume();
+    let file = volume.file(FileNumber(1)).unwrap();
+    let largest = u64::from(u32::MAX) * BLOCK;
+    assert_eq!(file.write_at(largest - 1, &[1, 2, 3]), Ok(1));
+    assert_eq!(file.size(), largest);
+    assert_eq!(file.store_mapped(largest - BLOCK, &[4]), Ok(1));
+    assert_eq!(
+        errno(file.allocate(AllocateMode::InsertRange, 0, BLOCK)),
+        Some(EFBIG)
+    );
+    file.sync_all().unwrap();
+    volume.drop_caches().unwrap();
+    let mut last = [0; 4];
+    assert_eq!(file.read_at(largest - 1, &mut last), Ok(1));
+    assert_eq!(last[0], 1);
+    assert_eq!(file.seek_data(0), Ok(largest - BLOCK));
+    file.allocate(AllocateMode::PunchHole, 0, largest).unwrap();
+    assert_eq!(file.blocks(), 0);
+    testing::check_synced(&volume).unwrap();
+}
+
+#[test]
+fn a_store_into_the_page_of_the_end_but_behind_it_stores_nothing_and_returns() {
+    for block_size in [512, 1024, 4096] {
+        let device = Arc::new(MemoryDevice::new(1 << 20));
+        let options = VolumeOptions::new().block_size(block_size);
+        let volume = Volume::format(device, &options).unwrap();
+        let file = volume.file(FileNumber(1)).unwrap();
+        file.set_len(700).unwrap();
+        assert_eq!(file.store_mapped(3000, &[1; 2000]), Ok(0));
+        assert_eq!(file.store_mapped(690, &[1; 20]), Ok(10));
+        assert_eq!(file.store_mapped(5000, &[1]), Err(Error::BeyondEnd));
+        assert_eq!(file.size(), 700);
+        testing::check(&volume).unwrap();
+    }
+}
+
+#[test]
+fn unaligned_and_misplaced_collapse_and_insert_change_nothing() {
+    for options in [VolumeOptions::new(), VolumeOptions::new().cluster_blocks(4)] {
+        let device = Arc::new(MemoryDevice::new(4 << 20));
+        let volume = Volume::format(device, &options).unwrap();
+        let file = volume.file(FileNumber(1)).unwrap();
+        file.write_at(0, &[1; 50_000]).unwrap();
+        let before = file.extents().unwrap();
+        let cluster = 16_384;
+        for (offset, len) in [(1, cluster), (0, 100), (0, 65_536), (cluster, 49_152)] {
+            let outcome = file.allocate(AllocateMode::CollapseRange, offset, len);
+            assert_eq!(errno(outcome), Some(EINVAL), "{offset} {len}");
+        }
+        for (offset, len) in [
+            (1, cluster),
+            (0, 100),
+            (65_536, cluster),
+            (1 << 20, cluster),
+        ] {
+            let outcome = file.allocate(AllocateMode::InsertRange, offset, len);
+            assert_eq!(errno(outcome), Some(EINVAL), "{offset} {len}");
+        }
+        assert_eq!((file.extents().unwrap(), file.size()), (before, 50_000));
+        testing::check(&volume).unwrap();
+    }
+}
+
+#[test]
+fn options_and_devices_that_make_no_volume() {
+    let device = |bytes| Arc::new(MemoryDevice::new(bytes)) as Arc<dyn BlockDevice>;
+    let format = |bytes, options: VolumeOptions| errno(Volume::format(device(bytes), &options));
+    for bytes in [0, 1, 4095, 4096, 8191] {
+        let error = Volume::format(device(bytes), &VolumeOptions::new()).unwrap_err();
+        assert_eq!(
+            error,
+            Error::DeviceTooSmall {
+                have: bytes,
+                need: 8192
+            }
+        );
+        assert_eq!(error.errno(), EINVAL);
+    }
+    assert_eq!(format(8192, VolumeOptions::new()), None);
+    for size in [0, 1, 256, 1000, 8192, u64::MAX] {
+        assert_eq!(
+            format(1 << 20, VolumeOptions::new().block_size(size)),
+            Some(EINVAL)
+        );
+    }
+    for ratio in [0, 3, 1 << 20, u64::MAX] {
+        assert_eq!(
+            format(1 << 20, VolumeOptions::new().cluster_blocks(ratio)),
+            Some(EINVAL)
+        );
+    }
+    assert_eq!(
+        format(1 << 20, VolumeOptions::new().inline_limit(4097)),
+        Some(EINVAL)
+    );
+    assert_eq!(
+        format(1 << 20, VolumeOptions::new().group_clusters(0)),
+        Some(EINVAL)
+    );
+}
+
+#[test]
+fn an_image_that_is_cut_short_under_a_volume() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image");
+    let device = Arc::new(FileDevice::create(&path, 1 << 20).unwrap());
+    let volume = Volume::format(device, &VolumeOptions::new()).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    file.write_at(0, &[7; 3 * BLOCK as usize]).unwrap();
+    volume.drop_caches().unwrap();
+    let image = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    image.set_len(BLOCK).unwrap();
+    assert_eq!(errno(file.read_at(0, &mut [0; 10])), Some(EIO));
+    assert!(file.write_at(10, &[1]).is_err());
+    image.set_len(1 << 20).unwrap();
+    file.write_at(0, &[8; BLOCK as usize]).unwrap();
+    file.sync_all().unwrap();
+    testing::check_synced(&volume).unwrap();
+    assert!(FileDevice::open(folder.path().join("missing")).is_err());
+}
+
+/// Reads page by page: a longer read that fails on the way returns what it has, and the next one may
+/// succeed.
+fn read_all(file: &File) -> Result<()> {
+    let mut offset = 0;
+    loop {
+        match file.read_at(offset, &mut [0; BLOCK as usize])? {
+            0 => return Ok(()),
+            len => offset += len as u64,
+        }
+    }
+}
+
+/// Some of everything; every outcome is returned, so that a run with a fault can be compared with one
+/// without.
+fn workload(volume: &Volume, file: &File) -> Vec<Result<()>> {
+    let big = vec![3; 9 * BLOCK as usize];
+    vec![
+        file.write_at(100, &big).map(drop),
+        file.sync_all(),
+        volume.drop_caches(),
+        file.write_at(5000, b"inside a block").map(drop),
+        file.store_mapped(3 * BLOCK + 7, b"mapped").map(drop),
+        file.allocate(AllocateMode::PunchHole, 2 * BLOCK + 5, 2 * BLOCK),
+        file.allocate(AllocateMode::ZeroRange, 6 * BLOCK + 5, BLOCK),
+        file.sync_range(0, 3 * BLOCK),
+        file.allocate(AllocateMode::InsertRange, 4 * BLOCK, 4 * BLOCK),
+        file.set_len(7 * BLOCK + 11),
+        file.write_at(20 * BLOCK, &big).map(drop),
+        file.allocate(AllocateMode::CollapseRange, 8 * BLOCK, 4 * BLOCK),
+        volume.sync(),
+        volume.drop_caches(),
+        read_all(file),
+        file.sync_all(),
+    ]
+}
+
+#[test]
+fn an_io_error_at_each_device_operation_in_turn() {
+    for options in [
+        VolumeOptions::new(),
+        VolumeOptions::new().block_size(1024),
+        VolumeOptions::new().cluster_blocks(4),
+        VolumeOptions::new().delayed_allocation(false),
+    ] {
+        let run = |fail_at: Option<u64>| {
+            let memory = Arc::new(MemoryDevice::new(2 << 20));
+            let device = Arc::new(FaultyDevice::new(memory));
+            let volume = Volume::format(device.clone(), &options).unwrap();
+            let file = volume.file(FileNumber(1)).unwrap();
+            let start = volume.statfs().free_blocks;
+            if let Some(nth) = fail_at {
+                device.fail_at(None, nth);
+            }
+            let outcomes = workload(&volume, &file);
+            let operations = device.operation_count();
+            device.clear_faults();
+            testing::check(&volume).unwrap_or_else(|v| panic!("{fail_at:?}: {v:?}"));
+            // The volume goes on: everything can be written back, and taken away again.
+            let _reported = file.sync_all();
+            file.sync_all().unwrap();
+            testing::check_synced(&volume).unwrap_or_else(|v| panic!("{fail_at:?}: {v:?}"));
+            file.set_len(0).unwrap();
+            assert_eq!(volume.statfs().free_blocks, start, "{fail_at:?}");
+            (operations, outcomes)
+        };
+        let (operations, outcomes) = run(None);
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        assert!(operations > 20);
+        for nth in 0..operations {
+            let (_, outcomes) = run(Some(nth));
+            let failed: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+            assert!(
+                !failed.is_empty(),
+                "nobody was told of the failure of operation {nth}"
+            );
+            assert!(
+                failed.iter().all(|error| error.errno() == EIO),
+                "{nth}: {failed:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_failed_write_is_reported_once_per_open_file_and_shows_no_stale_byte() {
+    let memory = Arc::new(MemoryDevice::new(1 << 20));
+    memory.write_at(0, &[b'S'; 1 << 20]).unwrap();
+    let device = Arc::new(FaultyDevice::new(memory));
+    let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+    let (first, second) = (
+        volume.file(FileNumber(1)).unwrap(),
+        volume.file(FileNumber(1)).unwrap(),
+    );
+    first.write_at(0, &[1; BLOCK as usize]).unwrap();
+    device.fail_range(Some(OperationKind::Write), 0..1 << 20);
+    assert_eq!(errno(first.sync_all()), Some(EIO));
+    assert_eq!(first.sync_all(), Ok(()));
+    assert_eq!(errno(second.sync_data()), Some(EIO));
+    assert_eq!(second.sync_data(), Ok(()));
+    assert_eq!(volume.stats().writeback_errors, 1);
+    device.clear_faults();
+    volume.drop_caches().unwrap();
+    // The block was allocated but its data never arrived: it reads as zeros, not as what was there.
+    let mut content = [1; BLOCK as usize];
+    first.read_at(0, &mut content).unwrap();
+    assert!(content.iter().all(|byte| *byte == 0));
+    testing::check_synced(&volume).unwrap();
+}
+
+#[test]
+fn a_volume_dropped_with_promised_data_reports_it() {
+    let volume = volume();
+    volume
+        .file(FileNumber(1))
+        .unwrap()
+        .write_at(0, &[1; 8192])
+        .unwrap();
+    assert_eq!(volume.file(FileNumber(1)).unwrap().reserved_blocks(), 2);
+    // Closing writes it back; nothing leaks.
+    assert_eq!(volume.close().unwrap().reservation_leaks, 0);
+}

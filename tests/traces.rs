@@ -1,0 +1,299 @@
+//! What the kernel's ext4 answered, step by step, replayed on volumes and on status trees.
+
+#[path = "../examples/replay/blackbox.rs"]
+mod blackbox;
+#[path = "../examples/replay/observation.rs"]
+mod observation;
+#[path = "../examples/replay/recording.rs"]
+mod recording;
+#[path = "../examples/replay/report.rs"]
+mod report;
+#[path = "../examples/replay/trace.rs"]
+mod trace;
+#[path = "../examples/replay/whitebox.rs"]
+mod whitebox;
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde_json::{Value, json};
+
+use blackbox::{Device, Settings};
+use report::Failure;
+use trace::Trace;
+
+fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces"))
+}
+
+/// Replays every committed recording; all must pass.
+fn replay_all(settings: &Settings) {
+    let recordings = recording::find(folder()).unwrap();
+    assert!(recordings.len() > 40, "{} recordings", recordings.len());
+    recordings.par_iter().for_each(|path| {
+        let text = recording::read(path).unwrap();
+        let report = recording::replay(&text, settings).unwrap();
+        assert_eq!(report.failures, [], "{}", path.display());
+        assert_eq!(
+            report.steps,
+            Trace::parse(&text).unwrap().steps.len() as u64
+        );
+    });
+}
+
+const CHECKED: Settings = Settings {
+    device: Device::Memory,
+    check: true,
+    shrink: 0.0,
+    seed: 0,
+};
+
+#[test]
+fn recordings_replay() {
+    replay_all(&Settings::default());
+}
+
+#[test]
+fn recordings_replay_with_every_invariant_kept() {
+    replay_all(&CHECKED);
+}
+
+#[test]
+fn recordings_replay_while_memory_pressure_drops_status_entries() {
+    for seed in 0..2 {
+        replay_all(&Settings {
+            shrink: 0.3,
+            seed,
+            ..CHECKED
+        });
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn recordings_replay_on_a_file_under_memory_pressure() {
+    replay_all(&Settings {
+        device: Device::File,
+        shrink: 0.3,
+        ..CHECKED
+    });
+}
+
+/// The lines of a recording, to be altered.
+struct Lines(Vec<Value>);
+
+impl Lines {
+    fn of(name: &str) -> Self {
+        let text = recording::read(&folder().join(name)).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        Self(lines.collect())
+    }
+
+    /// The last step that `wanted` accepts.
+    fn last(&mut self, wanted: impl Fn(&Value) -> bool) -> &mut Value {
+        self.0.iter_mut().rfind(|line| wanted(line)).unwrap()
+    }
+
+    fn text(&self) -> String {
+        self.0.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    fn failures(&self) -> Vec<Failure> {
+        let report = recording::replay(&self.text(), &Settings::default());
+        report.unwrap().failures
+    }
+
+    /// Replays with an altered field: exactly that must be noticed.
+    fn assert_only(&self, step: u64, field: &str) {
+        let found = self.failures();
+        let noticed = found.iter().map(|f| (f.step, f.field.as_str()));
+        assert_eq!(noticed.collect::<Vec<_>>(), [(step, field)], "{found:?}");
+    }
+}
+
+const RECORDING: &str = "4k-001.jsonl.gz";
+
+/// A step after which the file has blocks, none of them unwritten.
+fn has_no_unwritten(step: &Value) -> bool {
+    let extents = step["o"]["0"]["fm"].as_array();
+    extents.is_some_and(|all| !all.is_empty() && all.iter().all(|extent| extent[2] != "u"))
+}
+
+/// A recorded step with one field of what was seen replaced.
+fn with_seen(field: &str, change: impl Fn(&Value) -> Value) -> (Lines, u64) {
+    let mut lines = Lines::of(RECORDING);
+    let step = lines.last(has_no_unwritten);
+    let number = step["i"].as_u64().unwrap();
+    let place = &mut step["o"]["0"][field];
+    *place = change(place);
+    (lines, number)
+}
+
+/// A recorded number, a little off.
+fn off_by(difference: u64) -> impl Fn(&Value) -> Value {
+    move |number| json!(number.as_u64().unwrap() + difference)
+}
+
+#[test]
+fn every_altered_field_is_noticed_alone() {
+    let (first_shorter, hash) = (
+        |lists: &Value| {
+            let mut lists = lists.clone();
+            lists[0][1] = json!(lists[0][1].as_u64().unwrap() - 1);
+            lists
+        },
+        |_: &Value| json!("0123456789abcdef"),
+    );
+    let altered = [
+        ("sz", with_seen("sz", off_by(1))),
+        ("h", with_seen("h", hash)),
+        ("fm", with_seen("fm", first_shorter)),
+        ("sk", with_seen("sk", first_shorter)),
+        ("da", with_seen("da", off_by(1))),
+        ("fr", with_seen("fr", off_by(1))),
+        // One tree block more is ext4's affair; half a one is not.
+        ("b", with_seen("b", off_by(4))),
+    ];
+    for (field, (lines, step)) in altered {
+        lines.assert_only(step, &format!("{field} of file 0"));
+    }
+}
+
+#[test]
+fn an_altered_result_is_noticed_alone() {
+    for (field, wrong) in [
+        ("r", json!(1)),
+        ("r", json!("EINVAL")),
+        ("x", json!("0123456789abcdef")),
+    ] {
+        let mut lines = Lines::of(RECORDING);
+        let step = lines.last(|line| line["op"][0] == "pread");
+        let number = step["i"].as_u64().unwrap();
+        step[field] = wrong;
+        lines.assert_only(number, field);
+    }
+}
+
+#[test]
+fn a_field_of_an_odd_type_is_noticed_alone() {
+    for field in ["sz", "h", "fm", "sk", "da", "fr", "b"] {
+        for odd in [json!(null), json!(-1.5), json!([[1]]), json!({"a": []})] {
+            let (lines, step) = with_seen(field, |_| odd.clone());
+            lines.assert_only(step, &format!("{field} of file 0"));
+        }
+    }
+}
+
+#[test]
+fn the_end_is_compared_in_the_cache_and_on_the_device() {
+    let mut lines = Lines::of(RECORDING);
+    let end = &mut lines.last(|line| line["end"].is_object())["end"]["0"];
+    end["h"] = json!("0123456789abcdef");
+    let fields: Vec<String> = lines.failures().into_iter().map(|f| f.field).collect();
+    assert_eq!(fields, ["h of file 0", "h of file 0 on the device"]);
+}
+
+#[test]
+fn an_altered_operation_is_noticed() {
+    let mut lines = Lines::of(RECORDING);
+    let first = lines.0.iter_mut().find(|line| line["op"][0] == "pwrite");
+    let seed = &mut first.unwrap()["op"][4];
+    *seed = json!(seed.as_u64().unwrap() + 1);
+    let failures = lines.failures();
+    assert!(!failures.is_empty());
+    for failure in failures {
+        assert!(failure.field.starts_with(['h', 'x']), "{failure:?}");
+    }
+}
+
+#[test]
+fn calls_out_of_bounds_are_noticed() {
+    let head = r#"{"kind":"es","bs":4096,"cl":16384,"nfiles":1}"#;
+    for event in [
+        json!(["ins", 0, u64::MAX, 1, 1, "w"]),
+        json!(["cache", 0, 0, u64::MAX, u64::MAX, "u"]),
+        json!(["ins", 0, 0, u32::MAX, 1, "w"]),
+        json!(["insd", 0, u32::MAX, u32::MAX, 0, "d", 1, 1]),
+        json!(["look", 0, 7, 1]),
+        json!(["look", 1, 7, 0]),
+        json!(["resv", 0, u64::MAX, u64::MAX]),
+        json!(["unknown", 0]),
+        json!(["mbf", 0, "extent 4294967295/4294967295"]),
+    ] {
+        let step = json!({"i": 0, "op": ["syncfs"], "r": 0, "ev": [event], "es": {}, "da": 0});
+        let text = format!("{head}\n{step}\n");
+        let report = recording::replay(&text, &Settings::default()).unwrap();
+        assert!(!report.failures.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn seeking_may_find_unwritten_blocks_to_be_either() {
+    let mut lines = Lines::of(RECORDING);
+    let only_unwritten = |line: &Value| {
+        let seen = &line["o"]["0"];
+        let extents = seen["fm"].as_array();
+        let all = extents.is_some_and(|all| all.len() == 1 && all[0][2] == "u");
+        all && seen["sk"] == json!([])
+    };
+    let seen = &mut lines.last(only_unwritten)["o"]["0"];
+    let start = seen["fm"][0][0].as_u64().unwrap() * 4096;
+    seen["sk"] = json!([[start, start + 4096]]);
+    assert_eq!(lines.failures(), []);
+}
+
+#[test]
+fn a_malformed_line_is_named() {
+    let head = r#"{"bs":4096,"cl":4096,"opts":"","nfiles":1,"free0":64}"#;
+    let step = |op: &str| format!("{head}\n{{\"i\":0,\"op\":{op},\"r\":0,\"o\":{{}}}}\n");
+    for (text, expected) in [
+        (String::new(), "line 1: not JSON"),
+        ("{}".into(), "line 1: no usable bs"),
+        (
+            head.replace("\"nfiles\":1", "\"nfiles\":9999"),
+            "line 1: nfiles out of bounds",
+        ),
+        (
+            head.replace("\"cl\":4096", "\"cl\":6000"),
+            "line 1: cl out of bounds",
+        ),
+        (head.into(), "line 1: the trace ends without an end line"),
+        (format!("{head}\n[0"), "line 2: not JSON"),
+        (
+            format!("{head}\n{{\"end\":{{}}}}\n{{}}"),
+            "line 3: a line after the end line",
+        ),
+        (
+            format!("{head}\n{{\"end\":{{\"1\":{{}}}}}}"),
+            "line 2: file out of bounds",
+        ),
+        (step("[]"), "line 2: no usable operation name"),
+        (
+            step("[\"rename\",0]"),
+            "line 2: unknown operation \"rename\"",
+        ),
+        (step("[\"trunc\",1,0]"), "line 2: file out of bounds"),
+        (step("[\"trunc\",0,-1]"), "line 2: no usable size"),
+        (step("[\"pread\",0,0,1e99]"), "line 2: no usable length"),
+        (
+            step("[\"pread\",0,0,18446744073709551615]"),
+            "line 2: length out of bounds",
+        ),
+        (
+            step("[\"falloc\",0,\"all\",0,1]"),
+            "line 2: no usable fallocate mode",
+        ),
+        (
+            step("[\"syncfs\"]"),
+            "line 2: the trace ends without an end line",
+        ),
+    ] {
+        let error = recording::replay(&text, &Settings::default()).unwrap_err();
+        assert!(
+            error.to_string().starts_with(expected),
+            "{error} for {text}"
+        );
+    }
+    let error = trace::text(b"{}\n\xff").unwrap_err();
+    assert_eq!(error.to_string(), "line 2: not text");
+}
