@@ -61,6 +61,7 @@ pub(crate) use imp::*;
 
 /// What is never a scheduling point: statistics and hints, which no protocol depends on.
 pub(crate) mod uncounted {
+    pub(crate) use std::sync::OnceLock;
     pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 }
 

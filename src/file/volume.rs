@@ -127,6 +127,9 @@ impl Volume {
             for extent in self.backing.store.extents(file, everything)? {
                 let whole = cluster.align_out(extent.range);
                 let fresh = FileRange::new(whole.start().max(claimed_to), whole.end());
+                if fresh.is_empty() {
+                    continue;
+                }
                 let first = extent
                     .disk
                     .0

@@ -1,12 +1,11 @@
 //! Which entries were used lately, told without readers sharing a cache line.
 
 use std::fmt;
-use std::sync::OnceLock;
 
 use crossbeam_utils::CachePadded;
 
 use crate::sync::thread_slot;
-use crate::sync::uncounted::{AtomicU64, Ordering};
+use crate::sync::uncounted::{AtomicU64, OnceLock, Ordering};
 
 /// Tables: enough that the threads of a big machine rarely share one.
 const SHARDS: usize = 64;

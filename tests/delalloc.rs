@@ -1,0 +1,173 @@
+//! Delayed allocation without the file layer above it.
+
+use std::sync::Arc;
+
+use extent_map::Error;
+use extent_map::allocator::Allocator;
+use extent_map::block::BlockQueue;
+use extent_map::delalloc::{Backing, FileBlocks, Policy, Probe};
+use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::mapping::MemoryStore;
+use extent_map::stats::Counters;
+use extent_map::status::{ShrinkerList, Status, StatusContext};
+use extent_map::units::{
+    BlockSize, ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, Geometry, MAX_FILE_BLOCKS,
+};
+
+const BLOCK: usize = 4096;
+
+fn backing(cluster_blocks: u64) -> (Arc<MemoryDevice>, Arc<Backing>) {
+    let geometry = Geometry {
+        block_size: BlockSize::new(BLOCK as u64).unwrap(),
+        cluster: ClusterRatio::new(cluster_blocks).unwrap(),
+    };
+    let counters = Arc::new(Counters::default());
+    let device = Arc::new(MemoryDevice::new(256 * BLOCK as u64));
+    let first_usable = DiskBlock(cluster_blocks);
+    let backing = Backing {
+        geometry,
+        store: Arc::new(MemoryStore::new()),
+        allocator: Allocator::new(256, geometry, 256, first_usable).unwrap(),
+        queue: BlockQueue::new(device.clone(), geometry.block_size, Arc::clone(&counters)),
+        status: StatusContext::new(geometry.cluster),
+        shrinker: ShrinkerList::new(),
+        counters,
+        policy: Policy {
+            delayed: true,
+            low_space_clusters: 0,
+        },
+        probe: Probe::default(),
+    };
+    (device, Arc::new(backing))
+}
+
+fn open(backing: &Arc<Backing>, number: u64) -> FileBlocks {
+    FileBlocks::open(FileNumber(number), Arc::clone(backing)).unwrap()
+}
+
+fn blocks(start: u64, len: u64) -> FileRange {
+    FileRange::at(FileBlock(start), len)
+}
+
+#[test]
+fn a_file_that_ends_with_a_promise_is_reported_and_its_space_given_back() {
+    let (_, backing) = backing(1);
+    let file = open(&backing, 7);
+    file.admit(blocks(3, 5)).unwrap();
+    assert_eq!(file.reserved_clusters(), 5);
+    drop(file);
+    assert_eq!(backing.counters.snapshot().reservation_leaks, 1);
+    assert_eq!(backing.allocator.space().promised(), 0);
+    let file = open(&backing, 8);
+    file.admit(blocks(3, 5)).unwrap();
+    file.truncate(FileBlock(0)).unwrap();
+    drop(file);
+    assert_eq!(backing.counters.snapshot().reservation_leaks, 1);
+}
+
+#[test]
+fn a_hole_is_delayed_as_one_extent() {
+    let (_, backing) = backing(1);
+    let file = open(&backing, 1);
+    assert_eq!(file.admit(blocks(10, 100)).unwrap().range, blocks(10, 100));
+    assert_eq!(backing.counters.snapshot().delayed_inserts, 1);
+    assert_eq!(file.reserved_clusters(), 100);
+}
+
+#[test]
+fn ranges_no_file_can_have_are_refused() {
+    let (_, backing) = backing(1);
+    let file = open(&backing, 1);
+    assert_eq!(
+        file.admit(blocks(MAX_FILE_BLOCKS - 1, 2)),
+        Err(Error::FileTooBig)
+    );
+    assert_eq!(
+        file.allocate(blocks(MAX_FILE_BLOCKS, 1)),
+        Err(Error::FileTooBig)
+    );
+    assert_eq!(file.query(FileBlock(u64::MAX)), Err(Error::FileTooBig));
+    assert_eq!(file.punch(blocks(u64::MAX - 1, 1)), Err(Error::FileTooBig));
+    assert!(matches!(
+        file.admit(blocks(0, 0)),
+        Err(Error::InvalidInput(_))
+    ));
+    let pieces = file.write_back(blocks(0, 2), &[0; BLOCK]);
+    assert!(matches!(pieces[0].outcome, Err(Error::InvalidInput(_))));
+    assert_eq!(file.extents().unwrap(), []);
+}
+
+#[test]
+fn a_dirty_run_is_allocated_written_and_made_readable() {
+    let (device, backing) = backing(1);
+    let file = open(&backing, 1);
+    file.admit(blocks(2, 3)).unwrap();
+    let pieces = file.write_back(blocks(2, 3), &[9; 3 * BLOCK]);
+    assert!(
+        pieces.iter().all(|piece| piece.outcome.is_ok()),
+        "{pieces:?}"
+    );
+    let found = file.query(FileBlock(2)).unwrap();
+    let Status::Written(disk) = found.status else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (
+            found.range,
+            file.reserved_clusters(),
+            file.allocated_clusters()
+        ),
+        (blocks(2, 3), 0, 3)
+    );
+    let mut bytes = [0; 3 * BLOCK];
+    device.read_at(disk.0 * BLOCK as u64, &mut bytes).unwrap();
+    assert_eq!(bytes, [9; 3 * BLOCK]);
+    let hole = file.write_back(blocks(50, 1), &[1; BLOCK]);
+    assert!(matches!(hole[0].outcome, Err(Error::Corrupt(_))));
+}
+
+/// A cluster of four blocks: one of them allocated, one delayed; the delayed one costs nothing until
+/// the allocated one goes.
+#[test]
+fn a_delayed_block_beside_an_allocated_one_is_promised_again_when_that_one_is_freed() {
+    let (_, backing) = backing(4);
+    let file = open(&backing, 1);
+    file.allocate(blocks(0, 1)).unwrap();
+    file.admit(blocks(2, 1)).unwrap();
+    assert_eq!(
+        (file.reserved_clusters(), file.allocated_clusters()),
+        (0, 1)
+    );
+    assert_eq!(file.status().pending_count(), 1);
+    let available = backing.allocator.space().available();
+    file.punch(blocks(0, 1)).unwrap();
+    assert_eq!(
+        (file.reserved_clusters(), file.allocated_clusters()),
+        (1, 0)
+    );
+    assert_eq!(file.status().pending_count(), 0);
+    assert_eq!(backing.allocator.space().available(), available);
+    file.punch(blocks(2, 1)).unwrap();
+    assert_eq!(backing.allocator.space().promised(), 0);
+    assert_eq!(backing.allocator.space().available(), available + 1);
+}
+
+/// The other way round: allocating beside a delayed block pays for the cluster.
+#[test]
+fn allocating_beside_a_delayed_block_uses_the_promise_of_their_cluster() {
+    let (_, backing) = backing(4);
+    let file = open(&backing, 1);
+    file.admit(blocks(6, 4)).unwrap();
+    assert_eq!(file.reserved_clusters(), 2);
+    let free = backing.allocator.space();
+    assert_eq!(file.allocate(blocks(3, 4)), Ok(4));
+    // Cluster 0 is new; cluster 1 was promised and keeps a delayed block; cluster 2 stays promised.
+    assert_eq!(
+        (file.reserved_clusters(), file.allocated_clusters()),
+        (1, 2)
+    );
+    assert_eq!(file.status().pending_count(), 1);
+    assert_eq!(backing.allocator.space().available(), free.available() - 1);
+    file.truncate(FileBlock(0)).unwrap();
+    assert_eq!(backing.allocator.space().available(), free.total());
+}

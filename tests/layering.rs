@@ -1,0 +1,383 @@
+//! The house rules of `src`: who may import whom, where `unsafe` and synchronisation primitives may be
+//! named, how long a file may get.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What the non-test code of each layer may import, from the top layer down.
+const LAYERS: [(&str, &[&str]); 9] = [
+    (
+        "testing",
+        &[
+            "file",
+            "delalloc",
+            "status",
+            "allocator",
+            "mapping",
+            "map",
+            "block",
+            "device",
+        ],
+    ),
+    (
+        "file",
+        &[
+            "delalloc",
+            "status",
+            "allocator",
+            "mapping",
+            "block",
+            "device",
+        ],
+    ),
+    ("delalloc", &["status", "allocator", "mapping", "block"]),
+    ("status", &["map"]),
+    ("allocator", &[]),
+    ("mapping", &["block", "device"]),
+    ("map", &[]),
+    ("block", &["device"]),
+    ("device", &[]),
+];
+
+/// What everything may import, itself importing no layer; the last two are names in the crate's root.
+const SHARED: [&str; 6] = ["units", "error", "stats", "sync", "Error", "Result"];
+
+const UNSAFE_ALLOWED: [&str; 3] = ["map/", "block/buffer.rs", "device/uring.rs"];
+const MAX_LINES: usize = 600;
+
+/// One word, `::`, or single other character of Rust code.
+type Token<'a> = &'a str;
+
+/// The tokens of `source`, without comments, literals and lifetimes.
+fn tokens(source: &str) -> Vec<Token<'_>> {
+    let mut tokens = Vec::new();
+    let mut rest = source;
+    while let Some(next) = rest.chars().next() {
+        let word = rest
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(rest.len());
+        let len = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            block_comment(rest)
+        } else if let Some(len) = literal(rest) {
+            len
+        } else if word > 0 {
+            tokens.push(&rest[..word]);
+            word
+        } else if rest.starts_with("::") {
+            tokens.push("::");
+            2
+        } else {
+            if !next.is_whitespace() {
+                tokens.push(&rest[..next.len_utf8()]);
+            }
+            next.len_utf8()
+        };
+        rest = &rest[len..];
+    }
+    tokens
+}
+
+/// The length of the block comment, which may hold others, that `rest` starts with.
+fn block_comment(rest: &str) -> usize {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while at < rest.len() {
+        match &rest.as_bytes()[at..] {
+            [b'/', b'*', ..] => (depth, at) = (depth + 1, at + 2),
+            [b'*', b'/', ..] => (depth, at) = (depth - 1, at + 2),
+            _ => at += 1,
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    rest.len()
+}
+
+/// The length of the string, character or lifetime that `rest` starts with.
+fn literal(rest: &str) -> Option<usize> {
+    let prefix = ["br", "b", "cr", "c", "r", ""].into_iter().find(|prefix| {
+        let after = rest.strip_prefix(prefix).unwrap_or_default();
+        after.trim_start_matches('#').starts_with('"')
+            && (after.starts_with('"') || prefix.ends_with('r'))
+    });
+    if let Some(prefix) = prefix {
+        let quote = rest.find('"')?;
+        let end = match prefix.ends_with('r') {
+            true => format!("\"{}", &rest[prefix.len()..quote]),
+            false => return Some(quote + 1 + escaped(&rest[quote + 1..], '"')),
+        };
+        return Some(quote + 1 + rest[quote + 1..].find(&end)? + end.len());
+    }
+    let after = rest.strip_prefix('\'')?;
+    let mut chars = after.chars();
+    match (chars.next()?, chars.next()) {
+        ('\\', _) => Some(1 + escaped(after, '\'')),
+        (one, Some('\'')) => Some(2 + one.len_utf8()),
+        _ => Some(1),
+    }
+}
+
+/// The length of `rest` up to and with the first `end` that no backslash precedes.
+fn escaped(rest: &str, end: char) -> usize {
+    let mut skip = false;
+    for (at, c) in rest.char_indices() {
+        match c {
+            _ if skip => skip = false,
+            '\\' => skip = true,
+            _ if c == end => return at + 1,
+            _ => {}
+        }
+    }
+    rest.len()
+}
+
+/// Every name in the crate's root that a path in `tokens` goes through, when the code stands in `module`.
+fn imports<'a>(module: &[&'a str], tokens: &[Token<'a>]) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    // The module, how many names of it are inline modules, and the brace depth of each of those.
+    let mut module = module.to_vec();
+    let mut inline: Vec<usize> = Vec::new();
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(&token) = tokens.get(at) {
+        match token {
+            "{" => depth += 1,
+            "}" => {
+                depth = depth.saturating_sub(1);
+                if inline.last() == Some(&depth) {
+                    inline.pop();
+                    module.pop();
+                }
+            }
+            "mod" if tokens.get(at + 2) == Some(&"{") => {
+                inline.push(depth);
+                module.push(tokens[at + 1]);
+            }
+            "crate" | "super" | "self" if at == 0 || tokens[at - 1] != "::" => {
+                at += follow(module.len(), &tokens[at..], &mut found);
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Follows the path, or group of paths, at the start of `tokens` from a module `depth` levels below the crate's
+/// root and notes what it names in the root. Returns how many tokens it took.
+fn follow<'a>(mut depth: usize, tokens: &[Token<'a>], found: &mut Vec<&'a str>) -> usize {
+    let mut at = 0;
+    while let Some(&token) = tokens.get(at) {
+        match token {
+            "self" => {}
+            "crate" => depth = 0,
+            "super" => depth = depth.saturating_sub(1),
+            "{" => {
+                at += 1;
+                while tokens.get(at).is_some_and(|&token| token != "}") {
+                    at += match tokens[at] {
+                        "," => 1,
+                        _ => follow(depth, &tokens[at..], found),
+                    };
+                }
+                return at + 1;
+            }
+            name => {
+                if depth == 0 {
+                    found.push(name);
+                }
+                // Whatever follows lies inside `name`.
+                depth = usize::MAX;
+            }
+        }
+        at += 1;
+        if tokens.get(at) != Some(&"::") {
+            return at;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// What `source`, the file `path` below `src`, does against the rules.
+fn violations(path: &str, source: &str) -> Vec<String> {
+    let mut violations = Vec::new();
+    let mut module: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
+    module.retain(|name| *name != "mod" && *name != "lib");
+    let tokens = tokens(source);
+    if let Some(&home) = module.first() {
+        let allowed = LAYERS
+            .iter()
+            .find_map(|&(layer, allowed)| (layer == home).then_some(allowed));
+        if allowed.is_none() && !SHARED.contains(&home) {
+            violations.push(format!("{home} has no place in the table of layers"));
+        }
+        for import in imports(&module, &tokens) {
+            let fine = import == home
+                || SHARED.contains(&import)
+                || allowed.is_some_and(|allowed| allowed.contains(&import));
+            if !fine {
+                violations.push(format!("{home} must not import {import}"));
+            }
+        }
+    } else if let Some(declared) = tokens.iter().position(|token| *token == "testing")
+        && !tokens[..declared].ends_with(&["cfg", "(", "feature", "=", ")", "]", "pub", "mod"])
+    {
+        violations.push("testing must be behind its feature".into());
+    }
+    if tokens.contains(&"unsafe") && !UNSAFE_ALLOWED.iter().any(|place| path.starts_with(place)) {
+        violations.push("unsafe code has no place here".into());
+    }
+    if path != "sync.rs" && names_primitives(&tokens) {
+        violations.push("synchronisation primitives come from crate::sync".into());
+    }
+    if source.lines().count() > MAX_LINES {
+        violations.push(format!("longer than {MAX_LINES} lines"));
+    }
+    if !source.starts_with("//!") {
+        violations.push("does not begin with its documentation".into());
+    }
+    violations
+}
+
+/// Whether a primitive is named by its home. `Arc` and `Weak` only count and never wait.
+fn names_primitives(tokens: &[Token<'_>]) -> bool {
+    let checkers = tokens
+        .windows(2)
+        .any(|pair| ["parking_lot", "loom", "shuttle"].contains(&pair[0]) && pair[1] == "::");
+    let std = tokens.windows(5).any(|path| {
+        path[..4] == ["std", "::", "sync", "::"] && !["Arc", "Weak"].contains(&path[4])
+            || path[..4] == ["use", "std", "::", "{"]
+    });
+    checkers || std
+}
+
+/// All files below `folder`, and a complaint for each folder without a `mod.rs`.
+fn walk(folder: &Path, files: &mut Vec<PathBuf>, complaints: &mut Vec<String>) {
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    for path in entries {
+        if path.is_dir() {
+            if !path.join("mod.rs").is_file() {
+                complaints.push(format!("{}: no mod.rs", path.display()));
+            }
+            walk(&path, files, complaints);
+        } else {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_source_file_keeps_the_house_rules() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut files, mut complaints) = (Vec::new(), Vec::new());
+    walk(&src, &mut files, &mut complaints);
+    assert!(files.len() > 40, "only {} files found", files.len());
+    for file in files {
+        let path = file.strip_prefix(&src).unwrap().to_str().unwrap();
+        let source = fs::read_to_string(&file).unwrap();
+        let found = violations(path, &source);
+        complaints.extend(found.iter().map(|what| format!("src/{path}: {what}")));
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+#[test]
+fn the_scanner_sees_imports_that_run_upwards_or_sideways() {
+    let upwards = [
+        ("map/editor.rs", "use crate::status::Status;"),
+        ("status/mod.rs", "use crate::allocator::Ledger;"),
+        ("status/mod.rs", "use super::mapping::Mapping;"),
+        ("status/tree.rs", "use super::super::block;"),
+        (
+            "status/tree.rs",
+            "use crate::{units::FileBlock, mapping::{self, Mapping}};",
+        ),
+        (
+            "status/tree.rs",
+            "use crate::units::{FileBlock, FileRange}; use crate::file;",
+        ),
+        (
+            "status/tree.rs",
+            "fn f() { let x = crate::delalloc::Probe::default(); }",
+        ),
+        (
+            "status/tree.rs",
+            "mod tests { use super::super::super::file::File; }",
+        ),
+        ("status/tree.rs", "mod tests { } use super::super::file;"),
+        ("status/tree.rs", "use crate::*;"),
+        (
+            "delalloc/admit.rs",
+            "use super::super::{block::Bio, map::ExtentMap};",
+        ),
+        ("file/mod.rs", "use crate::testing::check;"),
+        ("device/mod.rs", "use crate::block::Bio;"),
+        ("units.rs", "use crate::file::File;"),
+        ("elsewhere/mod.rs", ""),
+        ("lib.rs", "pub mod testing;"),
+    ];
+    for (path, code) in upwards {
+        assert_eq!(
+            violations(path, &format!("//! x\n{code}")).len(),
+            1,
+            "{path}: {code}"
+        );
+    }
+}
+
+#[test]
+fn the_scanner_sees_unsafe_code_and_primitives_and_missing_docs() {
+    let long = "// x\n".repeat(MAX_LINES);
+    let bad = [
+        ("file/mod.rs", "fn f() { unsafe { g() } }"),
+        ("block/queue.rs", "unsafe impl Send for Q {}"),
+        ("file/mod.rs", "use std::sync::Mutex;"),
+        ("file/mod.rs", "use std::sync::{Arc, Mutex};"),
+        ("file/mod.rs", "use std::sync::atomic::AtomicU64;"),
+        ("file/mod.rs", "use std::{fmt, sync::Mutex};"),
+        (
+            "file/mod.rs",
+            "static LOCK: parking_lot::Mutex<()> = parking_lot::const_mutex(());",
+        ),
+        ("map/mod.rs", "use loom::cell::UnsafeCell;"),
+        ("map/mod.rs", "use shuttle::thread;"),
+        ("map/mod.rs", &long),
+    ];
+    for (path, code) in bad {
+        assert_eq!(
+            violations(path, &format!("//! x\n{code}")).len(),
+            1,
+            "{path}: {code}"
+        );
+    }
+    assert_eq!(violations("file/mod.rs", "use std::fmt;").len(), 1);
+}
+
+#[test]
+fn the_scanner_lets_good_code_pass() {
+    let good = r##"//! unsafe in words; crate::testing
+        use std::sync::{Arc as Count};
+        use std::sync::Arc;
+        use super::{Status, tree::StatusTree};
+        use crate::{error::Result, map::ExtentMap, units::{FileBlock, FileRange}};
+        /* crate::file /* nested */ unsafe */
+        pub(crate) fn f<'a>(x: &'a str) -> char {
+            let _ = ("crate::file \" unsafe", r#"unsafe "crate::file" "#, b"unsafe", '"', '\'');
+            self::g::<'a>(x); crate::Error::NoSpace; 'u'
+        }
+        mod tests { use super::*; use super::super::Status; }
+        "##;
+    let expected = ["synchronisation primitives come from crate::sync"];
+    assert_eq!(violations("status/editor.rs", good), expected);
+    let good = good.replace("use std::sync::{Arc as Count};", "");
+    assert_eq!(violations("status/editor.rs", &good), [""; 0]);
+    let gated = "//! x\n#[cfg(feature = \"testing\")]\npub mod testing;";
+    assert_eq!(violations("lib.rs", gated), [""; 0]);
+}

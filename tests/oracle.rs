@@ -1,0 +1,286 @@
+//! Random operations on a volume and on a dense model of it: every answer and everything a caller can
+//! see must be the same, and every invariant must hold, after each of them.
+//!
+//! `EXTENT_MAP_CASES` is the number of sequences for each configuration.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use extent_map::device::MemoryDevice;
+use extent_map::file::{ExtentKind, File, Volume, VolumeOptions};
+use extent_map::mapping::MemoryStore;
+use extent_map::testing::{self, Limits, Observation, Op, Oracle, Violation};
+use extent_map::units::FileNumber;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+const FILES: usize = 3;
+
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    block_size: u64,
+    cluster_blocks: u64,
+    delayed: bool,
+    inline_limit: u64,
+}
+
+impl Shape {
+    const fn new(block_size: u64, cluster_blocks: u64) -> Self {
+        Self {
+            block_size,
+            cluster_blocks,
+            delayed: true,
+            inline_limit: 0,
+        }
+    }
+
+    const fn not_delayed(self) -> Self {
+        Self {
+            delayed: false,
+            ..self
+        }
+    }
+
+    const fn inline(self, inline_limit: u64) -> Self {
+        Self {
+            inline_limit,
+            ..self
+        }
+    }
+
+    fn limits(self) -> Limits {
+        let cluster = self.block_size * self.cluster_blocks;
+        Limits {
+            files: FILES,
+            block_size: self.block_size,
+            cluster_blocks: self.cluster_blocks,
+            bytes: (12 * cluster).clamp(24 << 10, 256 << 10),
+        }
+    }
+}
+
+/// An operation, and whether to look at all there is to see afterwards, which fills caches.
+#[derive(Clone, Debug)]
+struct Step {
+    op: Op,
+    look: bool,
+}
+
+fn steps(limits: Limits) -> impl Strategy<Value = Vec<Step>> {
+    let step = any::<([u8; Op::ENCODED_LEN], u8)>().prop_map(move |(bytes, look)| Step {
+        op: Op::from_bytes(&mut &bytes[..], &limits).expect("enough bytes"),
+        look: look % 2 == 0,
+    });
+    prop::collection::vec(step, 1..50)
+}
+
+/// A volume and the model of it.
+struct Pair {
+    shape: Shape,
+    device: Arc<MemoryDevice>,
+    store: Arc<MemoryStore>,
+    volume: Volume,
+    files: Vec<File>,
+    oracle: Oracle,
+}
+
+impl Pair {
+    fn new(shape: Shape) -> Self {
+        let device = Arc::new(MemoryDevice::new(
+            8192 * shape.block_size * shape.cluster_blocks,
+        ));
+        let store = Arc::new(MemoryStore::new());
+        let (volume, files) = open(shape, &device, &store);
+        let oracle = Oracle::new(shape.block_size, shape.cluster_blocks, shape.delayed)
+            .unwrap()
+            .inline_limit(shape.inline_limit);
+        Self {
+            shape,
+            device,
+            store,
+            volume,
+            files,
+            oracle,
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        let before = self.changes();
+        let expected = self.oracle.apply(&step.op);
+        let got = step.op.apply(&self.volume, &self.files);
+        same("the answer", got, expected)?;
+        let delayed = self.volume.statfs().delayed_blocks;
+        same("delayed blocks", delayed, self.oracle.delayed_blocks())?;
+        for (number, file) in self.files.iter().enumerate() {
+            let expected = self.oracle.observe(number);
+            same("the size", file.size(), expected.size)?;
+            same("st_blocks", file.blocks(), expected.sectors)?;
+            same("reserved", file.reserved_blocks(), expected.reserved_blocks)?;
+        }
+        same("invariants", checked(testing::check(&self.volume)), None)?;
+        for ((number, before), after) in before.iter().enumerate().zip(self.changes()) {
+            let noticed = before.0 == after.0 || before.1 < after.1;
+            prop_assert!(
+                !self.shape.delayed || noticed,
+                "file {number} changed unnoticed"
+            );
+        }
+        if step.look {
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// The extents that each file should have, and how often it says that they changed.
+    fn changes(&self) -> Vec<(Vec<impl PartialEq + use<>>, u64)> {
+        let changes = self.files.iter().enumerate().map(|(number, file)| {
+            let mut extents = self.oracle.observe(number).extents;
+            extents.retain(|(_, kind)| *kind != ExtentKind::Inline);
+            (extents, testing::change_counter(file))
+        });
+        changes.collect()
+    }
+
+    fn look(&self) -> Result<(), TestCaseError> {
+        for (number, file) in self.files.iter().enumerate() {
+            let (got, expected) = (Observation::of(file).unwrap(), self.oracle.observe(number));
+            same(
+                &format!("extents of file {number}"),
+                &got.extents,
+                &expected.extents,
+            )?;
+            same(&format!("data of file {number}"), &got.data, &expected.data)?;
+            let differs = got
+                .content
+                .iter()
+                .zip(&expected.content)
+                .position(|(got, expected)| got != expected);
+            same(&format!("bytes of file {number} differ at"), differs, None)?;
+            prop_assert!(got == expected, "file {number}");
+        }
+        same(
+            "invariants after a look",
+            checked(testing::check(&self.volume)),
+            None,
+        )
+    }
+
+    /// Syncs, and opens the volume again.
+    fn finish(mut self) -> Result<(), TestCaseError> {
+        same(
+            "sync",
+            Op::Sync.apply(&self.volume, &self.files),
+            self.oracle.apply(&Op::Sync),
+        )?;
+        same(
+            "after sync",
+            checked(testing::check_synced(&self.volume)),
+            None,
+        )?;
+        self.look()?;
+        self.volume.close().unwrap();
+        (self.volume, self.files) = open(self.shape, &self.device, &self.store);
+        self.look()
+    }
+}
+
+fn numbers() -> impl Iterator<Item = FileNumber> {
+    (1..=FILES as u64).map(FileNumber)
+}
+
+fn open(shape: Shape, device: &Arc<MemoryDevice>, store: &Arc<MemoryStore>) -> (Volume, Vec<File>) {
+    let options = VolumeOptions::new()
+        .block_size(shape.block_size)
+        .cluster_blocks(shape.cluster_blocks)
+        .delayed_allocation(shape.delayed)
+        .inline_limit(shape.inline_limit)
+        // Runs of free clusters are short, so that one request needs several.
+        .group_clusters(61);
+    let volume = Volume::with_store(device.clone(), store.clone(), &options).unwrap();
+    let files = numbers()
+        .map(|number| volume.file(number).unwrap())
+        .collect();
+    (volume, files)
+}
+
+/// The violations in words.
+fn checked(result: Result<(), Vec<Violation>>) -> Option<String> {
+    let violations = result.err()?;
+    Some(
+        violations
+            .iter()
+            .map(|violation| format!("{violation}\n"))
+            .collect(),
+    )
+}
+
+fn same<T: PartialEq + Debug>(what: &str, got: T, expected: T) -> Result<(), TestCaseError> {
+    prop_assert!(
+        got == expected,
+        "{what}:\n  got {got:?}\n  expected {expected:?}"
+    );
+    Ok(())
+}
+
+fn differ_never(shape: Shape) {
+    let cases = std::env::var("EXTENT_MAP_CASES").map_or(32, |cases| cases.parse().unwrap());
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    TestRunner::new(config)
+        .run(&steps(shape.limits()), |steps| {
+            let mut pair = Pair::new(shape);
+            steps.iter().try_for_each(|step| pair.step(step))?;
+            pair.finish()
+        })
+        .unwrap_or_else(|failure| panic!("{shape:?}: {failure}"));
+}
+
+#[test]
+fn a_volume_of_4k_blocks_behaves_as_its_model() {
+    differ_never(Shape::new(4096, 1));
+}
+
+#[test]
+fn a_volume_of_1k_blocks_behaves_as_its_model() {
+    differ_never(Shape::new(1024, 1));
+}
+
+#[test]
+fn a_volume_of_512_byte_blocks_behaves_as_its_model() {
+    differ_never(Shape::new(512, 1));
+}
+
+#[test]
+fn clusters_of_four_4k_blocks_behave_as_their_model() {
+    differ_never(Shape::new(4096, 4));
+}
+
+#[test]
+fn clusters_of_sixteen_4k_blocks_behave_as_their_model() {
+    differ_never(Shape::new(4096, 16));
+}
+
+#[test]
+fn clusters_of_four_1k_blocks_behave_as_their_model() {
+    differ_never(Shape::new(1024, 4));
+}
+
+#[test]
+fn clusters_of_sixteen_1k_blocks_behave_as_their_model() {
+    differ_never(Shape::new(1024, 16));
+}
+
+#[test]
+fn a_volume_without_delayed_allocation_behaves_as_its_model() {
+    differ_never(Shape::new(1024, 1).not_delayed());
+    differ_never(Shape::new(4096, 4).not_delayed());
+}
+
+#[test]
+fn files_inside_the_mapping_store_behave_as_their_model() {
+    differ_never(Shape::new(4096, 1).inline(3000));
+    differ_never(Shape::new(512, 4).inline(1500));
+}
