@@ -102,6 +102,10 @@ impl MappingStore for LyingStore {
         self.truth.set_size(file, bytes)
     }
 
+    fn extend_size(&self, file: FileNumber, bytes: u64) -> Result<()> {
+        self.truth.extend_size(file, bytes)
+    }
+
     fn inline_data(&self, file: FileNumber) -> Result<Option<Arc<[u8]>>> {
         self.truth.inline_data(file)
     }
