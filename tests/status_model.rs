@@ -32,7 +32,7 @@ fn recordings() -> Vec<(String, String)> {
 #[test]
 fn recordings_of_the_kernel_replay_without_a_difference() {
     let recordings = recordings();
-    assert_eq!(recordings.len(), 6);
+    assert!(recordings.len() >= 9, "{} recordings", recordings.len());
     for (name, text) in recordings {
         let report = whitebox::replay(&text);
         assert_eq!(report.failures, [], "{name}");
