@@ -7,9 +7,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use extent_map::device::MemoryDevice;
-use extent_map::file::{ExtentKind, File, Volume, VolumeOptions};
+use extent_map::file::{AllocateMode, ExtentKind, File, Volume, VolumeOptions};
 use extent_map::mapping::MemoryStore;
-use extent_map::testing::{self, Limits, Observation, Op, Oracle, Violation};
+use extent_map::testing::{self, FileOp, Limits, Observation, Op, Oracle, Violation};
 use extent_map::units::FileNumber;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -283,4 +283,50 @@ fn a_volume_without_delayed_allocation_behaves_as_its_model() {
 fn files_inside_the_mapping_store_behave_as_their_model() {
     differ_never(Shape::new(4096, 1).inline(3000));
     differ_never(Shape::new(512, 4).inline(1500));
+}
+
+/// One file of 1 KiB blocks goes through `ops`, being looked at after each.
+fn agree_on(ops: impl IntoIterator<Item = FileOp>) {
+    let mut pair = Pair::new(Shape::new(1024, 1));
+    for op in ops {
+        let op = Op::File(0, op);
+        pair.step(&Step { op, look: true }).unwrap();
+    }
+    pair.finish().unwrap();
+}
+
+const fn store(offset: u64, len: u64) -> FileOp {
+    FileOp::StoreMapped {
+        offset,
+        len,
+        seed: 1,
+    }
+}
+
+#[test]
+fn a_store_into_a_page_in_which_the_file_has_grown_faults_it_in_again() {
+    agree_on([
+        FileOp::SetLen(500),
+        store(0, 100),
+        FileOp::SetLen(4000),
+        store(0, 100),
+    ]);
+}
+
+#[test]
+fn a_store_behind_the_end_but_in_its_page_stores_nothing() {
+    agree_on([FileOp::SetLen(100), store(3000, 10), store(4096, 10)]);
+}
+
+#[test]
+fn the_size_outlives_the_dirty_block_that_would_have_brought_it_to_the_store() {
+    for mode in [AllocateMode::PunchHole, AllocateMode::ZeroRangeKeepSize] {
+        let write = FileOp::Write {
+            offset: 0,
+            len: 9000,
+            seed: 1,
+        };
+        let (offset, len) = (8192, 4096);
+        agree_on([write, FileOp::Allocate { mode, offset, len }]);
+    }
 }

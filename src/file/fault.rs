@@ -55,15 +55,13 @@ impl File {
         let index = offset / PAGE_SIZE;
         loop {
             let stored = self.inode.pages.with_existing(index, |page| {
-                let len = data
-                    .len()
-                    .min(self.inode.size().saturating_sub(offset) as usize);
+                let size = self.inode.size();
+                let len = data.len().min(size.saturating_sub(offset) as usize);
                 let start = (offset % PAGE_SIZE) as usize;
-                let faulted_in = match len {
-                    0 => page.writable_to > 0,
-                    _ => offset + len as u64 <= page.writable_to,
-                };
-                faulted_in.then(|| {
+                // Where the file has grown since the fault, the page must be faulted in again.
+                let (page_start, page_end) = (index * PAGE_SIZE, (index + 1) * PAGE_SIZE);
+                let below_end = size.min(page_end);
+                (page_start < below_end && below_end <= page.writable_to).then(|| {
                     page.bytes[start..start + len].copy_from_slice(&data[..len]);
                     len
                 })

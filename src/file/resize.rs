@@ -52,8 +52,11 @@ impl Inode {
     fn shrink(&self, size: u64) -> Result<()> {
         let _exclusive = self.invalidate_lock.write();
         let first_gone = FileBlock(self.block_size().blocks_for(size));
-        self.zero_edge(size, self.block_size().offset_of(first_gone))?;
+        // The device may fail before anything has changed; but only behind the new size no store through a
+        // mapping can put bytes any more, so that what is zeroed stays zero.
+        self.read_partial_blocks(size, size)?;
         self.set_size(size);
+        self.zero_edge(size, self.block_size().offset_of(first_gone))?;
         self.pages.drop_blocks(FileRange::from(first_gone));
         self.blocks.truncate(first_gone)?;
         // After the pages: writeback that still saw the old size has ended by now.

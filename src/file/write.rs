@@ -62,7 +62,7 @@ impl Inode {
 
     /// Makes the blocks valid that the bytes `start..end` fill only in part, before anything is promised:
     /// a device error must leave no block delayed that no page will ever hold.
-    fn read_partial_blocks(&self, start: u64, end: u64) -> Result<()> {
+    pub(super) fn read_partial_blocks(&self, start: u64, end: u64) -> Result<()> {
         let block = self.block_size().bytes();
         for offset in [start, end]
             .into_iter()
