@@ -52,3 +52,8 @@ pub mod testing;
 pub mod units;
 
 pub use error::{Error, IoError, Result};
+
+/// The examples of the README, compiled and run as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
