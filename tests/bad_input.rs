@@ -310,7 +310,24 @@ fn a_failed_write_is_reported_once_per_open_file_and_shows_no_stale_byte() {
 }
 
 #[test]
-fn a_volume_dropped_with_promised_data_reports_it() {
+fn a_failed_flush_is_heard_of_by_every_open_file_also_when_the_next_one_succeeds() {
+    let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+    let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+    let files = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
+    for file in &files {
+        file.write_at(0, &[1; 100]).unwrap();
+    }
+    device.fail_at(Some(OperationKind::Flush), 0);
+    assert_eq!(errno(volume.sync()), Some(EIO));
+    for file in &files {
+        assert_eq!(errno(file.sync_all()), Some(EIO));
+        assert_eq!(file.sync_all(), Ok(()));
+    }
+    assert_eq!(volume.sync(), Ok(()));
+}
+
+#[test]
+fn closing_a_volume_writes_promised_data_back() {
     let volume = volume();
     volume
         .file(FileNumber(1))
@@ -318,6 +335,5 @@ fn a_volume_dropped_with_promised_data_reports_it() {
         .write_at(0, &[1; 8192])
         .unwrap();
     assert_eq!(volume.file(FileNumber(1)).unwrap().reserved_blocks(), 2);
-    // Closing writes it back; nothing leaks.
     assert_eq!(volume.close().unwrap().reservation_leaks, 0);
 }

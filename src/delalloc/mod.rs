@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use crate::allocator::Allocator;
 use crate::block::BlockQueue;
+use crate::error::Result;
 use crate::mapping::MappingStore;
 use crate::stats::Counters;
 use crate::status::{ShrinkerList, StatusContext};
@@ -91,6 +92,15 @@ impl fmt::Debug for Backing {
 }
 
 impl Backing {
+    /// Makes everything written so far durable: data first, then the mapping that exposes it.
+    ///
+    /// # Errors
+    /// Those of the device and the mapping store.
+    pub fn make_durable(&self) -> Result<()> {
+        self.queue.flush()?;
+        self.store.commit()
+    }
+
     /// Whether a write may be delayed now, or must allocate at once because space is low.
     ///
     /// The thresholds are ext4's (its per-CPU slack aside, which an exact ledger does not need): at once

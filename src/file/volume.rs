@@ -205,8 +205,7 @@ impl Volume {
         inodes
             .par_iter()
             .for_each(|inode| inode.write_back(0..u64::MAX));
-        self.backing.queue.flush()?;
-        self.backing.store.commit()?;
+        self.make_durable(&inodes)?;
         inodes
             .iter()
             .zip(&mut seen)
@@ -220,7 +219,8 @@ impl Volume {
     /// A writeback error that occurred meanwhile. Pages that could not be given to the device stay.
     pub fn drop_caches(&self) -> Result<()> {
         let mut outcome = Ok(());
-        for inode in self.inodes() {
+        let inodes = self.inodes();
+        for inode in &inodes {
             let _exclusive = inode.inode_lock.write();
             let _invalidating = inode.invalidate_lock.write();
             let mut seen = inode.errors.seen_by_new_handle();
@@ -232,9 +232,17 @@ impl Volume {
             inode.pages.drop_blocks(FileRange::from(FileBlock(0)));
             inode.blocks.status().clear();
         }
-        outcome
-            .and(self.backing.queue.flush())
-            .and(self.backing.store.commit())
+        outcome.and(self.make_durable(&inodes))
+    }
+
+    /// Makes what was written of `inodes` durable. If that fails, the data of any of them may be lost, so
+    /// every open file hears of it: the device may well say yes the next time it is asked.
+    fn make_durable(&self, inodes: &[Arc<Inode>]) -> Result<()> {
+        self.backing.make_durable().inspect_err(|error| {
+            for inode in inodes {
+                inode.errors.record(error.clone());
+            }
+        })
     }
 
     /// Writes everything back and ends the volume. Dropping a volume without closing it loses what is

@@ -22,7 +22,9 @@ impl File {
     /// device failed to write are clean afterwards, as in Linux; others stay dirty.
     pub fn sync_data(&self) -> Result<()> {
         self.inode.write_back(0..u64::MAX);
-        self.inode.make_durable();
+        if let Err(error) = self.inode.backing.make_durable() {
+            self.inode.errors.record(error);
+        }
         self.report_error()
     }
 
@@ -84,18 +86,6 @@ impl Inode {
         }
         self.errors.check(&mut seen)?;
         Err(Error::Corrupt("pages dirtied while the file was locked"))
-    }
-
-    /// Makes what was written durable: data first, then the mapping that exposes it.
-    pub(super) fn make_durable(&self) {
-        let durable = self
-            .backing
-            .queue
-            .flush()
-            .and_then(|()| self.store().commit());
-        if let Err(error) = durable {
-            self.errors.record(error);
-        }
     }
 
     fn write_back_some(&self, pages: &[Arc<Page>]) {
