@@ -35,6 +35,29 @@ fn is_refuted(body: impl Fn() + Send + Sync + 'static) -> bool {
     catch_unwind(AssertUnwindSafe(|| explore(Some(2), body))).is_err()
 }
 
+/// A plain number that loom watches for races.
+#[derive(Default)]
+struct Watched(UnsafeCell<u64>);
+
+// SAFETY: loom ends an execution before two accesses meet that are not ordered.
+unsafe impl Sync for Watched {}
+
+impl Watched {
+    fn set(&self, value: u64) {
+        self.0.with_mut(|number| {
+            // SAFETY: see `Sync`.
+            unsafe { *number = value }
+        });
+    }
+
+    fn get(&self) -> u64 {
+        self.0.with(|number| {
+            // SAFETY: see `Sync`.
+            unsafe { *number }
+        })
+    }
+}
+
 /// Promises, as [`Ledger`] makes them.
 trait Promise: Send + Sync + 'static {
     fn with_one_cluster() -> Self;
@@ -127,22 +150,16 @@ fn nobody_is_refused_while_a_cluster_is_available() {
 fn what_was_given_back_is_seen_as_it_was_left() {
     explore(None, || {
         let ledger = Arc::new(Ledger::new(1).unwrap());
-        let cluster = Arc::new(UnsafeCell::new(0));
+        let cluster = Arc::new(Watched::default());
         let reservation = ledger.reserve(1).unwrap();
-        let (there, theirs) = (Arc::clone(&ledger), Arc::clone(&cluster));
+        let theirs = Arc::clone(&cluster);
         let thread = thread::spawn(move || {
-            theirs.with_mut(|bits| {
-                // SAFETY: the promise of the only cluster is held.
-                unsafe { *bits = 1 }
-            });
-            drop((reservation, there));
+            theirs.set(1);
+            reservation.give_back();
         });
         if let Ok(_mine) = ledger.reserve(1) {
-            // Loom reports a race unless the promise brought everything along that came before it.
-            cluster.with(|bits| {
-                // SAFETY: the promise of the only cluster is held.
-                assert_eq!(unsafe { *bits }, 1);
-            });
+            // The promise must bring along everything that came before it was given back.
+            assert_eq!(cluster.get(), 1);
         }
         thread.join().unwrap();
     });
@@ -210,20 +227,14 @@ fn a_split_is_one_change<M: Extents>() {
 /// What was done before an edit is visible to whoever sees the edit.
 fn an_edit_publishes_what_came_before<M: Extents>() {
     let map = Arc::new(M::with_one_extent());
-    let payload = Arc::new(UnsafeCell::new(0));
-    let (writer, theirs) = (Arc::clone(&map), Arc::clone(&payload));
+    let before = Arc::new(Watched::default());
+    let (writer, theirs) = (Arc::clone(&map), Arc::clone(&before));
     let thread = thread::spawn(move || {
-        theirs.with_mut(|payload| {
-            // SAFETY: the other thread looks only once it has seen the edit below.
-            unsafe { *payload = 7 }
-        });
+        theirs.set(7);
         writer.split(500);
     });
     if map.get(2) == Some(500) {
-        payload.with(|payload| {
-            // SAFETY: written before the edit, and never again.
-            assert_eq!(unsafe { *payload }, 7);
-        });
+        assert_eq!(before.get(), 7);
     }
     thread.join().unwrap();
 }

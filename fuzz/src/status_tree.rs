@@ -120,21 +120,22 @@ impl Model {
 
     /// Gives blocks another status that is not delayed, remembered or not.
     fn change(&mut self, first: usize, last: usize, kind: Status, remember: bool) {
-        let had_delayed: [bool; BLOCKS] =
-            array::from_fn(|cluster| cluster < BLOCKS / self.ratio && self.has_delayed(cluster));
+        let clusters = first / self.ratio..=last / self.ratio;
+        let delayed_before: Vec<usize> = clusters
+            .clone()
+            .filter(|cluster| self.has_delayed(*cluster))
+            .collect();
         for block in first..=last {
             self.truth[block] = at(kind, block);
             self.known[block] = remember;
         }
         let mut released = 0;
-        for cluster in first / self.ratio..=last / self.ratio {
+        for cluster in delayed_before {
             let delayed = self.has_delayed(cluster);
-            let paid = !delayed || kind.is_allocated();
-            released += u64::from(had_delayed[cluster] && !self.pending[cluster] && paid);
-            self.pending[cluster] = match delayed {
-                true => self.pending[cluster] || kind.is_allocated() && self.ratio > 1,
-                false => false,
-            };
+            // Either nothing is left to promise space for, or the space is allocated now.
+            let settled = !delayed || kind.is_allocated();
+            released += u64::from(settled && !self.pending[cluster]);
+            self.pending[cluster] = delayed && (self.pending[cluster] || kind.is_allocated());
         }
         let range = Self::range(first, last);
         let accounting = match remember {
@@ -147,7 +148,7 @@ impl Model {
         );
         self.reserved -= released;
         // Delayed blocks whose cluster was freed need a promise of their own.
-        for cluster in first / self.ratio..=last / self.ratio {
+        for cluster in clusters {
             if self.pending[cluster] && !self.is_allocated(cluster) {
                 assert!(self.tree.take_pending(cluster as u64));
                 self.pending[cluster] = false;
@@ -177,7 +178,7 @@ impl Model {
 
     /// Forgets what can be read again.
     fn shrink(&mut self, op: u8) {
-        if op / 8 % 2 == 0 {
+        if op & 8 == 0 {
             self.tree.clear();
         } else {
             self.tree.shrink(u64::from(op / 16));
