@@ -290,13 +290,15 @@ impl ClusterRatio {
         (range.start >> self.log2, ((range.end - 1) >> self.log2) + 1)
     }
 
-    /// `range` grown to whole clusters.
+    /// `range` grown to whole clusters; cut at the end of the `u64` space.
     pub const fn align_out(self, range: FileRange) -> FileRange {
         let (first, end) = self.clusters_touched(range);
-        FileRange {
-            start: first << self.log2,
-            end: end << self.log2,
-        }
+        let end = if end > u64::MAX >> self.log2 {
+            u64::MAX
+        } else {
+            end << self.log2
+        };
+        FileRange::new(FileBlock(first << self.log2), FileBlock(end))
     }
 
     /// The whole clusters inside `range`.
@@ -373,6 +375,8 @@ mod tests {
         );
         assert!(ratio.align_in(FileRange::at(FileBlock(1), 6)).is_empty());
         assert_eq!(ratio.clusters_for(5), 2);
+        let last = FileRange::new(FileBlock(u64::MAX - 2), FileBlock(u64::MAX));
+        assert_eq!(ratio.align_out(last).end(), FileBlock(u64::MAX));
     }
 
     #[test]

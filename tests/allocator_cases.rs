@@ -3,24 +3,13 @@
 use std::sync::Arc;
 
 use extent_map::allocator::{AllocRequest, Allocator, Ledger, Reservation};
-use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
+use extent_map::units::{DiskBlock, DiskRun};
 use extent_map::{Error, Result};
 
-fn geometry(block_size: u64, cluster: u64) -> Geometry {
-    Geometry {
-        block_size: BlockSize::new(block_size).unwrap(),
-        cluster: ClusterRatio::new(cluster).unwrap(),
-    }
-}
+#[path = "common/space.rs"]
+mod space;
 
-/// Clusters of one block; cluster 0 is the volume's own.
-fn allocator(clusters: u64, per_group: u64) -> Allocator {
-    Allocator::new(clusters, geometry(4096, 1), per_group, DiskBlock(1)).unwrap()
-}
-
-fn run(start: u64, len: u64) -> DiskRun {
-    DiskRun::new(DiskBlock(start), len)
-}
+use space::{allocator, geometry, run};
 
 /// Reserves and commits up to `clusters` clusters at `goal`.
 fn take_near(allocator: &Allocator, goal: u64, clusters: u64) -> Result<DiskRun> {

@@ -11,20 +11,13 @@ use extent_map::device::{
 use extent_map::{Error, IoError, Result};
 use proptest::prelude::*;
 
-const EIO: i32 = 5;
+#[path = "common/io.rs"]
+mod io;
+
+use io::{is_io, read};
 
 fn operation(kind: OperationKind, offset: u64, len: u64) -> Operation {
     Operation { kind, offset, len }
-}
-
-fn read(device: &dyn BlockDevice, offset: u64, len: usize) -> Vec<u8> {
-    let mut buffer = vec![0xee; len];
-    device.read_at(offset, &mut buffer).unwrap();
-    buffer
-}
-
-fn is_io<T: std::fmt::Debug>(result: Result<T>) -> bool {
-    matches!(result, Err(Error::Io(IoError { errno: EIO, .. })))
 }
 
 // --- devices against a vector -------------------------------------------------------------------

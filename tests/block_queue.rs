@@ -13,21 +13,15 @@ use extent_map::units::{BlockSize, DiskBlock, DiskRun};
 use extent_map::{Error, IoError, Result};
 use proptest::prelude::*;
 
-const EIO: i32 = 5;
+#[path = "common/io.rs"]
+mod io;
+
+use io::{EIO, is_io, read};
+
 const BLOCK: usize = 4096;
 
 fn run(start: u64, len: u64) -> DiskRun {
     DiskRun::new(DiskBlock(start), len)
-}
-
-fn read(device: &dyn BlockDevice, offset: u64, len: usize) -> Vec<u8> {
-    let mut buffer = vec![0xee; len];
-    device.read_at(offset, &mut buffer).unwrap();
-    buffer
-}
-
-fn is_io<T: std::fmt::Debug>(result: Result<T>) -> bool {
-    matches!(result, Err(Error::Io(IoError { errno: EIO, .. })))
 }
 
 fn faulty(size: u64) -> Arc<FaultyDevice> {

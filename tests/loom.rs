@@ -27,7 +27,9 @@ fn explore(preemptions: Option<usize>, body: impl Fn() + Send + Sync + 'static) 
         counted.fetch_add(1, Ordering::Relaxed);
         body();
     });
-    println!("{} executions", executions.load(Ordering::Relaxed));
+    let executions = executions.load(Ordering::Relaxed);
+    println!("{executions} executions");
+    assert!(executions > 1, "loom saw nothing to interleave");
 }
 
 /// Whether loom finds an execution in which `body` panics.

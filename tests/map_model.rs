@@ -7,24 +7,10 @@ use extent_map::Error;
 use extent_map::map::{Extent, ExtentMap, Value};
 use proptest::prelude::*;
 
-/// A value that never merges: extents keep the bounds they were inserted with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Apart(u64);
+#[path = "common/apart.rs"]
+mod apart;
 
-impl Value for Apart {
-    fn pack(self) -> u64 {
-        self.0
-    }
-    fn unpack(bits: u64) -> Self {
-        Self(bits)
-    }
-    fn advance(self, by: u64) -> Self {
-        Self(self.0.wrapping_add(by))
-    }
-    fn can_merge(self, _: u64, _: Self) -> bool {
-        false
-    }
-}
+use apart::Apart;
 
 /// One slot for each of some blocks: deliberately slow and obvious.
 #[derive(Clone)]

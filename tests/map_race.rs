@@ -1,53 +1,17 @@
 //! The extent map beside racing threads.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use extent_map::map::{Extent, ExtentMap, Reclaimer, Value};
+use extent_map::map::{Extent, ExtentMap, Reclaimer};
 
-/// A value that never merges: extents keep the bounds they were inserted with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Apart(u64);
+#[path = "common/apart.rs"]
+mod apart;
+#[path = "common/race.rs"]
+mod race;
 
-impl Value for Apart {
-    fn pack(self) -> u64 {
-        self.0
-    }
-    fn unpack(bits: u64) -> Self {
-        Self(bits)
-    }
-    fn advance(self, by: u64) -> Self {
-        Self(self.0.wrapping_add(by))
-    }
-    fn can_merge(self, _: u64, _: Self) -> bool {
-        false
-    }
-}
-
-/// Runs `write` some thousand times while two readers run `read` until it is done.
-fn race(write: impl Fn(u64) + Sync, read: impl Fn() + Sync) {
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let reader = || {
-            while !done.load(Ordering::Relaxed) {
-                read();
-            }
-        };
-        let readers = [scope.spawn(reader), scope.spawn(reader)];
-        let edits = if cfg!(debug_assertions) {
-            4_000
-        } else {
-            40_000
-        };
-        (0..edits).for_each(&write);
-        done.store(true, Ordering::Relaxed);
-        // Joined one by one: race detectors do not see that the end of a scope waits.
-        for reader in readers {
-            reader.join().unwrap();
-        }
-    });
-}
+use apart::Apart;
+use race::race;
 
 #[test]
 fn a_mapped_range_never_shows_a_hole_while_it_is_cut_and_joined() {

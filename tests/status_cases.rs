@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use extent_map::Error;
 use extent_map::status::{
@@ -11,6 +9,11 @@ use extent_map::status::{
     StatusTree,
 };
 use extent_map::units::{ClusterRatio, DiskBlock, FileBlock, FileRange, MAX_FILE_BLOCKS};
+
+#[path = "common/race.rs"]
+mod race;
+
+use race::race;
 
 fn tree(ratio: u64) -> StatusTree {
     StatusTree::new(&StatusContext::new(ClusterRatio::new(ratio).unwrap()))
@@ -376,30 +379,6 @@ fn trees_take_turns_and_precached_or_busy_ones_are_spared() {
     assert_eq!(list.shrink(100).reclaimed, 2);
     drop(trees);
     assert_eq!(list.shrink(100), ShrinkOutcome::default());
-}
-
-/// Runs `write` some thousand times while two readers run `read` until it is done.
-fn race(write: impl Fn(u64), read: impl Fn() + Sync) {
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let reader = || {
-            while !done.load(Ordering::Relaxed) {
-                read();
-            }
-        };
-        let readers = [scope.spawn(reader), scope.spawn(reader)];
-        let edits = if cfg!(debug_assertions) {
-            5_000
-        } else {
-            50_000
-        };
-        (1..=edits).for_each(&write);
-        done.store(true, Ordering::Relaxed);
-        // Joined one by one: race detectors do not see that the end of a scope waits.
-        for reader in readers {
-            reader.join().unwrap();
-        }
-    });
 }
 
 #[test]

@@ -32,7 +32,8 @@ impl FileBlocks {
     /// tile the range.
     pub fn write_back(&self, range: FileRange, bytes: &[u8]) -> Vec<WrittenPiece> {
         let block_size = self.backing.geometry.block_size.bytes();
-        if bytes.len() as u64 != range.len() * block_size || range.is_empty() {
+        let expected = range.len().checked_mul(block_size);
+        if Some(bytes.len() as u64) != expected || range.is_empty() {
             let outcome = Err(Error::InvalidInput("bytes do not fill the run of blocks"));
             return vec![WrittenPiece { range, outcome }];
         }

@@ -1,0 +1,22 @@
+//! Small volumes for the allocator.
+
+use extent_map::allocator::Allocator;
+use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
+
+/// A shape of volume.
+pub(crate) fn geometry(block_size: u64, cluster: u64) -> Geometry {
+    Geometry {
+        block_size: BlockSize::new(block_size).unwrap(),
+        cluster: ClusterRatio::new(cluster).unwrap(),
+    }
+}
+
+/// Clusters of one block; cluster 0 is the volume's own.
+pub(crate) fn allocator(clusters: u64, per_group: u64) -> Allocator {
+    Allocator::new(clusters, geometry(4096, 1), per_group, DiskBlock(1)).unwrap()
+}
+
+/// `len` blocks from `start` on.
+pub(crate) fn run(start: u64, len: u64) -> DiskRun {
+    DiskRun::new(DiskBlock(start), len)
+}
