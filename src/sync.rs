@@ -9,6 +9,7 @@ mod imp {
     pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic;
+    pub(crate) use std::thread_local;
 }
 
 #[cfg(any(loom, feature = "shuttle"))]
@@ -23,6 +24,17 @@ mod imp {
     use model::sync::RwLockReadGuard;
     pub(crate) use model::sync::{MutexGuard, RwLockWriteGuard, atomic};
     pub(crate) use std::sync::Arc;
+
+    /// The model checker's own, with the syntax of the standard one for constants.
+    macro_rules! model_thread_local {
+        ($(#[$doc:meta])* static $name:ident: $type:ty = const $init:block;) => {
+            #[cfg(loom)]
+            loom::thread_local! { $(#[$doc])* static $name: $type = $init; }
+            #[cfg(not(loom))]
+            shuttle::thread_local! { $(#[$doc])* static $name: $type = $init; }
+        };
+    }
+    pub(crate) use model_thread_local as thread_local;
 
     /// The model checker's mutex with guards instead of poison results.
     #[derive(Debug, Default)]

@@ -15,6 +15,7 @@ use crossbeam_epoch::{Collector, LocalHandle};
 
 use super::array::Array;
 use crate::sync::Arc;
+use crate::sync::thread_local;
 // Deferred functions also run while a thread is torn down, where a model checker can schedule
 // nothing.
 use crate::sync::uncounted::{AtomicU64, Ordering};
