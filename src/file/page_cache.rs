@@ -178,9 +178,7 @@ impl PageCache {
     /// Forgets the blocks of `range`: whole pages leave the cache, blocks of others are cleared. Waits for
     /// writeback of those pages. The caller keeps new ones from coming in (invalidate lock).
     pub(super) fn drop_blocks(&self, range: FileRange) {
-        let per_page = self.block_size.blocks_per_page();
-        let pages = range.start().0 / per_page..range.end().0.div_ceil(per_page);
-        for page in self.existing(pages, usize::MAX) {
+        for page in self.existing(self.pages_meeting(range), usize::MAX) {
             let mut state = page.lock();
             let blocks = page.blocks(self.block_size);
             state.forget(mask_of(blocks, range), self.block_size);
@@ -193,15 +191,35 @@ impl PageCache {
 
     /// The dirty blocks of `range`, as runs in order.
     pub(super) fn dirty_runs(&self, range: FileRange) -> Vec<FileRange> {
-        let per_page = self.block_size.blocks_per_page();
-        let pages = range.start().0 / per_page..range.end().0.div_ceil(per_page);
         let mut runs = Vec::new();
-        for page in self.existing(pages, usize::MAX) {
+        for page in self.existing(self.pages_meeting(range), usize::MAX) {
             let blocks = page.blocks(self.block_size);
             let dirty = page.lock().dirty & mask_of(blocks, range);
             push_runs(&mut runs, blocks, dirty);
         }
         runs
+    }
+
+    /// The first of the dirty runs of `range`; looks at no page behind its end.
+    pub(super) fn first_dirty_run(&self, range: FileRange) -> Option<FileRange> {
+        let mut runs = Vec::new();
+        let mut pages = self.pages_meeting(range);
+        while let Some(page) = self.existing(pages.clone(), 1).pop() {
+            pages.start = page.index + 1;
+            let blocks = page.blocks(self.block_size);
+            let dirty = page.lock().dirty & mask_of(blocks, range);
+            push_runs(&mut runs, blocks, dirty);
+            if runs.last().is_some_and(|run| run.end() < blocks.end()) {
+                break;
+            }
+        }
+        runs.first().copied()
+    }
+
+    /// The pages that hold blocks of `range`.
+    fn pages_meeting(&self, range: FileRange) -> Range<u64> {
+        let per_page = self.block_size.blocks_per_page();
+        range.start().0 / per_page..range.end().0.div_ceil(per_page)
     }
 }
 

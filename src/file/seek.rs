@@ -131,7 +131,7 @@ impl Inode {
         Ok(match found.status {
             Status::Written(_) | Status::Delayed => (true, rest.end()),
             Status::Hole => (false, rest.end()),
-            Status::Unwritten(_) => match self.pages.dirty_runs(rest).first() {
+            Status::Unwritten(_) => match self.pages.first_dirty_run(rest) {
                 Some(dirty) if dirty.start() == block => (true, dirty.end()),
                 Some(dirty) => (false, dirty.start()),
                 None => (false, rest.end()),

@@ -75,13 +75,9 @@ impl Inode {
     pub(super) fn settle(&self, pages: Range<u64>) -> Result<()> {
         let mut seen = self.errors.seen_by_new_handle();
         self.write_back(pages.clone());
-        let first = self
-            .block_size()
-            .block_of(pages.start.saturating_mul(PAGE_SIZE));
-        let end = self
-            .block_size()
-            .block_of(pages.end.saturating_mul(PAGE_SIZE));
-        if self.pages.dirty_runs(FileRange::new(first, end)).is_empty() {
+        let bytes = [pages.start, pages.end].map(|page| page.saturating_mul(PAGE_SIZE));
+        let blocks = self.block_size().covering(bytes[0], bytes[1]);
+        if self.pages.first_dirty_run(blocks).is_none() {
             return Ok(());
         }
         self.errors.check(&mut seen)?;
