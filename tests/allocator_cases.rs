@@ -2,30 +2,19 @@
 
 use std::sync::Arc;
 
-use extent_map::allocator::{AllocRequest, Allocator, Ledger, Reservation};
+use extent_map::allocator::{AllocRequest, Allocator, Ledger};
 use extent_map::units::{DiskBlock, DiskRun};
 use extent_map::{Error, Result};
 
 #[path = "common/space.rs"]
 mod space;
 
-use space::{allocator, geometry, run};
+use space::{allocate_all, allocator, geometry, run};
 
 /// Reserves and commits up to `clusters` clusters at `goal`.
 fn take_near(allocator: &Allocator, goal: u64, clusters: u64) -> Result<DiskRun> {
     let request = AllocRequest::near(DiskBlock(goal), clusters);
     Ok(allocator.allocate_direct(request)?.commit())
-}
-
-/// Turns a whole reservation into committed runs, however many it takes.
-fn allocate_all(allocator: &Allocator, mut space: Reservation, goal: u64) -> Vec<DiskRun> {
-    let mut runs = Vec::new();
-    while space.clusters() > 0 {
-        let request = AllocRequest::near(DiskBlock(goal), space.clusters());
-        let allocation = allocator.allocate(request, &mut space);
-        runs.push(allocation.expect("reserved space is always there").commit());
-    }
-    runs
 }
 
 /// Four groups of 8192 blocks, clusters of 8 blocks, cluster 0 in use. The kernel's third layout has 64 KiB

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 #[path = "common/space.rs"]
 mod space;
 
-use space::{allocator, geometry, run};
+use space::{allocate_all, allocator, geometry, run};
 
 // --- against a model --------------------------------------------------------------------------------
 
@@ -371,17 +371,6 @@ impl Owners {
             self.0[block as usize].store(false, Ordering::Relaxed);
         }
     }
-}
-
-/// Turns a whole reservation into committed runs, however many it takes.
-fn allocate_all(allocator: &Allocator, mut space: Reservation, goal: u64) -> Vec<DiskRun> {
-    let mut runs = Vec::new();
-    while space.clusters() > 0 {
-        let request = AllocRequest::near(DiskBlock(goal), space.clusters());
-        let allocation = allocator.allocate(request, &mut space);
-        runs.push(allocation.expect("reserved space is always there").commit());
-    }
-    runs
 }
 
 /// A thread that fills the volume with others, and what it has of it.

@@ -7,7 +7,7 @@ use crate::mapping::{ExtentState, MappedExtent, Mapping};
 use crate::status::{Status, StatusExtent, StatusTree};
 use crate::sync::uncounted::{AtomicU64, Ordering};
 use crate::sync::{RwLock, RwLockWriteGuard};
-use crate::units::{DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS};
+use crate::units::{ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS};
 
 use super::Backing;
 use super::account::Account;
@@ -185,14 +185,8 @@ impl FileBlocks {
         let ratio = self.backing.geometry.cluster;
         let range = ratio.range_of(cluster);
         let extents = self.backing.store.extents(self.file, range)?;
-        Ok(extents.first().map(|extent| {
-            let part = extent.clip(range);
-            DiskBlock(
-                part.disk
-                    .0
-                    .saturating_sub(ratio.offset_in_cluster(part.range.start())),
-            )
-        }))
+        let first = extents.first().map(|extent| extent.clip(range));
+        Ok(first.map(|part| cluster_base(&part, ratio)))
     }
 
     /// Records a change of state in the tree, and ends the promises it makes pointless.
@@ -234,6 +228,12 @@ impl Drop for FileBlocks {
                 .report_reservation_leak(self.file, clusters);
         }
     }
+}
+
+/// Where the cluster of the extent's first block starts on the volume.
+pub(super) fn cluster_base(extent: &MappedExtent, ratio: ClusterRatio) -> DiskBlock {
+    let offset = ratio.offset_in_cluster(extent.range.start());
+    DiskBlock(extent.disk.0.saturating_sub(offset))
 }
 
 /// What the status tree says of blocks that the store maps so.

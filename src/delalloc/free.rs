@@ -3,10 +3,10 @@
 use crate::error::{Error, Result};
 use crate::mapping::{MappedExtent, Shift};
 use crate::status::{Status, StatusExtent};
-use crate::units::{DiskBlock, DiskRun, FileBlock, FileRange};
+use crate::units::{DiskRun, FileBlock, FileRange};
 
 use super::FileBlocks;
-use super::blocks::DataLocked;
+use super::blocks::{DataLocked, cluster_base};
 
 impl FileBlocks {
     /// Makes every block of `range` a hole: promises end, allocated clusters that no block uses any more
@@ -92,13 +92,10 @@ impl FileBlocks {
         for extent in extents {
             let inner = ratio.align_in(extent.range);
             let (first, end) = ratio.clusters_touched(extent.range);
-            let base = extent
-                .disk
-                .0
-                .saturating_sub(ratio.offset_in_cluster(extent.range.start()));
+            let base = cluster_base(extent, ratio);
             let place = |blocks: FileRange| {
                 let distance = blocks.start().0 - ratio.range_of(first).start().0;
-                DiskRun::new(DiskBlock(base).advance(distance), blocks.len())
+                DiskRun::new(base.advance(distance), blocks.len())
             };
             for edge in [first, end - 1] {
                 let whole = ratio.range_of(edge);

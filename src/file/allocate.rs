@@ -140,6 +140,12 @@ impl Inode {
         Ok(self.block_size().covering(start, end))
     }
 
+    /// Drops page `first` and all behind it.
+    fn drop_pages_from(&self, first: u64) {
+        let start = self.block_size().block_of(first * PAGE_SIZE);
+        self.pages.drop_blocks(FileRange::from(start));
+    }
+
     fn collapse(&self, start: u64, end: u64) -> Result<()> {
         let range = self.cluster_aligned(start, end)?;
         let size = self.size();
@@ -153,8 +159,7 @@ impl Inode {
         // The removed part need not be written; the rest of the pages that go must be.
         self.settle(first_page..start.div_ceil(PAGE_SIZE))?;
         self.settle(end / PAGE_SIZE..u64::MAX)?;
-        let tail = FileRange::from(self.block_size().block_of(first_page * PAGE_SIZE));
-        self.pages.drop_blocks(tail);
+        self.drop_pages_from(first_page);
         self.blocks.collapse(range)?;
         self.set_size(size - (end - start));
         self.store().set_size(self.number, self.size())
@@ -172,8 +177,7 @@ impl Inode {
         let _exclusive = self.invalidate_lock.write();
         let first_page = start / PAGE_SIZE;
         self.settle(first_page..u64::MAX)?;
-        let tail = FileRange::from(self.block_size().block_of(first_page * PAGE_SIZE));
-        self.pages.drop_blocks(tail);
+        self.drop_pages_from(first_page);
         self.blocks.insert_gap(range.start(), range.len())?;
         self.set_size(grown);
         self.store().extend_size(self.number, grown)

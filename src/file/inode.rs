@@ -92,6 +92,11 @@ impl Inode {
         }
     }
 
+    /// The bits of those blocks of `range` that lie in page `index`.
+    pub(super) fn mask_in_page(&self, index: u64, range: FileRange) -> BlockMask {
+        mask_of(page_blocks(index, self.block_size()), range)
+    }
+
     /// Makes the blocks in `mask` of a page valid: from the device where they are written, else zeros.
     /// The folio lock is held, as `page` shows.
     pub(super) fn fill(&self, index: u64, page: &mut PageState, mask: BlockMask) -> Result<()> {
@@ -127,7 +132,7 @@ impl Inode {
         let size = self.block_size();
         let block = size.block_of(start);
         let index = start / PAGE_SIZE;
-        let mask = mask_of(page_blocks(index, size), FileRange::at(block, 1));
+        let mask = self.mask_in_page(index, FileRange::at(block, 1));
         self.pages.with_page(index, |page| {
             if page.dirty & mask == 0 {
                 match self.blocks.query(block)?.status {
@@ -175,7 +180,7 @@ impl Inode {
             if let Some(bytes) = self.blocks.leave_inline()? {
                 let end = bytes.len() as u64;
                 page.bytes[..bytes.len()].copy_from_slice(&bytes);
-                page.mark_dirty(mask_of(page_blocks(0, size), size.covering(0, end)));
+                page.mark_dirty(self.mask_in_page(0, size.covering(0, end)));
             }
             Ok(())
         })

@@ -5,7 +5,6 @@ use crate::units::PAGE_SIZE;
 
 use super::File;
 use super::inode::Inode;
-use super::page_cache::{mask_of, page_blocks};
 
 impl File {
     /// Reads bytes from `offset` on into `buf`; returns how many: fewer than asked at the end of the
@@ -67,11 +66,7 @@ impl Inode {
                 return Ok(0);
             };
             let blocks = self.block_size().covering(offset, end);
-            self.fill(
-                index,
-                page,
-                mask_of(page_blocks(index, self.block_size()), blocks),
-            )?;
+            self.fill(index, page, self.mask_in_page(index, blocks))?;
             let start = (offset % PAGE_SIZE) as usize;
             buf[..len as usize].copy_from_slice(&page.bytes[start..start + len as usize]);
             Ok(len as usize)

@@ -5,7 +5,6 @@ use crate::units::{FileRange, PAGE_SIZE};
 
 use super::File;
 use super::inode::Inode;
-use super::page_cache::{mask_of, page_blocks};
 
 impl File {
     /// Writes `data` at `offset`, growing the file if need be; returns how many bytes were written, fewer
@@ -35,7 +34,7 @@ impl File {
         inode.leave_inline()?;
         inode.read_partial_blocks(offset, end)?;
         let written_end = inode.back(offset, end)?;
-        inode.copy_in(offset, &data[..(written_end - offset) as usize])?;
+        inode.copy_in(offset, &data[..(written_end - offset) as usize]);
         Ok((written_end - offset) as usize)
     }
 }
@@ -70,7 +69,7 @@ impl Inode {
         {
             let index = offset / PAGE_SIZE;
             let blocks = FileRange::at(self.block_size().block_of(offset), 1);
-            let mask = mask_of(page_blocks(index, self.block_size()), blocks);
+            let mask = self.mask_in_page(index, blocks);
             self.pages
                 .with_page(index, |page| self.fill(index, page, mask))?;
         }
@@ -92,14 +91,13 @@ impl Inode {
     }
 
     /// Copies `data` into pages whose blocks are backed, page by page, the size following.
-    fn copy_in(&self, mut offset: u64, mut data: &[u8]) -> Result<()> {
-        let size = self.block_size();
+    fn copy_in(&self, mut offset: u64, mut data: &[u8]) {
         while !data.is_empty() {
             let index = offset / PAGE_SIZE;
             let start = (offset % PAGE_SIZE) as usize;
             let len = data.len().min(PAGE_SIZE as usize - start);
             let end = offset + len as u64;
-            let mask = mask_of(page_blocks(index, size), size.covering(offset, end));
+            let mask = self.mask_in_page(index, self.block_size().covering(offset, end));
             self.pages.with_page(index, |page| {
                 page.bytes[start..start + len].copy_from_slice(&data[..len]);
                 page.mark_dirty(mask);
@@ -109,6 +107,5 @@ impl Inode {
             offset = end;
             data = &data[len..];
         }
-        Ok(())
     }
 }

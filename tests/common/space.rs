@@ -1,6 +1,6 @@
 //! Small volumes for the allocator.
 
-use extent_map::allocator::Allocator;
+use extent_map::allocator::{AllocRequest, Allocator, Reservation};
 use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
 
 /// A shape of volume.
@@ -19,4 +19,19 @@ pub(crate) fn allocator(clusters: u64, per_group: u64) -> Allocator {
 /// `len` blocks from `start` on.
 pub(crate) fn run(start: u64, len: u64) -> DiskRun {
     DiskRun::new(DiskBlock(start), len)
+}
+
+/// Turns a whole reservation into committed runs, however many it takes.
+pub(crate) fn allocate_all(
+    allocator: &Allocator,
+    mut space: Reservation,
+    goal: u64,
+) -> Vec<DiskRun> {
+    let mut runs = Vec::new();
+    while space.clusters() > 0 {
+        let request = AllocRequest::near(DiskBlock(goal), space.clusters());
+        let allocation = allocator.allocate(request, &mut space);
+        runs.push(allocation.expect("reserved space is always there").commit());
+    }
+    runs
 }
