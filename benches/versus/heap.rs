@@ -1,0 +1,98 @@
+//! How much memory extents take: an allocator that counts, and the figures.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use super::candidates::{Visit, loadable};
+use super::contest::{Plan, Spread};
+use super::edits;
+use super::extents::{Extents, Run};
+use super::ours::Ours;
+use super::report::Report;
+
+/// The system's allocator; counts the bytes that each thread asked for and has not given back.
+pub(crate) struct Counting;
+
+thread_local! {
+    static LIVE: Cell<i64> = const { Cell::new(0) };
+}
+
+fn count(bytes: i64) {
+    LIVE.with(|live| live.set(live.get() + bytes));
+}
+
+// SAFETY: passes every call on to the system allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller's promises are those that `System` needs.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller's promises are those that `System` needs.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size as i64 - layout.size() as i64);
+        // SAFETY: the caller's promises are those that `System` needs.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64));
+        // SAFETY: the caller's promises are those that `System` needs.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+const EXTENTS: u64 = 100_000;
+
+/// A map and the bytes it took to make it what it is, per extent it has.
+fn bytes_per_extent<M: Extents>(make: impl FnOnce() -> M) -> (M, f64) {
+    let before = LIVE.get();
+    let map = make();
+    let bytes = LIVE.get() - before;
+    let get = map.reader();
+    let extents = std::iter::successors(get(0), |run| get(run.last + 1)).count();
+    drop(get);
+    (map, bytes as f64 / extents as f64)
+}
+
+pub(crate) fn bytes(_: &Plan, report: &mut Report) -> Vec<Spread> {
+    struct Measure<'r>(&'r mut Report, Vec<Spread>);
+    impl Visit for Measure<'_> {
+        fn visit<M: Extents + 'static>(&mut self) {
+            let in_order = || {
+                let map = M::default();
+                (0..EXTENTS).for_each(|index| map.overwrite(Run::dense(index)));
+                map
+            };
+            let churned = || {
+                let map = M::filled(EXTENTS, Run::dense);
+                let edits = edits::overwrites(EXTENTS).take(4 * EXTENTS as usize);
+                edits.for_each(|run| map.overwrite(run));
+                map
+            };
+            let figures = [
+                (
+                    "bytes, built at random",
+                    bytes_per_extent(|| M::filled(EXTENTS, Run::dense)).1,
+                ),
+                ("bytes, loaded in order", bytes_per_extent(in_order).1),
+                ("bytes, after churn", bytes_per_extent(churned).1),
+            ];
+            for (column, bytes) in figures {
+                self.0.cell(column, M::NAME, bytes);
+            }
+            if M::NAME == Ours::NAME {
+                self.1.extend(figures.map(|(_, bytes)| Spread::once(bytes)));
+            }
+        }
+    }
+    let mut measure = Measure(report, Vec::new());
+    loadable(&mut measure);
+    measure.1
+}

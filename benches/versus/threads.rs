@@ -1,0 +1,352 @@
+//! Figures of several threads, by the time on the wall: readers beside readers, a reader beside a writer, and
+//! what it may see there that was never so.
+
+use std::collections::VecDeque;
+use std::hint::{black_box, spin_loop};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::candidates::{Locked, StdLocked};
+use super::clock::{Random, stay_on};
+use super::concurrent::{SharedSkipMap, SharedTreeIndex};
+use super::contest::{Contestant, Outcome, Plan, Spread, contest};
+use super::edits;
+use super::extents::{Anywhere, Extents, Pattern, Run, STRIDE};
+use super::ours::Ours;
+use super::report::Report;
+
+const EXTENTS: u64 = 100_000;
+/// Lookups between two looks at the clock.
+const BATCH: u64 = 256;
+
+/// How long threads work side by side in a round: longer than one thread alone, because the scheduler has a
+/// hand in it.
+fn while_(plan: &Plan) -> Duration {
+    plan.slice * 8
+}
+
+/// Random lookups of one reader for so long: how many, and the nanoseconds on the wall.
+fn read(map: &impl Extents, extents: u64, time: Duration, reader: u64) -> (f64, f64) {
+    let mut pattern = Anywhere::new(extents * STRIDE);
+    pattern.random.mix(reader);
+    let get = map.reader();
+    let (mut lookups, start) = (0, Instant::now());
+    loop {
+        black_box(pattern.run(BATCH, &get));
+        lookups += BATCH;
+        let elapsed = start.elapsed();
+        if elapsed >= time {
+            return (lookups as f64, elapsed.as_nanos() as f64);
+        }
+    }
+}
+
+/// Nanoseconds per lookup of so many readers, counted together.
+fn readers(map: &(impl Extents + Sync), count: usize, time: Duration) -> f64 {
+    let start = Barrier::new(count);
+    let one = |core: usize| {
+        stay_on(core);
+        start.wait();
+        read(map, EXTENTS, time, core as u64)
+    };
+    let one = &one;
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|core| scope.spawn(move || one(core)))
+            .collect();
+        let results = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("readers do not panic"));
+        1.0 / results
+            .map(|(lookups, nanoseconds)| lookups / nanoseconds)
+            .sum::<f64>()
+    })
+}
+
+pub(crate) fn two_readers(plan: &Plan, report: &mut Report) -> Vec<Spread> {
+    const ONE: &str = "one";
+    const TWO: &str = "two";
+    fn of<M: Extents + Sync>(plan: &Plan) -> Outcome {
+        let map = M::filled(EXTENTS, Run::dense);
+        let contestants = [(ONE, 1), (TWO, 2)].map(|(name, count)| {
+            let (map, time) = (&map, while_(plan));
+            Contestant::new(name, move || readers(map, count, time))
+        });
+        contest(plan, contestants.into())
+    }
+    let ours = of::<Ours>(plan).faster(TWO, ONE);
+    let locked = of::<Locked>(plan).faster(TWO, ONE);
+    report.cell("two readers, times one", Ours::NAME, ours.median);
+    report.cell("two readers, times one", Locked::NAME, locked.median);
+    vec![ours]
+}
+
+/// Does `read` on one core while another repeats `write`, every `pace` or as fast as it can.
+fn beside<R: Send>(
+    mut write: impl FnMut() + Send,
+    pace: Option<Duration>,
+    read: impl FnOnce() -> R + Send,
+) -> R {
+    let (start, stop) = (Barrier::new(2), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            stay_on(1);
+            start.wait();
+            let mut due = Instant::now();
+            while !stop.load(Ordering::Relaxed) {
+                write();
+                due += pace.unwrap_or_default();
+                while pace.is_some() && Instant::now() < due {
+                    spin_loop();
+                }
+            }
+        });
+        let reader = scope.spawn(|| {
+            stay_on(0);
+            start.wait();
+            let result = read();
+            stop.store(true, Ordering::Relaxed);
+            result
+        });
+        reader.join().expect("readers do not panic")
+    })
+}
+
+/// One map, with a reader alone and beside a writer.
+struct Stage<M> {
+    map: M,
+    edits: Box<dyn Iterator<Item = Run> + Send>,
+    time: Duration,
+}
+
+impl<M: Extents + Sync> Stage<M> {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            map: M::filled(EXTENTS, Run::dense),
+            edits: Box::new(edits::split_and_merge(EXTENTS)),
+            time: while_(plan),
+        }
+    }
+
+    /// Nanoseconds per lookup of a reader alone.
+    fn alone(&self) -> f64 {
+        readers(&self.map, 1, self.time)
+    }
+
+    /// What `read` tells of the map beside a writer.
+    fn beside<R: Send>(
+        &mut self,
+        pace: Option<Duration>,
+        read: impl FnOnce(&M, Duration) -> R + Send,
+    ) -> R {
+        let Self { map, edits, time } = self;
+        let write = || edits.by_ref().take(1).for_each(|run| map.overwrite(run));
+        beside(write, pace, || read(map, *time))
+    }
+
+    /// Nanoseconds per lookup beside a writer.
+    fn with_writer(&mut self, pace: Option<Duration>) -> f64 {
+        let (lookups, nanoseconds) = self.beside(pace, |map, time| read(map, EXTENTS, time, 0));
+        nanoseconds / lookups
+    }
+
+    /// What one lookup in a thousand takes longer than, beside a writer that does not rest.
+    fn tail(&mut self) -> f64 {
+        self.beside(None, |map, time| {
+            let mut random = Random::default();
+            let get = map.reader();
+            let mut times = Histogram::default();
+            let start = Instant::now();
+            let mut before = start;
+            while before - start < time {
+                black_box(get(random.below(EXTENTS * STRIDE)));
+                let now = Instant::now();
+                times.add((now - before).as_nanos() as u64);
+                before = now;
+            }
+            times.exceeded_by(1.0 / 1000.0)
+        })
+    }
+}
+
+/// How often which time was seen, to a sixteenth of it.
+#[derive(Default)]
+struct Histogram(Vec<u64>);
+
+impl Histogram {
+    fn add(&mut self, time: u64) {
+        let exponent = time.max(16).ilog2() - 4;
+        let bucket = (exponent * 16) as usize + (time >> exponent) as usize;
+        if self.0.len() <= bucket {
+            self.0.resize(bucket + 1, 0);
+        }
+        self.0[bucket] += 1;
+    }
+
+    /// The time that this share of all exceeds.
+    fn exceeded_by(&self, share: f64) -> f64 {
+        let mut left = (self.0.iter().sum::<u64>() as f64 * share) as u64;
+        let over = |count: &u64| {
+            let beyond = left >= *count;
+            left = left.saturating_sub(*count);
+            !beyond
+        };
+        let bucket = self.0.iter().rposition(over).unwrap_or(0);
+        let exponent = (bucket / 16).saturating_sub(1);
+        ((bucket - exponent * 16) << exponent) as f64
+    }
+}
+
+pub(crate) fn free_writer(plan: &Plan, report: &mut Report) -> Vec<Spread> {
+    const ALONE: &str = "alone";
+    let ours = &std::cell::RefCell::new(Stage::<Ours>::new(plan));
+    let mut locked = Stage::<Locked>::new(plan);
+    let mut std_locked = Stage::<StdLocked>::new(plan);
+    let contestants = vec![
+        Contestant::new(ALONE, || ours.borrow().alone()),
+        Contestant::new(Ours::NAME, || ours.borrow_mut().with_writer(None)),
+        Contestant::new(Locked::NAME, move || locked.with_writer(None)),
+        Contestant::new(StdLocked::NAME, move || std_locked.with_writer(None)),
+    ];
+    let outcome = contest(plan, contestants);
+    report.column("1e5 beside a writer, ns", &outcome);
+    vec![
+        outcome.faster(Ours::NAME, Locked::NAME),
+        outcome.faster(Ours::NAME, StdLocked::NAME),
+        outcome.faster(Ours::NAME, ALONE),
+    ]
+}
+
+pub(crate) fn tail(plan: &Plan, report: &mut Report) -> Vec<Spread> {
+    let mut ours = Stage::<Ours>::new(plan);
+    let mut locked = Stage::<Locked>::new(plan);
+    let mut std_locked = Stage::<StdLocked>::new(plan);
+    let contestants = vec![
+        Contestant::new(Ours::NAME, move || ours.tail()),
+        Contestant::new(Locked::NAME, move || locked.tail()),
+        Contestant::new(StdLocked::NAME, move || std_locked.tail()),
+    ];
+    let outcome = contest(plan, contestants);
+    report.column("p99.9 beside a writer, ns", &outcome);
+    vec![outcome.faster(Ours::NAME, StdLocked::NAME)]
+}
+
+pub(crate) fn paced_writer(plan: &Plan, report: &mut Report) -> Vec<Spread> {
+    const PACE: Option<Duration> = Some(Duration::from_micros(10));
+    const ALONE: &str = "alone";
+    const BESIDE: &str = "beside";
+    fn kept<M: Extents + Sync>(plan: &Plan) -> Spread {
+        let stage = &std::cell::RefCell::new(Stage::<M>::new(plan));
+        let contestants = vec![
+            Contestant::new(ALONE, || stage.borrow().alone()),
+            Contestant::new(BESIDE, || stage.borrow_mut().with_writer(PACE)),
+        ];
+        contest(plan, contestants).faster(BESIDE, ALONE)
+    }
+    let ours = kept::<Ours>(plan);
+    report.cell("kept beside 1e5 edits/s", Ours::NAME, ours.median);
+    let locked = kept::<Locked>(plan).median;
+    report.cell("kept beside 1e5 edits/s", Locked::NAME, locked);
+    vec![ours]
+}
+
+/// How many extents one overwrite of [`wide_and_narrow`] covers: more than any node holds.
+const WIDE: u64 = 100;
+
+/// Splits and merges, and now and then one overwrite of many extents that are put back one by one.
+fn wide_and_narrow(extents: u64) -> impl Iterator<Item = Run> {
+    let mut narrow = edits::split_and_merge(extents);
+    let mut random = Random::default();
+    let mut queue = VecDeque::new();
+    std::iter::from_fn(move || {
+        if queue.is_empty() {
+            queue.extend(narrow.by_ref().take(64));
+            let first = random.below(extents - WIDE + 1);
+            let (start, end) = (Run::dense(first).first, Run::dense(first + WIDE).first);
+            queue.push_back(Run::tagged(3, start, end - 1));
+            queue.extend((first..first + WIDE).map(Run::dense));
+        }
+        queue.pop_front()
+    })
+}
+
+/// Answers per million lookups that were never right, beside a writer that does `write`: in these edits
+/// every block always has an extent, and the value of a block always tells the block.
+fn impossible(
+    map: &(impl Extents + Sync),
+    extents: u64,
+    time: Duration,
+    write: impl FnMut() + Send,
+) -> f64 {
+    let (wrong, lookups) = beside(write, None, || {
+        let mut random = Random::default();
+        let get = map.reader();
+        let (mut wrong, mut lookups, start) = (0, 0, Instant::now());
+        while start.elapsed() < time {
+            for _ in 0..BATCH {
+                let block = random.below(extents * STRIDE);
+                let right = |run: Run| run.contains(block) && run.at(block) << 24 >> 24 == block;
+                wrong += u64::from(!get(block).is_some_and(right));
+            }
+            lookups += BATCH;
+        }
+        (wrong, lookups)
+    });
+    wrong as f64 * 1e6 / lookups as f64
+}
+
+/// The impossible answers of a candidate beside [`wide_and_narrow`] edits.
+fn impossible_beside_overwrites<M: Extents + Sync>(extents: u64, time: Duration) -> f64 {
+    let map = M::filled(extents, Run::dense);
+    let mut edits = wide_and_narrow(extents);
+    let write = || edits.by_ref().take(1).for_each(|run| map.overwrite(run));
+    impossible(&map, extents, time, write)
+}
+
+/// Those of our map beside updates that change the values of many extents, and change them back.
+fn impossible_beside_updates(extents: u64, time: Duration) -> f64 {
+    let map = Ours::filled(extents, Run::dense);
+    let mut random = Random::default();
+    let write = || {
+        let first = random.below(extents - WIDE + 1);
+        let range = Run::dense(first).first..Run::dense(first + WIDE).first;
+        for _ in 0..2 {
+            let mut editor = map.edit();
+            let changed = editor.update(range.clone(), |extent| Some(extent.value() ^ 1 << 62));
+            changed.expect("not empty");
+        }
+    };
+    impossible(&map, extents, time, write)
+}
+
+pub(crate) fn never_true(plan: &Plan, report: &mut Report) -> Vec<Spread> {
+    const COLUMN: &str = "impossible answers per million, 200 extents";
+    let time = while_(plan) * plan.rounds as u32;
+    let small = impossible_beside_overwrites::<Ours>(200, time);
+    report.cell(COLUMN, Ours::NAME, small);
+    let others = [
+        (
+            Locked::NAME,
+            impossible_beside_overwrites::<Locked> as fn(_, _) -> _,
+        ),
+        (
+            SharedSkipMap::NAME,
+            impossible_beside_overwrites::<SharedSkipMap>,
+        ),
+        (
+            SharedTreeIndex::NAME,
+            impossible_beside_overwrites::<SharedTreeIndex>,
+        ),
+    ];
+    for (name, impossible) in others {
+        report.cell(COLUMN, name, impossible(200, time / 4));
+    }
+    let found = [
+        small + impossible_beside_updates(200, time),
+        impossible_beside_overwrites::<Ours>(EXTENTS, time)
+            + impossible_beside_updates(EXTENTS, time),
+    ];
+    found.map(Spread::once).into()
+}
