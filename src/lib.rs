@@ -43,8 +43,9 @@
 //! extent-map = { version = "0.1", default-features = false, features = ["spin"] }
 //! ```
 //!
-//! Writers of a map then spin while they wait for each other, and every [`ExtentMap::pin`](map::ExtentMap::pin)
-//! registers with the reclaimer anew, as there are no thread locals: keep a view for many lookups. All other modules
+//! Writers of a map then spin while they wait for each other, and as there are no thread locals, each thread registers
+//! by itself with [`Reclaimer::register`](map::Reclaimer::register) and passes the handle to
+//! [`ExtentMap::pin_with`](map::ExtentMap::pin_with) and [`edit_with`](map::ExtentMap::edit_with). All other modules
 //! need the feature `std`, and so do the crate's own tests and examples.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -18,9 +18,10 @@ pub(crate) use witness::Witness;
 
 #[cfg(not(any(loom, feature = "shuttle")))]
 mod plain {
-    pub(crate) use alloc::sync::Arc;
     pub(crate) use core::sync::atomic;
 
+    #[cfg(feature = "std")]
+    pub(crate) use alloc::sync::Arc;
     #[cfg(feature = "std")]
     pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
     #[cfg(not(feature = "std"))]
@@ -44,4 +45,16 @@ pub(crate) mod uncounted {
     pub(crate) use core::sync::atomic::*;
     #[cfg(feature = "std")]
     pub(crate) use std::sync::OnceLock;
+}
+
+/// Lets other threads run, one of which this one waits for.
+pub(crate) fn yield_now() {
+    #[cfg(all(feature = "std", not(any(loom, feature = "shuttle"))))]
+    std::thread::yield_now();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(all(feature = "shuttle", not(loom)))]
+    shuttle::thread::yield_now();
+    #[cfg(not(feature = "std"))]
+    core::hint::spin_loop();
 }
