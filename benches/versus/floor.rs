@@ -149,7 +149,6 @@ fn rank(node: &Node, block: u64) -> usize {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,popcnt")]
 #[inline]
-#[allow(clippy::incompatible_msrv, reason = "benches need Rust 1.89")]
 fn rank_avx512(node: &Node, block: u64) -> usize {
     use std::arch::x86_64::{_mm512_cmple_epu64_mask, _mm512_load_si512, _mm512_set1_epi64};
     let block = _mm512_set1_epi64(block.cast_signed());
