@@ -12,6 +12,7 @@ use super::node::Entry;
 use super::probe::{Mutation, Step};
 use super::reclaim::Handle;
 use super::splice::splice;
+use super::tree::Place;
 use super::writer::Writer;
 use super::{Extent, ExtentMap, Lookup, Value};
 use crate::error::{Error, Result};
@@ -160,7 +161,8 @@ impl<'m, V: Value> Editor<'m, V> {
         // One block more on each side: what lies there may merge with what lies between.
         let around = (first.saturating_sub(1), last.saturating_add(1));
         let mut old = SmallVec::<[Entry; 8]>::new();
-        self.read(around, usize::MAX, &mut old);
+        // SAFETY: an editor holds the writer lock.
+        let place = unsafe { self.map.tree.gather(around, &mut old) };
         self.map.tree.probe.at(Step::Locked);
 
         let whole = || old.iter().map(|entry| Extent::unpack(*entry));
@@ -184,12 +186,12 @@ impl<'m, V: Value> Editor<'m, V> {
             }
         }
         // All code that belongs to values has run: from here on nothing can panic.
-        self.put(&old, &merged);
+        self.put(place, &old, &merged);
         replaced
     }
 
     /// Makes `new` take the place of `old`.
-    fn put(&mut self, old: &[Entry], new: &[Entry]) {
+    fn put(&mut self, place: Option<Place<'m>>, old: &[Entry], new: &[Entry]) {
         let equal = |(old, new): &(&Entry, &Entry)| old == new;
         let head = old.iter().zip(new).take_while(equal).count();
         let (old, new) = (&old[head..], &new[head..]);
@@ -199,8 +201,8 @@ impl<'m, V: Value> Editor<'m, V> {
         if old.is_empty() && new.is_empty() {
             return;
         }
-        // SAFETY: `writer` is the writer lock of `map` by construction.
-        unsafe { splice(&self.map.tree, &mut self.writer, old, new) };
+        // SAFETY: `writer` is the writer lock of `map` by construction, and was held since `gather`.
+        unsafe { splice(&self.map.tree, &mut self.writer, place, head, old, new) };
         let (map, handle) = (self.map, &self.handle);
         self.writer.settle(&map.tree, || match handle {
             Some(handle) => handle.clone(),

@@ -34,14 +34,16 @@
 //! The comments on `unsafe` code refer to these by number.
 //!
 //! - **N1** A node's plain fields are written only before the node is published, or when it is filled
-//!   anew after R2. All that is written in a node readers can see are links and values, which are atomics.
-//! - **N2** Only the holder of the writer lock stores links and values, takes nodes from the pools and
+//!   anew after R2. All that is written in a node readers can see are links, values and lens, which are atomics.
+//! - **N2** Only the holder of the writer lock stores links, values and lens, takes nodes from the pools and
 //!   gives them back.
 //! - **N3** All entries below a child of an index node lie within the child's range, whole; ranges of
 //!   siblings tile that of the parent; no leaf is empty; all leaves are on level 0, equally deep.
 //! - **N4** Entries are sorted, disjoint, not empty and maximally merged.
 //! - **N5** What leaves the tree does so by the one store that publishes an edit, is then retired, and never
 //!   comes back before R2.
+//! - **N6** While a leaf is published, its lens only grow: who reads one twice and finds it unchanged knows that
+//!   it was so all the time between.
 //! - **R1** A node can be looked at by whoever found the way to it from the root under a guard of the map's
 //!   collector that it still holds, and by the holder of the writer lock.
 //! - **R2** A retired node is filled anew or freed only after the collector has run a function deferred

@@ -5,7 +5,7 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 
 use crate::sync::Witness;
-use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Model checkers follow every atomic, so they get small nodes.
 const MODELLED: bool = cfg!(any(loom, feature = "shuttle"));
@@ -50,15 +50,16 @@ fn lane32(number: u32) -> i32 {
 /// offsets `2i` and `2i + 1` and its length in the lens of the same indices, and there are at most
 /// [`WIDE`] entries. Which of the two it is says the link to the leaf.
 ///
-/// Everything but the values and the version is constant from publication to recycling (N1).
+/// Everything but the values, the lens of a packed leaf and the version is constant from publication to
+/// recycling (N1).
 #[repr(C, align(64))]
 pub(super) struct Leaf {
     /// The first start; together with the offsets 32 lanes, which are compared at once.
     base: u64,
     offsets: [i32; LEAF],
     values: [AtomicU64; LEAF],
-    /// The last block minus the first.
-    lens: [u32; LEAF],
+    /// The last block minus the first. While the leaf is published they only grow (N6).
+    lens: [AtomicU32; LEAF],
     /// The number of the edit that changed the leaf last, or [`RETIRED`].
     version: AtomicU64,
     count: u32,
@@ -189,7 +190,7 @@ impl Leaf {
             base: 0,
             offsets: [UNUSED; LEAF],
             values: core::array::from_fn(|_| AtomicU64::new(0)),
-            lens: [0; LEAF],
+            lens: core::array::from_fn(|_| AtomicU32::new(0)),
             version: AtomicU64::new(RETIRED),
             count: 0,
             witness: Witness::new(),
@@ -226,11 +227,11 @@ impl Leaf {
         if wide {
             for (lane, shift) in [(2 * at, 0), (2 * at + 1, 32)] {
                 self.offsets[lane] = ((entry.start >> shift) as u32).cast_signed();
-                self.lens[lane] = (len >> shift) as u32;
+                self.lens[lane].store((len >> shift) as u32, Ordering::Relaxed);
             }
         } else {
             self.offsets[at] = lane32((entry.start - self.base) as u32);
-            self.lens[at] = len as u32;
+            self.lens[at].store(len as u32, Ordering::Relaxed);
         }
         self.values[at].store(entry.bits, Ordering::Relaxed);
     }
@@ -264,14 +265,15 @@ impl Leaf {
         if total > LEAF || last_start - base > SPAN || !new.iter().all(Entry::is_short) {
             return false;
         }
-        // SAFETY: both are leaves, and they do not overlap: one is unpublished. The values of `old`
-        // are atomics, but nobody writes them now: that needs the writer lock, which we have (N2).
+        // SAFETY: both are leaves, and they do not overlap: one is unpublished. Some of `old` are
+        // atomics, but nobody writes them now: that needs the writer lock, which we have (N2).
         unsafe { ptr::copy_nonoverlapping(old, self, 1) };
         if after != to {
             self.offsets[after..total].copy_from_slice(&old.offsets[to..count]);
-            self.lens[after..total].copy_from_slice(&old.lens[to..count]);
             // SAFETY: in bounds as the slices above; otherwise as the copy above.
             unsafe {
+                let lens = self.lens.as_mut_ptr().add(after);
+                ptr::copy_nonoverlapping(old.lens.as_ptr().add(to), lens, tail);
                 let values = self.values.as_mut_ptr().add(after);
                 ptr::copy_nonoverlapping(old.values.as_ptr().add(to), values, tail);
             }
@@ -324,11 +326,18 @@ impl Leaf {
     #[inline(always)]
     fn packed(&self, at: usize) -> Entry {
         let start = self.base + u64::from(offset32(self.offsets[at]));
-        Entry {
-            start,
-            last: start + u64::from(self.lens[at]),
-            // Acquire, from the Release of `LeafRef::flip`.
-            bits: self.values[at].load(Ordering::Acquire),
+        // Acquire, from the Release of `LeafRef::grow` and `LeafRef::flip`.
+        let len = || self.lens[at].load(Ordering::Acquire);
+        let mut before = len();
+        loop {
+            let bits = self.values[at].load(Ordering::Acquire);
+            // Lens only grow: this one was the same while the value was read, so both were true then.
+            let after = len();
+            if before == after {
+                let last = start + u64::from(before);
+                return Entry { start, last, bits };
+            }
+            before = after;
         }
     }
 
@@ -340,11 +349,12 @@ impl Leaf {
     /// Entry `at` of a wide leaf.
     fn wide(&self, at: usize) -> Entry {
         let start = self.wide_start(at);
-        let len = u64::from(self.lens[2 * at]) | u64::from(self.lens[2 * at + 1]) << 32;
+        // Never written while the leaf is published.
+        let len = |lane: usize| u64::from(self.lens[lane].load(Ordering::Relaxed));
         Entry {
             start,
-            last: start + len,
-            // As in `packed`.
+            last: start + (len(2 * at) | len(2 * at + 1) << 32),
+            // Acquire, from the Release of `LeafRef::flip`.
             bits: self.values[at].load(Ordering::Acquire),
         }
     }
@@ -423,6 +433,21 @@ impl<'t> LeafRef<'t> {
             false => out.extend(range.map(|at| self.leaf.packed(at))),
             true => out.extend(range.map(|at| self.leaf.wide(at))),
         }
+    }
+
+    /// Makes entry `at` of a packed leaf longer, in place: one store that readers see. For the
+    /// holder of the writer lock (N2).
+    pub(super) fn grow(self, at: usize, last: u64, version: u64) {
+        let len = (last - self.start(at)) as u32;
+        // Release, to the Acquire of `packed`.
+        self.leaf.lens[at].store(len, Ordering::Release);
+        // As in `flip`.
+        self.leaf.version.store(version, Ordering::Release);
+    }
+
+    /// Whether entry `at` can [`grow`](Self::grow) up to `last`.
+    pub(super) fn can_grow(self, at: usize, last: u64) -> bool {
+        !self.wide && last - self.start(at) <= u64::from(u32::MAX)
     }
 
     /// Gives entry `at` other bits, in place: one store that readers see. For the holder of the

@@ -42,9 +42,14 @@ impl Isa {
 /// One step of a way down: an index node and which of its children comes next.
 #[derive(Clone, Copy)]
 pub(super) struct Step<'t> {
-    pub(super) node: Link,
     pub(super) index: &'t Index,
     pub(super) at: usize,
+}
+
+impl Step<'_> {
+    pub(super) fn link(&self) -> Link {
+        Link::to_index(self.index.into())
+    }
 }
 
 /// The way from the root to the leaf in whose range a block lies.
@@ -58,6 +63,14 @@ pub(super) struct Path<'t> {
 }
 
 impl Path<'_> {
+    /// The first entry of the leaf that ends at `block`, to which the path leads, or behind it.
+    pub(super) fn first_reaching(&self, block: u64) -> usize {
+        match self.rank.checked_sub(1) {
+            Some(before) if self.leaf.entry(before).last >= block => before,
+            _ => self.rank,
+        }
+    }
+
     /// The first block behind the range of the leaf; none when it is the last leaf.
     pub(super) fn upper(&self) -> Option<u64> {
         let inner = self
@@ -136,7 +149,7 @@ unsafe fn path<'t, L: Lanes>(root: Link, block: u64) -> Path<'t> {
         let index = unsafe { node.index() };
         // SAFETY: the caller's promises.
         let at = unsafe { L::index(index, block) };
-        steps.push(Step { node, index, at });
+        steps.push(Step { index, at });
         node = index.child(at).load();
     }
     // SAFETY: the caller's promises.

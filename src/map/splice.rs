@@ -6,13 +6,14 @@
 //! edit, from then on everybody sees all of it.
 
 use core::ops::Range;
+use core::ptr;
 
 use smallvec::SmallVec;
 
 use super::node::{Entry, FANOUT, Index, LEAF, Leaf, Link};
 use super::probe::{Mutation, Step as Moment};
 use super::search::{Path, Step};
-use super::tree::Tree;
+use super::tree::{Place, Tree};
 use super::writer::Writer;
 use crate::sync::atomic::Ordering;
 
@@ -26,9 +27,9 @@ const FEW_CHILDREN: usize = if FANOUT < 8 { 2 } else { FANOUT / 4 };
 type Nodes = SmallVec<[(u64, Link); FANOUT + 2]>;
 
 /// One edit on its way into the tree.
-struct Splice<'t> {
+struct Splice<'t, 'w> {
     tree: &'t Tree,
-    writer: &'t mut Writer,
+    writer: &'w mut Writer,
     version: u64,
     /// Nodes that the edit takes out of the tree ...
     replaced: SmallVec<[Link; 16]>,
@@ -36,15 +37,21 @@ struct Splice<'t> {
     emptied: SmallVec<[Link; 4]>,
 }
 
-/// Puts `new` in place of `old`, as one change for readers.
+/// Puts `new` in place of `old`, as one change for readers. `place` is where `old` was gathered, none in an
+/// empty map; `skipped` entries there stay as they are.
 ///
 /// # Safety
-/// `writer` is what the writer lock of the map of `tree` guards. `old` are all entries that overlap the hull of
-/// `old` and `new`; both are sorted and disjoint, and differ.
-pub(super) unsafe fn splice(tree: &Tree, writer: &mut Writer, old: &[Entry], new: &[Entry]) {
-    let start = |entries: &[Entry]| entries.first().map_or(u64::MAX, |entry| entry.start);
-    let last = |entries: &[Entry]| entries.last().map_or(0, |entry| entry.last);
-    let (first, last) = (start(old).min(start(new)), last(old).max(last(new)));
+/// `writer` is what the writer lock of the map of `tree` guards, and the tree is as it was when `old` was
+/// gathered. `old` are all entries that overlap the hull of `old` and `new`; both are sorted and disjoint, and
+/// differ.
+pub(super) unsafe fn splice<'t>(
+    tree: &'t Tree,
+    writer: &mut Writer,
+    place: Option<Place<'t>>,
+    skipped: usize,
+    old: &[Entry],
+    new: &[Entry],
+) {
     let mut splice = Splice {
         version: tree.next_edit(),
         tree,
@@ -52,38 +59,55 @@ pub(super) unsafe fn splice(tree: &Tree, writer: &mut Writer, old: &[Entry], new
         replaced: SmallVec::new(),
         emptied: SmallVec::new(),
     };
-    // SAFETY: the caller holds the writer lock.
-    let Some(left) = (unsafe { tree.path(first) }) else {
+    let Some(place) = place else {
         let mut nodes = Nodes::new();
         splice.pack_leaves(new, true, &mut nodes);
         return splice.finish(nodes);
     };
-    // The entries before stay.
-    let from = left.rank - usize::from(old.first().is_some_and(|entry| entry.start == first));
-    if let ([old], [new]) = (old, new)
-        && (old.start, old.last) == (new.start, new.last)
-    {
-        let flip = || left.leaf.flip(from, new.bits, splice.version);
-        return splice.publish(flip);
-    }
-    let one_leaf = left.upper().is_none_or(|upper| last < upper);
-    if one_leaf && splice.within_leaf(&left, from, from + old.len(), new) {
+    if place.inside {
+        let from = place.from + skipped;
+        let to = from + old.len();
+        if !splice.in_place(&place.path, from, old, new)
+            && !splice.within_leaf(&place.path, from, to, new)
+        {
+            splice.across_leaves((&place.path, from), (&place.path, to), new);
+        }
         return;
     }
-    let right = match one_leaf {
-        true => None,
-        // SAFETY: the caller holds the writer lock.
-        false => unsafe { tree.path(last) },
-    };
-    let right = right.as_ref().unwrap_or(&left);
-    let to = match one_leaf {
-        true => from + old.len(),
-        false => right.rank,
-    };
-    splice.across_leaves((&left, from), (right, to), new);
+    let start = |entries: &[Entry]| entries.first().map_or(u64::MAX, |entry| entry.start);
+    let last = |entries: &[Entry]| entries.last().map_or(0, |entry| entry.last);
+    let (first, last) = (start(old).min(start(new)), last(old).max(last(new)));
+    // SAFETY: the caller holds the writer lock.
+    let ends = unsafe { (tree.path(first), tree.path(last)) };
+    if let (Some(left), Some(right)) = ends {
+        let begins = old.first().is_some_and(|entry| entry.start == first);
+        let from = left.rank - usize::from(begins);
+        let to = right.rank;
+        splice.across_leaves((&left, from), (&right, to), new);
+    }
 }
 
-impl<'t> Splice<'t> {
+impl<'t> Splice<'t, '_> {
+    /// An extent that only gets another value, or only grows at its end, changes in place.
+    fn in_place(&mut self, path: &Path<'t>, at: usize, old: &[Entry], new: &[Entry]) -> bool {
+        let (leaf, version) = (path.leaf, self.version);
+        let ([old], [new]) = (old, new) else {
+            return false;
+        };
+        if old.start != new.start {
+            return false;
+        }
+        if old.last == new.last {
+            self.publish(|| leaf.flip(at, new.bits, version));
+            return true;
+        }
+        let grows = old.bits == new.bits && old.last < new.last && leaf.can_grow(at, new.last);
+        if grows {
+            self.publish(|| leaf.grow(at, new.last, version));
+        }
+        grows
+    }
+
     /// The most frequent case: one leaf takes the place of one. False when it is another case.
     #[cfg(not(any(loom, feature = "shuttle")))]
     fn within_leaf(&mut self, path: &Path<'t>, from: usize, to: usize, new: &[Entry]) -> bool {
@@ -140,14 +164,14 @@ impl<'t> Splice<'t> {
         self.pack_leaves(&entries, at_end, &mut nodes);
 
         while let (Some(l), Some(r)) = (left.pop(), right.pop()) {
-            let one_node = l.node == r.node;
+            let one_node = ptr::eq(l.index, r.index);
             if one_node && l.at == r.at && nodes.len() == 1 {
                 return self.replace_child(Some(&l), nodes[0].1);
             }
             let mut held = l.index.count();
-            self.replaced.push(l.node);
+            self.replaced.push(l.link());
             if !one_node {
-                self.replaced.push(r.node);
+                self.replaced.push(r.link());
                 held += r.index.count();
             }
             let mut children = Nodes::new();
@@ -257,7 +281,7 @@ impl<'t> Splice<'t> {
         let mut empty = |index: &Index, range: Range<usize>| {
             self.emptied.extend(range.map(|at| index.child(at).load()));
         };
-        if left.node == right.node {
+        if ptr::eq(left.index, right.index) {
             empty(left.index, left.at + 1..right.at);
         } else {
             empty(left.index, left.at + 1..left.index.count());

@@ -6,8 +6,8 @@ use smallvec::{Array, SmallVec};
 
 use super::lookup::{LeafStamp, Stamp};
 use super::node::{AtomicLink, Entry, Index, LeafRef, Link};
-use super::probe::{Mutation, Probe};
-use super::search::{Isa, Path};
+use super::probe::{Mutation, Probe, Step as Moment};
+use super::search::{Isa, Path, Step};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::uncounted;
 
@@ -60,16 +60,15 @@ impl Tree {
     /// Makes an edit visible by `store`, which is one Release store of the holder of the writer
     /// lock (N2).
     pub(super) fn publish(&self, store: impl FnOnce()) {
-        use super::probe::Step;
         let edits = self.edits.load(Ordering::Relaxed);
         // Whoever sees the edit sees that this is no longer the old number: ordered before the
         // Release of `store`.
         self.edits.store(edits + 1, Ordering::Relaxed);
-        self.probe.at(Step::Announced);
+        self.probe.at(Moment::Announced);
         store();
         // Release, to the Acquire of `version`.
         self.edits.store(edits + 2, Ordering::Release);
-        self.probe.at(Step::Published);
+        self.probe.at(Moment::Published);
     }
 
     /// Makes stamps invalid whose leaves may be gone for good. For the holder of the writer lock.
@@ -190,7 +189,7 @@ impl Tree {
             };
             // SAFETY: the caller's promise.
             let mut walk = unsafe { Walk::new(self, path) };
-            let mut from = walk.first_reaching(first);
+            let mut from = walk.path.first_reaching(first);
             loop {
                 let leaf = walk.path.leaf;
                 let room = leaf.count().min(from.saturating_add(limit - out.len()));
@@ -208,6 +207,29 @@ impl Tree {
         }
     }
 
+    /// Finds the place of an edit of `first..=last`, and reads all extents that have a block there.
+    ///
+    /// # Safety
+    /// The caller holds the writer lock.
+    pub(super) unsafe fn gather<A: Array<Item = Entry>>(
+        &self,
+        (first, last): (u64, u64),
+        out: &mut SmallVec<A>,
+    ) -> Option<Place<'_>> {
+        // SAFETY: the caller holds the writer lock.
+        let path = unsafe { self.path(first) }?;
+        let (from, count) = (path.first_reaching(first), path.leaf.count());
+        let to = path.leaf.end_of(from..count, last);
+        let inside = to < count || path.upper().is_none_or(|upper| last < upper);
+        if inside {
+            path.leaf.copy_to(from..to, out);
+        } else {
+            // SAFETY: the caller holds the writer lock.
+            unsafe { self.read((first, last), usize::MAX, out) };
+        }
+        Some(Place { path, from, inside })
+    }
+
     /// The last extent.
     ///
     /// # Safety
@@ -218,6 +240,16 @@ impl Tree {
         let path = unsafe { self.path(u64::MAX) }?;
         Some(path.leaf.entry(path.leaf.count() - 1))
     }
+}
+
+/// Where an edit is.
+pub(super) struct Place<'t> {
+    /// To the first block that matters.
+    pub(super) path: Path<'t>,
+    /// The first entry of the leaf that matters, if any does.
+    pub(super) from: usize,
+    /// Whether all that matters lies in the range of the leaf.
+    pub(super) inside: bool,
 }
 
 /// A walk from leaf to leaf, which can tell whether all it read belongs to one state.
@@ -259,15 +291,6 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// The first entry of the current leaf that ends at `block` or behind it.
-    fn first_reaching(&self, block: u64) -> usize {
-        let (leaf, rank) = (self.path.leaf, self.path.rank);
-        match rank.checked_sub(1) {
-            Some(before) if leaf.entry(before).last >= block => before,
-            _ => rank,
-        }
-    }
-
     /// Goes to the next leaf; false when there is none.
     ///
     /// # Safety
@@ -293,9 +316,9 @@ impl<'t> Walk<'t> {
     fn remember(&mut self) {
         if self.followed.is_empty() {
             let steps = &self.path.steps;
-            let top = steps.first().map_or(self.path.link, |step| step.node);
+            let top = steps.first().map_or(self.path.link, Step::link);
             self.followed.push((&self.tree.root, top));
-            let below = steps.iter().skip(1).map(|step| step.node);
+            let below = steps.iter().skip(1).map(Step::link);
             let slots = steps.iter().map(|step| step.index.child(step.at));
             self.followed
                 .extend(slots.zip(below.chain([self.path.link])));
@@ -336,7 +359,7 @@ impl<'t> Walk<'t> {
             // SAFETY: the caller's promise (R1).
             let index = unsafe { node.index() };
             let at = end(index);
-            steps.push(super::search::Step { node, index, at });
+            steps.push(Step { index, at });
         }
     }
 
