@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use super::extent_map::ExtentMap;
 use super::node::{Entry, FANOUT, LEAF, Link, WIDE};
 
 /// What an audit counts.
 #[derive(Debug, Default)]
 struct Census {
-    entries: Vec<Entry>,
+    entries: SmallVec<[Entry; 64]>,
     leaves: usize,
     wide: usize,
     indices: usize,
@@ -151,7 +153,7 @@ fn compare(census: &Census, model: &Model) {
             _ => merged.push(Entry { start, last, bits }),
         }
     }
-    assert_eq!(census.entries, merged);
+    assert_eq!(census.entries[..], merged);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use super::iter::Batches;
 use super::node::Entry;
 use super::probe::{Mutation, Step};
 use super::reclaim::Handle;
-use super::splice::splice;
+use super::search::Steps;
+use super::splice::{grow, splice};
 use super::tree::Place;
 use super::writer::Writer;
 use super::{Extent, ExtentMap, Lookup, Value};
@@ -63,7 +64,10 @@ impl<'m, V: Value> Editor<'m, V> {
             self.replace(first, last, |_| [Extent::new(first, last, value)]);
             return Ok(replaced);
         }
-        Ok(self.replace(first, last, |_| [Extent::new(first, last, value)]))
+        let (map, mut steps) = (self.map, Steps::new());
+        // SAFETY: an editor holds the writer lock.
+        let place = unsafe { map.tree.place(around(first, last), &mut steps) };
+        Ok(self.insert_at(place.as_ref(), Extent::new(first, last, value)))
     }
 
     /// Unmaps `range`. Returns what the call removed.
@@ -151,6 +155,23 @@ impl<'m, V: Value> Editor<'m, V> {
         unsafe { self.map.tree.read(range, limit, out) };
     }
 
+    fn insert_at(&mut self, place: Option<&Place<'_, 'm>>, new: Extent<V>) -> Replaced<V> {
+        // What a file that is written in order does all the time: the extent before grows.
+        if let Some(place) = place
+            && place.inside
+            && place.to - place.from == 1
+            && let leaf = place.spot.leaf
+            && Extent::<V>::unpack(leaf.entry(place.from)).merges(new)
+            && leaf.can_grow(place.from, new.last())
+            && !self.map.tree.probe.is(Mutation::LeaveUnmerged)
+        {
+            self.map.tree.probe.at(Step::Locked);
+            grow(&self.map.tree, place, new.last());
+            return Replaced(SmallVec::new());
+        }
+        self.replace_at(place, new.start(), new.last(), |_| [new])
+    }
+
     /// Puts what `new` makes of the parts in `first..=last` in their place.
     fn replace<N: IntoIterator<Item = Extent<V>>>(
         &mut self,
@@ -158,50 +179,76 @@ impl<'m, V: Value> Editor<'m, V> {
         last: u64,
         new: impl FnOnce(&[Extent<V>]) -> N,
     ) -> Replaced<V> {
-        // One block more on each side: what lies there may merge with what lies between.
-        let around = (first.saturating_sub(1), last.saturating_add(1));
-        let mut old = SmallVec::<[Entry; 8]>::new();
+        let (map, mut steps) = (self.map, Steps::new());
         // SAFETY: an editor holds the writer lock.
-        let place = unsafe { self.map.tree.gather(around, &mut old) };
+        let place = unsafe { map.tree.place(around(first, last), &mut steps) };
+        self.replace_at(place.as_ref(), first, last, new)
+    }
+
+    fn replace_at<N: IntoIterator<Item = Extent<V>>>(
+        &mut self,
+        place: Option<&Place<'_, 'm>>,
+        first: u64,
+        last: u64,
+        new: impl FnOnce(&[Extent<V>]) -> N,
+    ) -> Replaced<V> {
+        let mut old = SmallVec::<[Entry; 8]>::new();
+        match place {
+            Some(place) if place.inside => {
+                place.spot.leaf.copy_to(place.from..place.to, &mut old);
+            }
+            Some(_) => self.read(around(first, last), usize::MAX, &mut old),
+            None => {}
+        }
         self.map.tree.probe.at(Step::Locked);
 
-        let whole = || old.iter().map(|entry| Extent::unpack(*entry));
-        let replaced = whole().filter_map(|extent| extent.within(first, last));
-        let replaced = Replaced(replaced.collect());
-        let left = first
-            .checked_sub(1)
-            .and_then(|last| whole().next()?.within(0, last));
-        let right = last
-            .checked_add(1)
-            .and_then(|first| whole().next_back()?.within(first, u64::MAX));
-
-        let mut merged = SmallVec::<[Entry; 8]>::new();
-        let unmerged = self.map.tree.probe.is(Mutation::LeaveUnmerged);
-        for piece in left.into_iter().chain(new(&replaced)).chain(right) {
-            match merged.last_mut() {
-                Some(before) if Extent::<V>::unpack(*before).merges(piece) && !unmerged => {
-                    before.last = piece.last();
-                }
-                _ => merged.push(piece.pack()),
+        let mut replaced = SmallVec::new();
+        let (mut left, mut right) = (None, None);
+        for entry in &old {
+            let extent = Extent::<V>::unpack(*entry);
+            if entry.start < first {
+                left = extent.within(0, first - 1);
+            }
+            if let Some(inside) = extent.within(first, last) {
+                replaced.push(inside);
+            }
+            if entry.last > last {
+                right = extent.within(last + 1, u64::MAX);
             }
         }
+        let replaced = Replaced(replaced);
+
+        let mut merged = SmallVec::<[Entry; 8]>::new();
+        let merging = !self.map.tree.probe.is(Mutation::LeaveUnmerged);
+        let mut add = |piece: Extent<V>| match merged.last_mut() {
+            Some(before) if merging && Extent::<V>::unpack(*before).merges(piece) => {
+                before.last = piece.last();
+            }
+            _ => merged.push(piece.pack()),
+        };
+        left.into_iter().for_each(&mut add);
+        new(&replaced).into_iter().for_each(&mut add);
+        right.into_iter().for_each(&mut add);
         // All code that belongs to values has run: from here on nothing can panic.
         self.put(place, &old, &merged);
         replaced
     }
 
     /// Makes `new` take the place of `old`.
-    fn put(&mut self, place: Option<Place<'m>>, old: &[Entry], new: &[Entry]) {
-        let equal = |(old, new): &(&Entry, &Entry)| old == new;
-        let head = old.iter().zip(new).take_while(equal).count();
-        let (old, new) = (&old[head..], &new[head..]);
-        let tail = old.iter().rev().zip(new.iter().rev());
-        let tail = tail.take_while(equal).count();
-        let (old, new) = (&old[..old.len() - tail], &new[..new.len() - tail]);
+    fn put(&mut self, place: Option<&Place<'_, 'm>>, old: &[Entry], new: &[Entry]) {
+        let (mut head, mut tail) = (0, 0);
+        let shorter = old.len().min(new.len());
+        while head < shorter && old[head] == new[head] {
+            head += 1;
+        }
+        while head + tail < shorter && old[old.len() - 1 - tail] == new[new.len() - 1 - tail] {
+            tail += 1;
+        }
+        let (old, new) = (&old[head..old.len() - tail], &new[head..new.len() - tail]);
         if old.is_empty() && new.is_empty() {
             return;
         }
-        // SAFETY: `writer` is the writer lock of `map` by construction, and was held since `gather`.
+        // SAFETY: `writer` is the writer lock of `map` by construction, and was held since `place`.
         unsafe { splice(&self.map.tree, &mut self.writer, place, head, old, new) };
         let (map, handle) = (self.map, &self.handle);
         self.writer.settle(&map.tree, || match handle {
@@ -212,6 +259,12 @@ impl<'m, V: Value> Editor<'m, V> {
             None => unreachable!("without std an editor is made with a handle"),
         });
     }
+}
+
+/// The blocks that matter for an edit of `first..=last`: one more on each side, because what lies there may
+/// merge with what lies between.
+fn around(first: u64, last: u64) -> (u64, u64) {
+    (first.saturating_sub(1), last.saturating_add(1))
 }
 
 /// What an edit replaced: the extents that were in its range, clipped to the range, in order.

@@ -35,7 +35,10 @@ pub(super) struct Limbo {
     /// How many batches were ever sealed ...
     batches: u64,
     /// ... and how many of those are out of every reader's reach: the oldest ones.
-    safe: Arc<AtomicU64>,
+    /// None before the first batch: most maps of a volume never have one.
+    safe: Option<Arc<AtomicU64>>,
+    /// The open batch is complete when there are so many nodes.
+    due: usize,
 }
 
 impl Limbo {
@@ -45,9 +48,15 @@ impl Limbo {
     }
 
     /// Whether the open batch is complete, in a map with `used` nodes.
-    pub(super) fn is_due(&self, used: usize) -> bool {
-        let open = self.nodes.len() - self.sealed_nodes;
-        open >= (used / 4).clamp(SMALLEST_BATCH, LARGEST_BATCH)
+    #[inline(always)]
+    pub(super) fn is_due(&mut self, used: impl FnOnce() -> usize) -> bool {
+        self.nodes.len() >= self.due && self.is_really_due(used())
+    }
+
+    /// Sets a goal for the open batch, as a map may have grown.
+    fn is_really_due(&mut self, used: usize) -> bool {
+        self.due = self.sealed_nodes + (used / 4).clamp(SMALLEST_BATCH, LARGEST_BATCH);
+        self.nodes.len() >= self.due
     }
 
     /// Completes the open batch: from now on the collector waits for its readers.
@@ -55,7 +64,9 @@ impl Limbo {
         self.sealed.push_back(self.nodes.len() - self.sealed_nodes);
         self.sealed_nodes = self.nodes.len();
         self.batches += 1;
-        let (safe, batches) = (Arc::clone(&self.safe), self.batches);
+        self.due = 0;
+        let safe = Arc::clone(self.safe.get_or_insert_default());
+        let batches = self.batches;
         let guard = handle.pin();
         // A later batch implies all earlier ones: their readers had pinned before this call, and
         // the function runs only after they have unpinned. `fetch_max`, because functions deferred
@@ -70,7 +81,7 @@ impl Limbo {
     /// Nudges the collector while a reader that lost its processor holds much back.
     pub(super) fn press(&self, handle: &Handle) {
         for _ in 0..4 {
-            if self.nodes.len() < MANY || self.safe.load(Ordering::Relaxed) == self.batches {
+            if self.nodes.len() < MANY || self.safe(Ordering::Relaxed) == self.batches {
                 return;
             }
             crate::sync::yield_now();
@@ -78,10 +89,14 @@ impl Limbo {
         }
     }
 
+    fn safe(&self, ordering: Ordering) -> u64 {
+        self.safe.as_ref().map_or(0, |safe| safe.load(ordering))
+    }
+
     /// Takes out the nodes that nobody can reach any more.
     pub(super) fn drain(&mut self, all_at_once: bool) -> impl Iterator<Item = Link> + '_ {
         // Acquire, from the Release in `seal`.
-        let safe = self.safe.load(Ordering::Acquire);
+        let safe = self.safe(Ordering::Acquire);
         let pending = self.batches - if all_at_once { self.batches } else { safe };
         let done = self.sealed.len() - pending as usize;
         let nodes = self.sealed.drain(..done).sum::<usize>();

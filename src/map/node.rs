@@ -4,6 +4,8 @@ use core::fmt;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
 
+use smallvec::{Array, SmallVec};
+
 use crate::sync::Witness;
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -378,6 +380,10 @@ pub(super) struct LeafRef<'t> {
 }
 
 impl<'t> LeafRef<'t> {
+    pub(super) fn link(self) -> Link {
+        Link::to_leaf(self.leaf.into(), self.wide)
+    }
+
     pub(super) fn count(self) -> usize {
         self.leaf.count as usize
     }
@@ -417,6 +423,7 @@ impl<'t> LeafRef<'t> {
     }
 
     /// The end of those entries in `range` that start at `last` or before.
+    #[inline(always)]
     pub(super) fn end_of(self, range: Range<usize>, last: u64) -> usize {
         match range.end.checked_sub(1) {
             Some(end) if range.start <= end && self.start(end) > last => {
@@ -428,10 +435,16 @@ impl<'t> LeafRef<'t> {
     }
 
     /// Appends the entries `range` to `out`.
-    pub(super) fn copy_to(self, range: Range<usize>, out: &mut impl Extend<Entry>) {
+    #[inline]
+    pub(super) fn copy_to<A: Array<Item = Entry>>(
+        self,
+        range: Range<usize>,
+        out: &mut SmallVec<A>,
+    ) {
+        out.reserve(range.len());
         match self.wide {
-            false => out.extend(range.map(|at| self.leaf.packed(at))),
-            true => out.extend(range.map(|at| self.leaf.wide(at))),
+            false => range.for_each(|at| out.push(self.leaf.packed(at))),
+            true => range.for_each(|at| out.push(self.leaf.wide(at))),
         }
     }
 

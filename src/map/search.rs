@@ -52,32 +52,33 @@ impl Step<'_> {
     }
 }
 
-/// The way from the root to the leaf in whose range a block lies.
-pub(super) struct Path<'t> {
-    /// From the root down.
-    pub(super) steps: SmallVec<[Step<'t>; 8]>,
-    pub(super) link: Link,
+/// The way from the root to a leaf.
+pub(super) type Steps<'t> = SmallVec<[Step<'t>; 8]>;
+
+/// The first block behind the range of the leaf at the end; none when it is the last leaf.
+pub(super) fn upper_bound(steps: &[Step<'_>]) -> Option<u64> {
+    let turn = steps
+        .iter()
+        .rfind(|step| step.at + 1 < step.index.count())?;
+    Some(turn.index.separator(turn.at + 1))
+}
+
+/// The leaf in whose range a block lies, and where in it.
+#[derive(Clone, Copy)]
+pub(super) struct Spot<'t> {
     pub(super) leaf: LeafRef<'t>,
     /// How many entries of the leaf start at the block or before.
     pub(super) rank: usize,
 }
 
-impl Path<'_> {
-    /// The first entry of the leaf that ends at `block`, to which the path leads, or behind it.
+impl Spot<'_> {
+    /// The first entry of the leaf that ends at `block`, whose spot this is, or behind it.
+    #[inline(always)]
     pub(super) fn first_reaching(&self, block: u64) -> usize {
         match self.rank.checked_sub(1) {
             Some(before) if self.leaf.entry(before).last >= block => before,
             _ => self.rank,
         }
-    }
-
-    /// The first block behind the range of the leaf; none when it is the last leaf.
-    pub(super) fn upper(&self) -> Option<u64> {
-        let inner = self
-            .steps
-            .iter()
-            .rfind(|step| step.at + 1 < step.index.count())?;
-        Some(inner.index.separator(inner.at + 1))
     }
 }
 
@@ -136,41 +137,36 @@ unsafe fn get<L: Lanes>(root: Link, block: u64) -> Option<Entry> {
     (block.wrapping_sub(entry.start) <= entry.last - entry.start).then_some(entry)
 }
 
-/// The way to `block` from `root`, which is not null.
+/// The spot of `block` below `root`, which is not null. The way there is written to `steps`.
 ///
 /// # Safety
 /// All below `root` is protected for `'t` (R1), and the processor has the instructions.
 #[inline(always)]
-unsafe fn path<'t, L: Lanes>(root: Link, block: u64) -> Path<'t> {
-    let mut steps = SmallVec::new();
-    let mut node = root;
-    while node.is_index() {
+unsafe fn find<'t, L: Lanes>(root: Link, block: u64, steps: &mut Steps<'t>) -> Spot<'t> {
+    steps.clear();
+    let mut link = root;
+    while link.is_index() {
         // SAFETY: the caller's promises.
-        let index = unsafe { node.index() };
+        let index = unsafe { link.index() };
         // SAFETY: the caller's promises.
         let at = unsafe { L::index(index, block) };
         steps.push(Step { index, at });
-        node = index.child(at).load();
+        link = index.child(at).load();
     }
     // SAFETY: the caller's promises.
-    let leaf = unsafe { node.leaf() };
+    let leaf = unsafe { link.leaf() };
     let rank = match leaf.wide {
         false if block < leaf.base() => 0,
         // SAFETY: the caller's promises.
         false => unsafe { L::leaf(leaf, block) },
         true => leaf.wide_rank(block),
     };
-    Path {
-        steps,
-        link: node,
-        leaf,
-        rank,
-    }
+    Spot { leaf, rank }
 }
 
-/// Compiles [`get`] and [`path`] for each set of instructions, and chooses between them.
+/// Compiles [`get`] and [`find`] for each set of instructions, and chooses between them.
 macro_rules! dispatch {
-    ($get:ident, $path:ident: $($isa:ident with $features:literal as $get_isa:ident, $path_isa:ident;)*) => {
+    ($get:ident, $find:ident: $($isa:ident with $features:literal as $get_isa:ident, $find_isa:ident;)*) => {
         $(
             #[target_feature(enable = $features)]
             unsafe fn $get_isa(root: Link, block: u64) -> Option<Entry> {
@@ -179,9 +175,9 @@ macro_rules! dispatch {
             }
 
             #[target_feature(enable = $features)]
-            unsafe fn $path_isa<'t>(root: Link, block: u64) -> Path<'t> {
+            unsafe fn $find_isa<'t>(root: Link, block: u64, steps: &mut Steps<'t>) -> Spot<'t> {
                 // SAFETY: the caller's promises.
-                unsafe { path::<$isa>(root, block) }
+                unsafe { find::<$isa>(root, block, steps) }
             }
         )*
 
@@ -200,17 +196,23 @@ macro_rules! dispatch {
                 }
             }
 
-            /// The way to `block` from `root`, which is not null.
+            /// The spot of `block` below `root`, which is not null. The way there is written to
+            /// `steps`.
             ///
             /// # Safety
             /// All below `root` is protected for `'t` (R1).
             #[inline(always)]
-            pub(super) unsafe fn $path<'t>(self, root: Link, block: u64) -> Path<'t> {
+            pub(super) unsafe fn $find<'t>(
+                self,
+                root: Link,
+                block: u64,
+                steps: &mut Steps<'t>,
+            ) -> Spot<'t> {
                 match self {
                     // SAFETY: the caller's promise; `detect` saw the instructions.
-                    $(Self::$isa => unsafe { $path_isa(root, block) },)*
+                    $(Self::$isa => unsafe { $find_isa(root, block, steps) },)*
                     // SAFETY: the caller's promise.
-                    _ => unsafe { path::<Portable>(root, block) },
+                    _ => unsafe { find::<Portable>(root, block, steps) },
                 }
             }
         }
@@ -218,13 +220,13 @@ macro_rules! dispatch {
 }
 
 #[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
-dispatch! { get, path:
-    Avx2 with "avx2,popcnt,bmi1,bmi2" as get_avx2, path_avx2;
-    Avx512 with "avx512f,popcnt,bmi1,bmi2" as get_avx512, path_avx512;
+dispatch! { get, find:
+    Avx2 with "avx2,popcnt,bmi1,bmi2" as get_avx2, find_avx2;
+    Avx512 with "avx512f,popcnt,bmi1,bmi2" as get_avx512, find_avx512;
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(loom), not(feature = "shuttle"))))]
-dispatch! { get, path: }
+dispatch! { get, find: }
 
 #[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
 use vectors::{Avx2, Avx512};

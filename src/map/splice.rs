@@ -10,9 +10,9 @@ use core::ptr;
 
 use smallvec::SmallVec;
 
-use super::node::{Entry, FANOUT, Index, LEAF, Leaf, Link};
+use super::node::{Entry, FANOUT, Index, LEAF, Leaf, LeafRef, Link};
 use super::probe::{Mutation, Step as Moment};
-use super::search::{Path, Step};
+use super::search::{Step, Steps};
 use super::tree::{Place, Tree};
 use super::writer::Writer;
 use crate::sync::atomic::Ordering;
@@ -31,10 +31,40 @@ struct Splice<'t, 'w> {
     tree: &'t Tree,
     writer: &'w mut Writer,
     version: u64,
-    /// Nodes that the edit takes out of the tree ...
-    replaced: SmallVec<[Link; 16]>,
-    /// ... and nodes that it takes out with all below them.
-    emptied: SmallVec<[Link; 4]>,
+}
+
+/// What an edit takes out of the tree.
+#[derive(Default)]
+struct Leaving {
+    nodes: SmallVec<[Link; 16]>,
+    /// Nodes that leave with all below them.
+    trees: SmallVec<[Link; 4]>,
+}
+
+impl Leaving {
+    /// What lies between two children leaves with all below it.
+    fn between<'t>(&mut self, left: Option<&Step<'t>>, right: Option<&Step<'t>>) {
+        let (Some(left), Some(right)) = (left, right) else {
+            return;
+        };
+        let mut empty = |index: &Index, range: Range<usize>| {
+            self.trees.extend(range.map(|at| index.child(at).load()));
+        };
+        if ptr::eq(left.index, right.index) {
+            empty(left.index, left.at + 1..right.at);
+        } else {
+            empty(left.index, left.at + 1..left.index.count());
+            empty(right.index, 0..right.at);
+        }
+    }
+
+    /// Hands everything over, after the edit was published.
+    fn retire(self, writer: &mut Writer) {
+        self.nodes.into_iter().for_each(|node| writer.retire(node));
+        self.trees
+            .into_iter()
+            .for_each(|top| writer.retire_all(top));
+    }
 }
 
 /// Puts `new` in place of `old`, as one change for readers. `place` is where `old` was gathered, none in an
@@ -47,7 +77,7 @@ struct Splice<'t, 'w> {
 pub(super) unsafe fn splice<'t>(
     tree: &'t Tree,
     writer: &mut Writer,
-    place: Option<Place<'t>>,
+    place: Option<&Place<'_, 't>>,
     skipped: usize,
     old: &[Entry],
     new: &[Entry],
@@ -56,41 +86,57 @@ pub(super) unsafe fn splice<'t>(
         version: tree.next_edit(),
         tree,
         writer,
-        replaced: SmallVec::new(),
-        emptied: SmallVec::new(),
     };
     let Some(place) = place else {
         let mut nodes = Nodes::new();
         splice.pack_leaves(new, true, &mut nodes);
-        return splice.finish(nodes);
+        return splice.finish(nodes, Leaving::default());
     };
     if place.inside {
         let from = place.from + skipped;
         let to = from + old.len();
-        if !splice.in_place(&place.path, from, old, new)
-            && !splice.within_leaf(&place.path, from, to, new)
+        let leaf = place.spot.leaf;
+        if !splice.in_place(leaf, from, old, new)
+            && !splice.within_leaf(place.steps.last(), leaf, (from, to), new)
         {
-            splice.across_leaves((&place.path, from), (&place.path, to), new);
+            splice.across_leaves((place.steps, leaf, from), (place.steps, leaf, to), new);
         }
         return;
     }
     let start = |entries: &[Entry]| entries.first().map_or(u64::MAX, |entry| entry.start);
     let last = |entries: &[Entry]| entries.last().map_or(0, |entry| entry.last);
     let (first, last) = (start(old).min(start(new)), last(old).max(last(new)));
+    let (mut to_left, mut to_right) = (Steps::new(), Steps::new());
     // SAFETY: the caller holds the writer lock.
-    let ends = unsafe { (tree.path(first), tree.path(last)) };
+    let ends = unsafe {
+        (
+            tree.find(first, &mut to_left),
+            tree.find(last, &mut to_right),
+        )
+    };
     if let (Some(left), Some(right)) = ends {
         let begins = old.first().is_some_and(|entry| entry.start == first);
         let from = left.rank - usize::from(begins);
-        let to = right.rank;
-        splice.across_leaves((&left, from), (&right, to), new);
+        splice.across_leaves(
+            (&to_left, left.leaf, from),
+            (&to_right, right.leaf, right.rank),
+            new,
+        );
     }
+}
+
+/// Makes the one entry at `place` longer. For the holder of the writer lock, who knows that it
+/// [can](super::node::LeafRef::can_grow).
+pub(super) fn grow(tree: &Tree, place: &Place<'_, '_>, last: u64) {
+    let version = tree.next_edit();
+    tree.probe.at(Moment::Built);
+    tree.publish(|| place.spot.leaf.grow(place.from, last, version));
 }
 
 impl<'t> Splice<'t, '_> {
     /// An extent that only gets another value, or only grows at its end, changes in place.
-    fn in_place(&mut self, path: &Path<'t>, at: usize, old: &[Entry], new: &[Entry]) -> bool {
-        let (leaf, version) = (path.leaf, self.version);
+    fn in_place(&self, leaf: LeafRef<'t>, at: usize, old: &[Entry], new: &[Entry]) -> bool {
+        let version = self.version;
         let ([old], [new]) = (old, new) else {
             return false;
         };
@@ -110,27 +156,36 @@ impl<'t> Splice<'t, '_> {
 
     /// The most frequent case: one leaf takes the place of one. False when it is another case.
     #[cfg(not(any(loom, feature = "shuttle")))]
-    fn within_leaf(&mut self, path: &Path<'t>, from: usize, to: usize, new: &[Entry]) -> bool {
-        let old = path.leaf;
+    fn within_leaf(
+        &mut self,
+        step: Option<&Step<'t>>,
+        old: LeafRef<'t>,
+        (from, to): (usize, usize),
+        new: &[Entry],
+    ) -> bool {
         let shrinks = new.len() < to - from;
         let few = old.count() - (to - from) + new.len() < FEW_ENTRIES;
-        if old.wide || shrinks && few && !path.steps.is_empty() {
+        if old.wide || shrinks && few && step.is_some() {
             return false;
         }
-        let Some(leaf) = self
-            .writer
-            .leaf_from(old.leaf, (from, to), new, self.version)
-        else {
+        let cut = (from, to);
+        let Some(leaf) = self.writer.leaf_from(old.leaf, cut, new, self.version) else {
             return false;
         };
-        self.replaced.push(path.link);
-        self.replace_child(path.steps.last(), leaf);
+        self.replace_child(step, leaf);
+        self.writer.retire(old.link());
         true
     }
 
     /// Under a model checker a leaf is filled entry by entry only.
     #[cfg(any(loom, feature = "shuttle"))]
-    fn within_leaf(&mut self, _: &Path<'t>, _: usize, _: usize, _: &[Entry]) -> bool {
+    fn within_leaf(
+        &mut self,
+        _: Option<&Step<'t>>,
+        _: LeafRef<'t>,
+        _: (usize, usize),
+        _: &[Entry],
+    ) -> bool {
         false
     }
 
@@ -138,27 +193,29 @@ impl<'t> Splice<'t, '_> {
     /// the leaf at the end of `left` up to entry `to` of the leaf at the end of `right`.
     fn across_leaves(
         &mut self,
-        (left, from): (&Path<'t>, usize),
-        (right, to): (&Path<'t>, usize),
+        (to_left, left_leaf, from): (&Steps<'t>, LeafRef<'t>, usize),
+        (to_right, right_leaf, to): (&Steps<'t>, LeafRef<'t>, usize),
         new: &[Entry],
     ) {
         let mut entries = SmallVec::<[Entry; 2 * LEAF + 4]>::new();
-        left.leaf.copy_to(0..from, &mut entries);
+        left_leaf.copy_to(0..from, &mut entries);
         entries.extend_from_slice(new);
-        right.leaf.copy_to(to..right.leaf.count(), &mut entries);
-        let at_end = to == right.leaf.count();
+        right_leaf.copy_to(to..right_leaf.count(), &mut entries);
+        let at_end = to == right_leaf.count();
 
-        self.replaced.push(left.link);
-        let mut held = left.leaf.count();
-        if left.link != right.link {
-            self.replaced.push(right.link);
-            held += right.leaf.count();
+        let mut leaving = Leaving::default();
+        leaving.nodes.push(left_leaf.link());
+        let mut held = left_leaf.count();
+        if !ptr::eq(left_leaf.leaf, right_leaf.leaf) {
+            leaving.nodes.push(right_leaf.link());
+            held += right_leaf.count();
         }
-        let (mut left, mut right) = (left.steps.clone(), right.steps.clone());
-        self.empty_between(left.last(), right.last());
+        let (mut left, mut right) = (to_left.clone(), to_right.clone());
+        leaving.between(left.last(), right.last());
         let few = entries.len() < held && entries.len() < FEW_ENTRIES;
         if !entries.is_empty() && few {
-            self.join_leaf(left.last_mut(), right.last_mut(), &mut entries);
+            let joined = join_leaf(left.last_mut(), right.last_mut(), &mut entries);
+            leaving.nodes.extend(joined);
         }
         let mut nodes = Nodes::new();
         self.pack_leaves(&entries, at_end, &mut nodes);
@@ -166,12 +223,13 @@ impl<'t> Splice<'t, '_> {
         while let (Some(l), Some(r)) = (left.pop(), right.pop()) {
             let one_node = ptr::eq(l.index, r.index);
             if one_node && l.at == r.at && nodes.len() == 1 {
-                return self.replace_child(Some(&l), nodes[0].1);
+                self.replace_child(Some(&l), nodes[0].1);
+                return leaving.retire(self.writer);
             }
             let mut held = l.index.count();
-            self.replaced.push(l.link());
+            leaving.nodes.push(l.link());
             if !one_node {
-                self.replaced.push(r.link());
+                leaving.nodes.push(r.link());
                 held += r.index.count();
             }
             let mut children = Nodes::new();
@@ -183,110 +241,18 @@ impl<'t> Splice<'t, '_> {
             children.extend(nodes);
             children.extend(children_of(r.index, r.at + 1..r.index.count()));
             let at_end = r.at + 1 == r.index.count();
-            self.empty_between(left.last(), right.last());
+            leaving.between(left.last(), right.last());
             let few = children.len() < held && children.len() < FEW_CHILDREN;
             if !children.is_empty() && few {
-                self.join_index(left.last_mut(), right.last_mut(), &mut children);
+                let joined = join_index(left.last_mut(), right.last_mut(), &mut children);
+                leaving.nodes.extend(joined);
             }
             nodes = match left.is_empty() {
                 true => children,
                 false => self.pack_children(&children, at_end),
             };
         }
-        self.finish(nodes);
-    }
-
-    /// Adds the entries of a neighbour, if there is one that has few enough, to those of the leaf at
-    /// `left` and `right`.
-    fn join_leaf(
-        &mut self,
-        left: Option<&mut Step<'t>>,
-        right: Option<&mut Step<'t>>,
-        entries: &mut SmallVec<[Entry; 2 * LEAF + 4]>,
-    ) {
-        let room = LEAF * 3 / 4 - entries.len();
-        if let Some(step) = left
-            && step.at > 0
-        {
-            let link = step.index.child(step.at - 1).load();
-            // SAFETY: in the tree, and the caller holds the writer lock (R1).
-            let leaf = unsafe { link.leaf() };
-            if leaf.count() <= room {
-                let mut joined = SmallVec::new();
-                leaf.copy_to(0..leaf.count(), &mut joined);
-                joined.extend_from_slice(entries);
-                *entries = joined;
-                step.at -= 1;
-                self.replaced.push(link);
-                return;
-            }
-        }
-        if let Some(step) = right
-            && step.at + 1 < step.index.count()
-        {
-            let link = step.index.child(step.at + 1).load();
-            // SAFETY: as above.
-            let leaf = unsafe { link.leaf() };
-            if leaf.count() <= room {
-                leaf.copy_to(0..leaf.count(), entries);
-                step.at += 1;
-                self.replaced.push(link);
-            }
-        }
-    }
-
-    /// As [`join_leaf`](Self::join_leaf), for index nodes.
-    fn join_index(
-        &mut self,
-        left: Option<&mut Step<'t>>,
-        right: Option<&mut Step<'t>>,
-        children: &mut Nodes,
-    ) {
-        let room = FANOUT * 3 / 4 - children.len();
-        if let Some(step) = left
-            && step.at > 0
-        {
-            let link = step.index.child(step.at - 1).load();
-            // SAFETY: in the tree, and the caller holds the writer lock (R1).
-            let node = unsafe { link.index() };
-            if node.count() <= room {
-                children[0].0 = step.index.separator(step.at);
-                children.insert_many(0, children_of(node, 0..node.count()));
-                step.at -= 1;
-                self.replaced.push(link);
-                return;
-            }
-        }
-        if let Some(step) = right
-            && step.at + 1 < step.index.count()
-        {
-            let link = step.index.child(step.at + 1).load();
-            // SAFETY: as above.
-            let node = unsafe { link.index() };
-            if node.count() <= room {
-                let first = children.len();
-                children.extend(children_of(node, 0..node.count()));
-                children[first].0 = step.index.separator(step.at + 1);
-                step.at += 1;
-                self.replaced.push(link);
-            }
-        }
-    }
-
-    /// Notes what lies between two children: it leaves the tree with all below it.
-    fn empty_between(&mut self, left: Option<&Step<'t>>, right: Option<&Step<'t>>) {
-        let (Some(left), Some(right)) = (left, right) else {
-            return;
-        };
-        let mut empty = |index: &Index, range: Range<usize>| {
-            self.emptied.extend(range.map(|at| index.child(at).load()));
-        };
-        if ptr::eq(left.index, right.index) {
-            empty(left.index, left.at + 1..right.at);
-        } else {
-            empty(left.index, left.at + 1..left.index.count());
-            empty(right.index, 0..right.at);
-        }
+        self.finish(nodes, leaving);
     }
 
     /// Fills as few leaves as hold `entries`, evenly; but when nothing comes behind, all but the last
@@ -322,11 +288,12 @@ impl<'t> Splice<'t, '_> {
     }
 
     /// Makes `nodes`, which are all of one level, the tree.
-    fn finish(&mut self, mut nodes: Nodes) {
+    fn finish(&mut self, mut nodes: Nodes, leaving: Leaving) {
         while nodes.len() > 1 {
             nodes = self.pack_children(&nodes, true);
         }
         self.replace_child(None, nodes.first().map_or(Link::NULL, |(_, node)| *node));
+        leaving.retire(self.writer);
     }
 
     /// The one store: `node` takes the place of the child at `step`, or that of the root.
@@ -338,12 +305,6 @@ impl<'t> Splice<'t, '_> {
             false => Ordering::Release,
         };
         self.publish(|| slot.store(node, ordering));
-        for node in self.replaced.drain(..) {
-            self.writer.retire(node);
-        }
-        for top in self.emptied.drain(..) {
-            self.writer.retire_all(top);
-        }
     }
 
     fn publish(&self, store: impl FnOnce()) {
@@ -365,4 +326,79 @@ fn children_of(
     range: Range<usize>,
 ) -> impl ExactSizeIterator<Item = (u64, Link)> + '_ {
     range.map(|at| (lower_bound(index, at), index.child(at).load()))
+}
+
+/// Adds the entries of a neighbour, if there is one that has few enough, to those of the leaf at
+/// `left` and `right`.
+fn join_leaf<'t>(
+    left: Option<&mut Step<'t>>,
+    right: Option<&mut Step<'t>>,
+    entries: &mut SmallVec<[Entry; 2 * LEAF + 4]>,
+) -> Option<Link> {
+    let room = LEAF * 3 / 4 - entries.len();
+    if let Some(step) = left
+        && step.at > 0
+    {
+        let link = step.index.child(step.at - 1).load();
+        // SAFETY: in the tree, and the caller holds the writer lock (R1).
+        let leaf = unsafe { link.leaf() };
+        if leaf.count() <= room {
+            let mut joined = SmallVec::new();
+            leaf.copy_to(0..leaf.count(), &mut joined);
+            joined.extend_from_slice(entries);
+            *entries = joined;
+            step.at -= 1;
+            return Some(link);
+        }
+    }
+    if let Some(step) = right
+        && step.at + 1 < step.index.count()
+    {
+        let link = step.index.child(step.at + 1).load();
+        // SAFETY: as above.
+        let leaf = unsafe { link.leaf() };
+        if leaf.count() <= room {
+            leaf.copy_to(0..leaf.count(), entries);
+            step.at += 1;
+            return Some(link);
+        }
+    }
+    None
+}
+
+/// As [`join_leaf`], for index nodes.
+fn join_index<'t>(
+    left: Option<&mut Step<'t>>,
+    right: Option<&mut Step<'t>>,
+    children: &mut Nodes,
+) -> Option<Link> {
+    let room = FANOUT * 3 / 4 - children.len();
+    if let Some(step) = left
+        && step.at > 0
+    {
+        let link = step.index.child(step.at - 1).load();
+        // SAFETY: in the tree, and the caller holds the writer lock (R1).
+        let node = unsafe { link.index() };
+        if node.count() <= room {
+            children[0].0 = step.index.separator(step.at);
+            children.insert_many(0, children_of(node, 0..node.count()));
+            step.at -= 1;
+            return Some(link);
+        }
+    }
+    if let Some(step) = right
+        && step.at + 1 < step.index.count()
+    {
+        let link = step.index.child(step.at + 1).load();
+        // SAFETY: as above.
+        let node = unsafe { link.index() };
+        if node.count() <= room {
+            let first = children.len();
+            children.extend(children_of(node, 0..node.count()));
+            children[first].0 = step.index.separator(step.at + 1);
+            step.at += 1;
+            return Some(link);
+        }
+    }
+    None
 }

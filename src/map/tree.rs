@@ -7,7 +7,7 @@ use smallvec::{Array, SmallVec};
 use super::lookup::{LeafStamp, Stamp};
 use super::node::{AtomicLink, Entry, Index, LeafRef, Link};
 use super::probe::{Mutation, Probe, Step as Moment};
-use super::search::{Isa, Path, Step};
+use super::search::{Isa, Spot, Step, Steps, upper_bound};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::uncounted;
 
@@ -92,17 +92,18 @@ impl Tree {
         unsafe { self.isa.get(root, block) }
     }
 
-    /// The way to the leaf in whose range `block` lies; none when the map is empty.
+    /// The spot of `block`, and in `steps` the way there; none when the map is empty.
     ///
     /// # Safety
     /// The caller has pinned the map's collector or holds the writer lock, for `'t`.
-    pub(super) unsafe fn path<'t>(&self, block: u64) -> Option<Path<'t>> {
+    #[inline(always)]
+    pub(super) unsafe fn find<'t>(&self, block: u64, steps: &mut Steps<'t>) -> Option<Spot<'t>> {
         let root = self.root.load();
         if root.is_null() {
             return None;
         }
         // SAFETY: all below the root is protected (R1).
-        Some(unsafe { self.isa.path(root, block) })
+        Some(unsafe { self.isa.find(root, block, steps) })
     }
 
     /// The extent that holds `block` or the gap around it, and what it was read from.
@@ -114,39 +115,32 @@ impl Tree {
         let life = self.life.load(Ordering::Relaxed);
         loop {
             let edits = self.version();
+            let mut walk = Walk::new(self);
             // SAFETY: the caller's promise.
-            let Some(path) = (unsafe { self.path(block) }) else {
+            let Some(spot) = (unsafe { walk.start(block) }) else {
                 let empty = LeafStamp::empty(edits);
                 return (Err((0, u64::MAX)), Stamp::new(life, [empty, empty]));
             };
-            // SAFETY: the caller's promise.
-            let mut walk = unsafe { Walk::new(self, path) };
             let own = walk.stamp();
-            let rank = walk.path.rank;
-            let before = rank.checked_sub(1).map(|at| walk.path.leaf.entry(at));
+            let before = spot.rank.checked_sub(1).map(|at| spot.leaf.entry(at));
             if let Some(entry) = before.filter(|entry| entry.last >= block) {
                 return (Ok(entry), Stamp::new(life, [own, own]));
             }
             let mut first = before.map(|entry| entry.last + 1);
-            let mut last = (rank < walk.path.leaf.count()).then(|| walk.path.leaf.start(rank) - 1);
+            let behind = (spot.rank < spot.leaf.count()).then(|| spot.leaf.start(spot.rank));
+            let mut last = behind.map(|start| start - 1);
             let mut other = own;
             // A leaf is never empty, so at most one end of the gap lies in a neighbour.
             if first.is_none() {
                 // SAFETY: the caller's promise.
-                first = Some(if unsafe { walk.previous() } {
-                    other = walk.stamp();
-                    walk.path.leaf.entry(walk.path.leaf.count() - 1).last + 1
-                } else {
-                    0
-                });
+                let leaf = unsafe { walk.previous() };
+                first = leaf.map(|leaf| leaf.entry(leaf.count() - 1).last + 1);
+                other = walk.stamp();
             } else if last.is_none() {
                 // SAFETY: the caller's promise.
-                last = Some(if unsafe { walk.next() } {
-                    other = walk.stamp();
-                    walk.path.leaf.start(0) - 1
-                } else {
-                    u64::MAX
-                });
+                let leaf = unsafe { walk.next() };
+                last = leaf.map(|leaf| leaf.start(0) - 1);
+                other = walk.stamp();
             }
             if walk.holds() {
                 let gap = (first.unwrap_or(0), last.unwrap_or(u64::MAX));
@@ -183,23 +177,25 @@ impl Tree {
     ) {
         loop {
             out.clear();
+            let mut walk = Walk::new(self);
             // SAFETY: the caller's promise.
-            let Some(path) = (unsafe { self.path(first) }) else {
+            let Some(spot) = (unsafe { walk.start(first) }) else {
                 return;
             };
-            // SAFETY: the caller's promise.
-            let mut walk = unsafe { Walk::new(self, path) };
-            let mut from = walk.path.first_reaching(first);
+            let mut leaf = spot.leaf;
+            let mut from = spot.first_reaching(first);
             loop {
-                let leaf = walk.path.leaf;
                 let room = leaf.count().min(from.saturating_add(limit - out.len()));
                 let to = leaf.end_of(from..room, last);
                 leaf.copy_to(from..to, out);
-                // SAFETY: the caller's promise.
-                if to < leaf.count() || out.len() == limit || !unsafe { walk.next() } {
+                if to < leaf.count() || out.len() == limit {
                     break;
                 }
-                from = 0;
+                // SAFETY: the caller's promise.
+                match unsafe { walk.next() } {
+                    Some(next) => (leaf, from) = (next, 0),
+                    None => break,
+                }
             }
             if walk.holds() {
                 return;
@@ -207,27 +203,28 @@ impl Tree {
         }
     }
 
-    /// Finds the place of an edit of `first..=last`, and reads all extents that have a block there.
+    /// Finds the place of an edit of `first..=last`; none in an empty map.
     ///
     /// # Safety
     /// The caller holds the writer lock.
-    pub(super) unsafe fn gather<A: Array<Item = Entry>>(
-        &self,
+    #[inline(always)]
+    pub(super) unsafe fn place<'s, 't>(
+        &'t self,
         (first, last): (u64, u64),
-        out: &mut SmallVec<A>,
-    ) -> Option<Place<'_>> {
+        steps: &'s mut Steps<'t>,
+    ) -> Option<Place<'s, 't>> {
         // SAFETY: the caller holds the writer lock.
-        let path = unsafe { self.path(first) }?;
-        let (from, count) = (path.first_reaching(first), path.leaf.count());
-        let to = path.leaf.end_of(from..count, last);
-        let inside = to < count || path.upper().is_none_or(|upper| last < upper);
-        if inside {
-            path.leaf.copy_to(from..to, out);
-        } else {
-            // SAFETY: the caller holds the writer lock.
-            unsafe { self.read((first, last), usize::MAX, out) };
-        }
-        Some(Place { path, from, inside })
+        let spot = unsafe { self.find(first, steps) }?;
+        let (from, count) = (spot.first_reaching(first), spot.leaf.count());
+        let to = spot.leaf.end_of(from..count, last);
+        let inside = to < count || upper_bound(steps).is_none_or(|upper| last < upper);
+        Some(Place {
+            steps,
+            spot,
+            from,
+            to,
+            inside,
+        })
     }
 
     /// The last extent.
@@ -235,19 +232,22 @@ impl Tree {
     /// # Safety
     /// The caller has pinned the map's collector or holds the writer lock.
     pub(super) unsafe fn last(&self) -> Option<Entry> {
-        // SAFETY: the caller's promise. No block lies behind this one, so the last leaf is that of
-        // its path, and its last entry is read at once.
-        let path = unsafe { self.path(u64::MAX) }?;
-        Some(path.leaf.entry(path.leaf.count() - 1))
+        // SAFETY: the caller's promise. No block lies behind this one, so its leaf is the last
+        // one, whose last entry is read at once.
+        let spot = unsafe { self.find(u64::MAX, &mut Steps::new()) }?;
+        Some(spot.leaf.entry(spot.leaf.count() - 1))
     }
 }
 
 /// Where an edit is.
-pub(super) struct Place<'t> {
-    /// To the first block that matters.
-    pub(super) path: Path<'t>,
-    /// The first entry of the leaf that matters, if any does.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'s, 't> {
+    /// The way to the leaf of the first block that matters.
+    pub(super) steps: &'s Steps<'t>,
+    pub(super) spot: Spot<'t>,
+    /// The entries of the leaf that matter.
     pub(super) from: usize,
+    pub(super) to: usize,
     /// Whether all that matters lies in the range of the leaf.
     pub(super) inside: bool,
 }
@@ -261,25 +261,36 @@ pub(super) struct Place<'t> {
 /// leaf also has a version.
 pub(super) struct Walk<'t> {
     tree: &'t Tree,
-    pub(super) path: Path<'t>,
+    steps: Steps<'t>,
     followed: SmallVec<[(&'t AtomicLink, Link); 16]>,
     leaves: SmallVec<[(LeafRef<'t>, u64); 8]>,
 }
 
 impl<'t> Walk<'t> {
-    /// Starts at the leaf of `path`.
+    #[inline(always)]
+    fn new(tree: &'t Tree) -> Self {
+        Self {
+            tree,
+            steps: SmallVec::new(),
+            followed: SmallVec::new(),
+            leaves: SmallVec::new(),
+        }
+    }
+
+    /// Goes to the spot of `block`; none when the map is empty.
     ///
     /// # Safety
     /// The map's collector is pinned, or the writer lock held, for `'t`.
-    unsafe fn new(tree: &'t Tree, path: Path<'t>) -> Self {
-        let mut leaves = SmallVec::new();
-        leaves.push((path.leaf, path.leaf.version()));
-        Self {
-            tree,
-            path,
-            followed: SmallVec::new(),
-            leaves,
-        }
+    #[inline(always)]
+    unsafe fn start(&mut self, block: u64) -> Option<Spot<'t>> {
+        // SAFETY: the caller's promise.
+        let spot = unsafe { self.tree.find(block, &mut self.steps) }?;
+        self.enter(spot.leaf);
+        Some(spot)
+    }
+
+    fn enter(&mut self, leaf: LeafRef<'t>) {
+        self.leaves.push((leaf, leaf.version()));
     }
 
     /// The stamp of the current leaf, as it was when the walk entered it.
@@ -291,75 +302,70 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// Goes to the next leaf; false when there is none.
+    /// Goes to the next leaf; none when there is none.
     ///
     /// # Safety
-    /// As for [`new`](Self::new).
-    unsafe fn next(&mut self) -> bool {
-        self.remember();
-        let inner = |index: &Index, at: usize| (at + 1 < index.count()).then(|| at + 1);
+    /// As for [`start`](Self::start).
+    unsafe fn next(&mut self) -> Option<LeafRef<'t>> {
+        let aside = |index: &Index, at: usize| (at + 1 < index.count()).then(|| at + 1);
         // SAFETY: the caller's promise.
-        unsafe { self.turn(inner, |_| 0) }
+        unsafe { self.turn(aside, |_| 0) }
     }
 
-    /// Goes to the previous leaf; false when there is none.
+    /// Goes to the previous leaf; none when there is none.
     ///
     /// # Safety
-    /// As for [`new`](Self::new).
-    unsafe fn previous(&mut self) -> bool {
-        self.remember();
+    /// As for [`start`](Self::start).
+    unsafe fn previous(&mut self) -> Option<LeafRef<'t>> {
         // SAFETY: the caller's promise.
         unsafe { self.turn(|_, at| at.checked_sub(1), |index| index.count() - 1) }
     }
 
     /// Before the first step aside: notes the way that led here.
     fn remember(&mut self) {
-        if self.followed.is_empty() {
-            let steps = &self.path.steps;
-            let top = steps.first().map_or(self.path.link, Step::link);
-            self.followed.push((&self.tree.root, top));
-            let below = steps.iter().skip(1).map(Step::link);
-            let slots = steps.iter().map(|step| step.index.child(step.at));
-            self.followed
-                .extend(slots.zip(below.chain([self.path.link])));
+        let mut slot = &self.tree.root;
+        for step in &self.steps {
+            self.followed.push((slot, step.link()));
+            slot = step.index.child(step.at);
         }
+        let leaf = self.leaves.first().map(|(leaf, _)| leaf.link());
+        self.followed.extend(leaf.map(|leaf| (slot, leaf)));
     }
 
     /// Goes up until `aside` knows another child, and down again to the leaf by way of `end`.
     ///
     /// # Safety
-    /// As for [`new`](Self::new).
+    /// As for [`start`](Self::start).
+    #[inline(always)]
     unsafe fn turn(
         &mut self,
         aside: impl Fn(&Index, usize) -> Option<usize>,
         end: impl Fn(&Index) -> usize,
-    ) -> bool {
-        let steps = &mut self.path.steps;
-        let Some(level) = steps
-            .iter()
-            .rposition(|step| aside(step.index, step.at).is_some())
-        else {
-            return false;
+    ) -> Option<LeafRef<'t>> {
+        if self.followed.is_empty() {
+            self.remember();
+        }
+        let mut step = loop {
+            let step = self.steps.pop()?;
+            if let Some(at) = aside(step.index, step.at) {
+                break Step { at, ..step };
+            }
         };
-        steps.truncate(level + 1);
-        let step = &mut steps[level];
-        step.at = aside(step.index, step.at).unwrap_or(step.at);
         loop {
-            let step = &steps[steps.len() - 1];
+            self.steps.push(step);
             let slot = step.index.child(step.at);
-            let node = slot.load();
-            self.followed.push((slot, node));
-            if !node.is_index() {
+            let link = slot.load();
+            self.followed.push((slot, link));
+            if !link.is_index() {
                 // SAFETY: the caller's promise (R1).
-                let leaf = unsafe { node.leaf() };
-                (self.path.link, self.path.leaf) = (node, leaf);
-                self.leaves.push((leaf, leaf.version()));
-                return true;
+                let leaf = unsafe { link.leaf() };
+                self.enter(leaf);
+                return Some(leaf);
             }
             // SAFETY: the caller's promise (R1).
-            let index = unsafe { node.index() };
+            let index = unsafe { link.index() };
             let at = end(index);
-            steps.push(Step { index, at });
+            step = Step { index, at };
         }
     }
 

@@ -71,13 +71,18 @@ impl Writer {
 
     /// After an edit: seals a complete batch, and makes nodes free that nobody can reach any more.
     /// `handle` is asked for only then.
+    #[inline(always)]
     pub(super) fn settle(&mut self, tree: &Tree, handle: impl FnOnce() -> Handle) {
-        if !self.limbo.is_due(self.leaves.used() + self.indices.used()) {
-            return;
+        let (leaves, indices) = (&self.leaves, &self.indices);
+        if self.limbo.is_due(|| leaves.used() + indices.used()) {
+            self.turn_over(tree, &handle());
         }
-        let handle = handle();
-        self.limbo.seal(&handle);
-        self.limbo.press(&handle);
+    }
+
+    #[inline(never)]
+    fn turn_over(&mut self, tree: &Tree, handle: &Handle) {
+        self.limbo.seal(handle);
+        self.limbo.press(handle);
         for node in self.limbo.drain(tree.probe.is(Mutation::EarlyFree)) {
             if node.is_index() {
                 let node = node.node::<Index>();
