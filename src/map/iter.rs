@@ -9,8 +9,10 @@ use smallvec::SmallVec;
 use super::node::Entry;
 use super::{Extent, Pinned, Value};
 
-/// How many extents a walk reads from one state of the map.
+/// How many extents a walk reads from one state of the map at first ...
 const BATCH: usize = 64;
+/// ... and, when it turns out to be a long one, from each state after.
+const LONG_BATCH: usize = 256;
 
 /// Where a walk is, and what it has read ahead.
 pub(super) struct Batches {
@@ -39,35 +41,64 @@ impl Batches {
         &mut self,
         read: impl FnOnce((u64, u64), usize, &mut SmallVec<[Entry; BATCH]>),
     ) -> Option<Extent<V>> {
-        if self.returned == self.batch.len() {
-            let (first, last) = self.rest.take()?;
-            read((first, last), BATCH, &mut self.batch);
-            self.returned = 0;
-            let next = self
-                .batch
-                .get(BATCH - 1)
-                .and_then(|end| end.last.checked_add(1));
-            self.rest = next.filter(|next| *next <= last).map(|next| (next, last));
-            // What meanwhile grew over visited blocks is cut.
-            if let Some(grown) = self.batch.first_mut()
-                && self.resumed
-                && let Some(rest) = Extent::<V>::unpack(*grown).within(first, u64::MAX)
-            {
-                *grown = rest.pack();
-            }
-            self.resumed = true;
+        if self.returned == self.batch.len() && !self.refill::<V>(read) {
+            return None;
         }
         let entry = self.batch.get(self.returned)?;
         self.returned += 1;
         Some(Extent::unpack(*entry))
+    }
+
+    /// Reads the next batch; false at the end of the walk.
+    fn refill<V: Value>(
+        &mut self,
+        read: impl FnOnce((u64, u64), usize, &mut SmallVec<[Entry; BATCH]>),
+    ) -> bool {
+        let Some((first, last)) = self.rest.take() else {
+            return false;
+        };
+        let limit = if self.resumed { LONG_BATCH } else { BATCH };
+        read((first, last), limit, &mut self.batch);
+        self.returned = 0;
+        let end = self.batch.get(limit - 1);
+        let next = end.and_then(|end| end.last.checked_add(1));
+        self.rest = next.filter(|next| *next <= last).map(|next| (next, last));
+        // What meanwhile grew over visited blocks is cut.
+        if let Some(grown) = self.batch.first_mut()
+            && self.resumed
+            && let Some(rest) = Extent::<V>::unpack(*grown).within(first, u64::MAX)
+        {
+            *grown = rest.pack();
+        }
+        self.resumed = true;
+        !self.batch.is_empty()
+    }
+
+    /// All that are left, in order.
+    #[inline]
+    pub(super) fn fold<V: Value, R>(
+        mut self,
+        mut read: impl FnMut((u64, u64), usize, &mut SmallVec<[Entry; BATCH]>),
+        init: R,
+        mut add: impl FnMut(R, Extent<V>) -> R,
+    ) -> R {
+        let mut sum = init;
+        loop {
+            for entry in &self.batch[self.returned..] {
+                sum = add(sum, Extent::unpack(*entry));
+            }
+            if !self.refill::<V>(&mut read) {
+                return sum;
+            }
+        }
     }
 }
 
 /// A walk over the extents that overlap a range; made by [`Pinned::overlapping`].
 ///
 /// Extents come in order and never overlap or rewind. A walk of up to 64 extents sees one state of
-/// the map, that of the first [`next`](Iterator::next); so it is linearizable. A longer walk reads
-/// 64 extents at a time, each time from the state that is current then; an extent that meanwhile
+/// the map, that of the first [`next`](Iterator::next); so it is linearizable. A longer walk reads on
+/// 256 extents at a time, each time from the state that is current then; an extent that meanwhile
 /// grew over blocks already visited is cut there. Between calls a walk holds no memory back.
 pub struct Overlapping<'p, V> {
     pinned: &'p Pinned<'p, V>,
@@ -99,6 +130,16 @@ impl<V: Value> Iterator for Overlapping<'_, V> {
         let pinned = self.pinned;
         self.batches
             .next(|range, limit, out| pinned.read(range, limit, out))
+    }
+
+    #[inline]
+    fn fold<R, F: FnMut(R, Extent<V>) -> R>(self, init: R, add: F) -> R {
+        let pinned = self.pinned;
+        self.batches.fold(
+            |range, limit, out| pinned.read(range, limit, out),
+            init,
+            add,
+        )
     }
 }
 

@@ -139,6 +139,17 @@ impl Link {
         unsafe { NonNull::new_unchecked(node.cast()) }
     }
 
+    /// Asks for the memory of a leaf, which may be gone by the time it comes.
+    pub(super) fn prefetch(self) {
+        #[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
+        for line in (0..size_of::<Leaf>()).step_by(64) {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let line = self.node::<Leaf>().as_ptr().wrapping_byte_add(line);
+            // SAFETY: prefetching accesses nothing, wherever the address leads.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+        }
+    }
+
     /// # Safety
     /// The link leads to a leaf that stays published or protected for `'t` (R1).
     #[inline(always)]
@@ -343,6 +354,19 @@ impl Leaf {
         }
     }
 
+    /// As [`packed`](Self::packed), but bits and len may be of two moments.
+    #[inline(always)]
+    fn packed_unchecked(&self, at: usize) -> Entry {
+        let start = self.base + u64::from(offset32(self.offsets[at]));
+        // Acquire, as in `packed`.
+        let len = self.lens[at].load(Ordering::Acquire);
+        Entry {
+            start,
+            last: start + u64::from(len),
+            bits: self.values[at].load(Ordering::Acquire),
+        }
+    }
+
     fn wide_start(&self, at: usize) -> u64 {
         let [low, high] = [self.offsets[2 * at], self.offsets[2 * at + 1]];
         u64::from(low.cast_unsigned()) | u64::from(high.cast_unsigned()) << 32
@@ -370,6 +394,33 @@ impl Entry {
     fn is_short(&self) -> bool {
         self.last - self.start <= u64::from(u32::MAX)
     }
+}
+
+/// Appends an entry for each of `range`.
+#[inline(always)]
+fn append<A: Array<Item = Entry>>(
+    range: Range<usize>,
+    entry: impl Fn(usize) -> Entry,
+    out: &mut SmallVec<A>,
+) {
+    let (filled, added) = (out.len(), range.len());
+    out.reserve(added);
+    let ends = filled + added;
+    // SAFETY: the place after what is filled, within what was reserved or at its end.
+    let free = unsafe { out.as_mut_ptr().add(filled) };
+    for (place, at) in range.enumerate() {
+        let Entry { start, last, bits } = entry(at);
+        // SAFETY: as many places were reserved as there are entries. Field by field, because the processor
+        // stalls on an entry that it writes in parts and then copies as a whole.
+        unsafe {
+            let place = free.add(place);
+            (&raw mut (*place).start).write(start);
+            (&raw mut (*place).last).write(last);
+            (&raw mut (*place).bits).write(bits);
+        }
+    }
+    // SAFETY: reserved, and just written.
+    unsafe { out.set_len(ends) };
 }
 
 /// A leaf and its kind.
@@ -434,17 +485,17 @@ impl<'t> LeafRef<'t> {
         }
     }
 
-    /// Appends the entries `range` to `out`.
-    #[inline]
+    /// Appends the entries `range` to `out`. Each number is one that the entry had; that they belong together
+    /// shows the [`version`](Self::version) if it is the same before and after.
+    #[inline(always)]
     pub(super) fn copy_to<A: Array<Item = Entry>>(
         self,
         range: Range<usize>,
         out: &mut SmallVec<A>,
     ) {
-        out.reserve(range.len());
         match self.wide {
-            false => range.for_each(|at| out.push(self.leaf.packed(at))),
-            true => range.for_each(|at| out.push(self.leaf.wide(at))),
+            false => append(range, |at| self.leaf.packed_unchecked(at), out),
+            true => append(range, |at| self.leaf.wide(at), out),
         }
     }
 

@@ -5,12 +5,17 @@ use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-/// Nodes in the largest chunk.
-const LARGEST_CHUNK: usize = 128;
+/// Nodes in the largest chunk of a pool of moderate size.
+const MANY: usize = 128;
+/// Bytes in a chunk of a large pool, and its alignment: a huge page, so that walks and lookups that touch node
+/// after node do not look up a page for each.
+const HUGE: usize = 2 << 20;
+/// A pool of so many bytes is large.
+const LARGE: usize = 2 * HUGE;
 /// Fewer free nodes than this are not worth a search for chunks to give back.
 const FEW: usize = 256;
 
-/// Nodes that are in the tree, in limbo, or free. Every node is initialised, whichever it is.
+/// Nodes that are in the tree, in limbo, or free.
 ///
 /// A pool belongs to the writer lock of its map. It hands out addresses only: who may read or write a
 /// node, and when it may come back, is up to the caller.
@@ -18,6 +23,8 @@ pub(super) struct Pool<N> {
     chunks: Vec<Chunk<N>>,
     /// Last in, first out, so that a hot writer reuses nodes that are still in its cache.
     free: Vec<NonNull<N>>,
+    /// How many nodes at the end of the newest chunk were never used. These are not initialised.
+    fresh: usize,
     nodes: usize,
     /// Search for empty chunks when there are so many free nodes.
     trim_at: usize,
@@ -36,6 +43,7 @@ impl<N> Default for Pool<N> {
         Self {
             chunks: Vec::new(),
             free: Vec::new(),
+            fresh: 0,
             nodes: 0,
             trim_at: FEW,
         }
@@ -45,15 +53,17 @@ impl<N> Default for Pool<N> {
 impl<N> Pool<N> {
     /// How many nodes are not free.
     pub(super) fn used(&self) -> usize {
-        self.nodes - self.free.len()
+        self.nodes - self.free.len() - self.fresh
     }
 
-    /// A node that nobody else has; a new one is what `new` makes.
-    pub(super) fn take(&mut self, new: impl Fn() -> N) -> NonNull<N> {
-        if self.free.is_empty() {
-            self.grow(new);
-        }
-        self.free.pop().expect("a chunk has a node")
+    /// An initialised node that nobody else has; a new one is what `new` makes.
+    pub(super) fn take(&mut self, new: impl FnOnce() -> N) -> NonNull<N> {
+        self.free.pop().unwrap_or_else(|| {
+            if self.fresh == 0 {
+                self.grow();
+            }
+            self.first_use(new())
+        })
     }
 
     /// Takes back a node that nobody has any more.
@@ -61,31 +71,44 @@ impl<N> Pool<N> {
         self.free.push(node);
     }
 
+    /// Initialises a fresh node, of which there is one.
+    fn first_use(&mut self, new: N) -> NonNull<N> {
+        let chunk = self.chunks.last().expect("fresh nodes are in a chunk");
+        // SAFETY: in bounds of the chunk, whose last nodes are the fresh ones, and aligned by its layout.
+        let node = unsafe {
+            let node = chunk.first.add(chunk.nodes - self.fresh);
+            node.write(new);
+            node
+        };
+        self.fresh -= 1;
+        node
+    }
+
     #[cold]
-    fn grow(&mut self, new: impl Fn() -> N) {
+    fn grow(&mut self) {
         // A small map shall cost little, a large one shall have few chunks.
-        let nodes = (self.nodes / 8).clamp(2, LARGEST_CHUNK);
+        let nodes = match self.nodes * size_of::<N>() {
+            LARGE.. => HUGE / size_of::<N>(),
+            _ => (self.nodes / 8).clamp(2, MANY),
+        };
         let layout = Self::layout(nodes);
         // SAFETY: the layout is not empty: nodes are not.
         let Some(first) = NonNull::new(unsafe { alloc(layout) }.cast::<N>()) else {
             handle_alloc_error(layout)
         };
-        self.free.reserve(nodes);
-        for at in (0..nodes).rev() {
-            // SAFETY: in bounds of the chunk just allocated, and aligned by its layout.
-            let node = unsafe {
-                let node = first.add(at);
-                node.write(new());
-                node
-            };
-            self.free.push(node);
+        if layout.size() == HUGE {
+            advise_huge(first.as_ptr().cast());
         }
         self.chunks.push(Chunk { first, nodes });
-        self.nodes += nodes;
+        (self.nodes, self.fresh) = (self.nodes + nodes, nodes);
     }
 
     fn layout(nodes: usize) -> Layout {
-        Layout::array::<N>(nodes).expect("a chunk is small")
+        let layout = Layout::array::<N>(nodes).expect("a chunk is small");
+        match layout.size() {
+            HUGE => layout.align_to(HUGE).expect("a chunk is small"),
+            _ => layout,
+        }
     }
 
     /// Whether so many nodes are free that [`trim`](Self::trim) is worth its while.
@@ -95,7 +118,11 @@ impl<N> Pool<N> {
 
     /// Gives chunks without a used node back to the allocator; whether there were any.
     #[cold]
-    pub(super) fn trim(&mut self) -> bool {
+    pub(super) fn trim(&mut self, new: impl Fn() -> N) -> bool {
+        while self.fresh > 0 {
+            let node = self.first_use(new());
+            self.free.push(node);
+        }
         self.chunks.sort_unstable_by_key(|chunk| chunk.first);
         let mut free_in = alloc::vec![0; self.chunks.len()];
         let chunks = &self.chunks;
@@ -130,6 +157,18 @@ impl<N> Pool<N> {
         self.trim_at = FEW.max(2 * self.free.len());
         unused.contains(&true)
     }
+}
+
+/// Asks the system for a huge page, where it has them. Where not, nothing is lost.
+fn advise_huge(chunk: *mut core::ffi::c_void) {
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    {
+        use rustix::mm::{Advice, madvise};
+        // SAFETY: whole pages of memory just allocated, of which only the size of pages changes.
+        let _ = unsafe { madvise(chunk, HUGE, Advice::LinuxHugepage) };
+    }
+    #[cfg(not(all(feature = "std", target_os = "linux")))]
+    let _ = chunk;
 }
 
 impl<N> Chunk<N> {

@@ -17,7 +17,8 @@ use super::tree::{Place, Tree};
 use super::writer::Writer;
 use crate::sync::atomic::Ordering;
 
-/// A leaf that an edit left with fewer entries joins a neighbour, if both then fill three quarters
+/// A leaf that overflows shares what it has with a neighbour before a new one is made, so that leaves are fuller
+/// than two thirds (the B*-tree: Bayer and McCreight, Knuth). A leaf that an edit left with fewer entries joins a neighbour, if both then fill three quarters
 /// of a leaf at most. (Merging late is what keeps a tree that breathes still: Johnson and Shasha,
 /// "B-trees with inserts and deletes: why free-at-empty is better than merge-at-half", 1993.)
 const FEW_ENTRIES: usize = if LEAF < 8 { 2 } else { LEAF / 4 };
@@ -213,8 +214,15 @@ impl<'t> Splice<'t, '_> {
         let (mut left, mut right) = (to_left.clone(), to_right.clone());
         leaving.between(left.last(), right.last());
         let few = entries.len() < held && entries.len() < FEW_ENTRIES;
-        if !entries.is_empty() && few {
-            let joined = join_leaf(left.last_mut(), right.last_mut(), &mut entries);
+        let room = match entries.len() {
+            0 => None,
+            len if few => Some(LEAF * 3 / 4 - len),
+            // Any neighbour will do.
+            len if len > LEAF && !at_end => Some(LEAF),
+            _ => None,
+        };
+        if let Some(room) = room {
+            let joined = join_leaf(left.last_mut(), right.last_mut(), &mut entries, room);
             leaving.nodes.extend(joined);
         }
         let mut nodes = Nodes::new();
@@ -328,14 +336,14 @@ fn children_of(
     range.map(|at| (lower_bound(index, at), index.child(at).load()))
 }
 
-/// Adds the entries of a neighbour, if there is one that has few enough, to those of the leaf at
-/// `left` and `right`.
+/// Adds the entries of a neighbour, if there is one with at most `room` of them, to those of the leaf at `left`
+/// and `right`.
 fn join_leaf<'t>(
     left: Option<&mut Step<'t>>,
     right: Option<&mut Step<'t>>,
     entries: &mut SmallVec<[Entry; 2 * LEAF + 4]>,
+    room: usize,
 ) -> Option<Link> {
-    let room = LEAF * 3 / 4 - entries.len();
     if let Some(step) = left
         && step.at > 0
     {

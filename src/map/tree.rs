@@ -1,5 +1,6 @@
 //! The tree of nodes that is the map, as readers see it.
 
+use core::ops::RangeInclusive;
 use core::ptr;
 
 use smallvec::{Array, SmallVec};
@@ -30,6 +31,9 @@ static NEXT_LIFE: uncounted::AtomicU64 = uncounted::AtomicU64::new(0);
 fn new_life() -> u64 {
     NEXT_LIFE.fetch_add(1, uncounted::Ordering::Relaxed)
 }
+
+/// How many leaves a walk asks for in advance.
+const AHEAD: usize = 6;
 
 /// What an answer for one block is made of: the extent, or the first and the last block of the gap.
 pub(super) type Answer = Result<Entry, (u64, u64)>;
@@ -184,6 +188,10 @@ impl Tree {
             };
             let mut leaf = spot.leaf;
             let mut from = spot.first_reaching(first);
+            if limit > 1 {
+                // SAFETY: the caller's promise.
+                unsafe { walk.prefetch(1..=AHEAD) };
+            }
             loop {
                 let room = leaf.count().min(from.saturating_add(limit - out.len()));
                 let to = leaf.end_of(from..room, last);
@@ -196,6 +204,8 @@ impl Tree {
                     Some(next) => (leaf, from) = (next, 0),
                     None => break,
                 }
+                // SAFETY: the caller's promise.
+                unsafe { walk.prefetch(AHEAD..=AHEAD) };
             }
             if walk.holds() {
                 return;
@@ -319,6 +329,41 @@ impl<'t> Walk<'t> {
     unsafe fn previous(&mut self) -> Option<LeafRef<'t>> {
         // SAFETY: the caller's promise.
         unsafe { self.turn(|_, at| at.checked_sub(1), |index| index.count() - 1) }
+    }
+
+    /// Asks for some of the leaves to come, so that their memory arrives while those before are read.
+    ///
+    /// # Safety
+    /// As for [`start`](Self::start).
+    #[inline(always)]
+    unsafe fn prefetch(&self, ahead: RangeInclusive<usize>) {
+        let Some(step) = self.steps.last() else {
+            return;
+        };
+        if step.at == 0
+            && let Some(next) = self.next_index()
+        {
+            next.prefetch();
+        }
+        for at in ahead.map(|ahead| step.at + ahead) {
+            let count = step.index.count();
+            if at < count {
+                step.index.child(at).load().prefetch();
+            } else if let Some(next) = self.next_index() {
+                // SAFETY: the caller's promise (R1).
+                let next = unsafe { next.index() };
+                if at - count < next.count() {
+                    next.child(at - count).load().prefetch();
+                }
+            }
+        }
+    }
+
+    /// The index node behind the last one of the way, if it has the same parent.
+    fn next_index(&self) -> Option<Link> {
+        let parent = self.steps.iter().rev().nth(1)?;
+        let at = parent.at + 1;
+        (at < parent.index.count()).then(|| parent.index.child(at).load())
     }
 
     /// Before the first step aside: notes the way that led here.

@@ -112,8 +112,8 @@ impl Writer {
 
     #[cold]
     fn trim(&mut self, tree: &Tree) {
-        let indices = self.indices.trim();
-        if self.leaves.trim() || indices {
+        let indices = self.indices.trim(Index::new);
+        if self.leaves.trim(Leaf::new) || indices {
             tree.renew();
         }
     }
