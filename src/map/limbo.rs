@@ -10,7 +10,7 @@ use super::reclaim::Handle;
 use crate::sync::uncounted::{AtomicU64, Ordering};
 
 /// Nodes in a batch of a large map ...
-const LARGEST_BATCH: usize = 128;
+const LARGEST_BATCH: usize = 64;
 /// ... and of a small one, which shall not keep more garbage than nodes.
 const SMALLEST_BATCH: usize = if cfg!(any(loom, feature = "shuttle")) {
     1

@@ -354,17 +354,21 @@ impl Leaf {
         }
     }
 
-    /// As [`packed`](Self::packed), but bits and len may be of two moments.
+    /// Entries of a packed leaf, whose bits and lens may be of two moments.
     #[inline(always)]
-    fn packed_unchecked(&self, at: usize) -> Entry {
-        let start = self.base + u64::from(offset32(self.offsets[at]));
-        // Acquire, as in `packed`.
-        let len = self.lens[at].load(Ordering::Acquire);
-        Entry {
-            start,
-            last: start + u64::from(len),
-            bits: self.values[at].load(Ordering::Acquire),
-        }
+    fn packed_entries(&self, range: Range<usize>) -> impl ExactSizeIterator<Item = Entry> + '_ {
+        let offsets = self.offsets[range.clone()].iter();
+        let lens = self.lens[range.clone()].iter();
+        let values = self.values[range].iter();
+        offsets.zip(lens).zip(values).map(|((offset, len), bits)| {
+            let start = self.base + u64::from(offset32(*offset));
+            Entry {
+                start,
+                // Acquire, as in `packed`.
+                last: start + u64::from(len.load(Ordering::Acquire)),
+                bits: bits.load(Ordering::Acquire),
+            }
+        })
     }
 
     fn wide_start(&self, at: usize) -> u64 {
@@ -396,31 +400,30 @@ impl Entry {
     }
 }
 
-/// Appends an entry for each of `range`.
+/// Appends `entries`.
 #[inline(always)]
 fn append<A: Array<Item = Entry>>(
-    range: Range<usize>,
-    entry: impl Fn(usize) -> Entry,
+    entries: impl ExactSizeIterator<Item = Entry>,
     out: &mut SmallVec<A>,
 ) {
-    let (filled, added) = (out.len(), range.len());
-    out.reserve(added);
-    let ends = filled + added;
+    let (filled, most) = (out.len(), entries.len());
+    out.reserve(most);
     // SAFETY: the place after what is filled, within what was reserved or at its end.
     let free = unsafe { out.as_mut_ptr().add(filled) };
-    for (place, at) in range.enumerate() {
-        let Entry { start, last, bits } = entry(at);
-        // SAFETY: as many places were reserved as there are entries. Field by field, because the processor
-        // stalls on an entry that it writes in parts and then copies as a whole.
+    let mut added = 0;
+    for Entry { start, last, bits } in entries.take(most) {
+        // SAFETY: at most as many as were reserved. Field by field, because the processor stalls on an entry
+        // that is written in parts and then copied as a whole.
         unsafe {
-            let place = free.add(place);
+            let place = free.add(added);
             (&raw mut (*place).start).write(start);
             (&raw mut (*place).last).write(last);
             (&raw mut (*place).bits).write(bits);
         }
+        added += 1;
     }
     // SAFETY: reserved, and just written.
-    unsafe { out.set_len(ends) };
+    unsafe { out.set_len(filled + added) };
 }
 
 /// A leaf and its kind.
@@ -494,8 +497,8 @@ impl<'t> LeafRef<'t> {
         out: &mut SmallVec<A>,
     ) {
         match self.wide {
-            false => append(range, |at| self.leaf.packed_unchecked(at), out),
-            true => append(range, |at| self.leaf.wide(at), out),
+            false => append(self.leaf.packed_entries(range), out),
+            true => append(range.map(|at| self.leaf.wide(at)), out),
         }
     }
 
