@@ -85,7 +85,7 @@ pub(super) struct Index {
 }
 
 #[cfg(not(any(loom, feature = "shuttle")))]
-const _: () = assert!(size_of::<Leaf>() == 512 && size_of::<Index>() == 256);
+const _: () = assert!(size_of::<Leaf>() == 512 && size_of::<Index>() == 16 * FANOUT);
 
 /// A pointer to a node, or to none. Nodes are aligned, so the lowest bits can tell the kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -559,6 +559,7 @@ impl Index {
         self.used.count_ones() as usize + 1
     }
 
+    #[cfg(not(any(loom, feature = "shuttle")))]
     pub(super) fn used(&self) -> u64 {
         self.used
     }

@@ -15,6 +15,9 @@ use super::{Extent, ExtentMap, Gaps, Lookup, Overlapping, Value};
 /// A lookup this near behind the one before begins a sequence, perhaps.
 const NEAR: u64 = 64;
 
+/// How many lookups share a pin.
+const TOGETHER: usize = 64;
+
 /// A reader's view of a map, for the thread that made it.
 ///
 /// It keeps what makes a lookup cheap: the thread's registration with the reclaimer, and for lookups in
@@ -89,6 +92,23 @@ impl<'m, V: Value> Pinned<'m, V> {
         self.version
             .set(version | u64::from(!version.is_multiple_of(2)) << 63);
         Some(Extent::unpack(entry))
+    }
+
+    /// Looks `blocks` up, one after the other, and calls `each` with every block and the extent that holds it,
+    /// whole. Each lookup is linearizable; all together are not one.
+    ///
+    /// Cheaper than as many calls of [`get`](Self::get): it pins once for 64 blocks, and not while `each` runs.
+    pub fn get_many(&self, blocks: &[u64], mut each: impl FnMut(u64, Option<Extent<V>>)) {
+        let mut found = [None; TOGETHER];
+        for blocks in blocks.chunks(TOGETHER) {
+            let guard = self.handle.pin();
+            // SAFETY: pinned.
+            unsafe { self.map.tree.get_many(blocks, &mut found) };
+            drop(guard);
+            for (block, found) in blocks.iter().zip(found) {
+                each(*block, found.map(Extent::unpack));
+            }
+        }
     }
 
     /// The extent that holds `block` or the gap around it, with a stamp for

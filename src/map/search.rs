@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::node::{Entry, Index, LeafRef, Link};
+use super::node::{AtomicLink, Entry, Index, LeafRef, Link};
 
 /// A set of instructions for comparing the lanes of a node at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,14 +164,36 @@ unsafe fn find<'t, L: Lanes>(root: Link, block: u64, steps: &mut Steps<'t>) -> S
     Spot { leaf, rank }
 }
 
-/// Compiles [`get`] and [`find`] for each set of instructions, and chooses between them.
+/// The extents that hold `blocks`, one after the other, each read from the root that is current then.
+///
+/// # Safety
+/// All below the roots is protected (R1), and the processor has the instructions.
+#[inline(always)]
+unsafe fn get_many<L: Lanes>(root: &AtomicLink, blocks: &[u64], found: &mut [Option<Entry>]) {
+    for (block, found) in blocks.iter().zip(found) {
+        let root = root.load();
+        *found = match root.is_null() {
+            true => None,
+            // SAFETY: the caller's promises.
+            false => unsafe { get::<L>(root, *block) },
+        };
+    }
+}
+
+/// Compiles [`get`], [`get_many`] and [`find`] for each set of instructions, and chooses between them.
 macro_rules! dispatch {
-    ($get:ident, $find:ident: $($isa:ident with $features:literal as $get_isa:ident, $find_isa:ident;)*) => {
+    ($($isa:ident with $features:literal as $get_isa:ident, $many_isa:ident, $find_isa:ident;)*) => {
         $(
             #[target_feature(enable = $features)]
             unsafe fn $get_isa(root: Link, block: u64) -> Option<Entry> {
                 // SAFETY: the caller's promises.
                 unsafe { get::<$isa>(root, block) }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn $many_isa(root: &AtomicLink, blocks: &[u64], found: &mut [Option<Entry>]) {
+                // SAFETY: the caller's promises.
+                unsafe { get_many::<$isa>(root, blocks, found) }
             }
 
             #[target_feature(enable = $features)]
@@ -187,12 +209,30 @@ macro_rules! dispatch {
             /// # Safety
             /// All below `root` is protected (R1).
             #[inline(always)]
-            pub(super) unsafe fn $get(self, root: Link, block: u64) -> Option<Entry> {
+            pub(super) unsafe fn get(self, root: Link, block: u64) -> Option<Entry> {
                 match self {
                     // SAFETY: the caller's promise; `detect` saw the instructions.
                     $(Self::$isa => unsafe { $get_isa(root, block) },)*
                     // SAFETY: the caller's promise.
                     _ => unsafe { get::<Portable>(root, block) },
+                }
+            }
+
+            /// The extents that hold `blocks`, one after the other.
+            ///
+            /// # Safety
+            /// All below `root` is protected (R1).
+            pub(super) unsafe fn get_many(
+                self,
+                root: &AtomicLink,
+                blocks: &[u64],
+                found: &mut [Option<Entry>],
+            ) {
+                match self {
+                    // SAFETY: the caller's promise; `detect` saw the instructions.
+                    $(Self::$isa => unsafe { $many_isa(root, blocks, found) },)*
+                    // SAFETY: the caller's promise.
+                    _ => unsafe { get_many::<Portable>(root, blocks, found) },
                 }
             }
 
@@ -202,7 +242,7 @@ macro_rules! dispatch {
             /// # Safety
             /// All below `root` is protected for `'t` (R1).
             #[inline(always)]
-            pub(super) unsafe fn $find<'t>(
+            pub(super) unsafe fn find<'t>(
                 self,
                 root: Link,
                 block: u64,
@@ -220,13 +260,13 @@ macro_rules! dispatch {
 }
 
 #[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
-dispatch! { get, find:
-    Avx2 with "avx2,popcnt,bmi1,bmi2" as get_avx2, find_avx2;
-    Avx512 with "avx512f,popcnt,bmi1,bmi2" as get_avx512, find_avx512;
+dispatch! {
+    Avx2 with "avx2,popcnt,bmi1,bmi2" as get_avx2, get_many_avx2, find_avx2;
+    Avx512 with "avx512f,popcnt,bmi1,bmi2" as get_avx512, get_many_avx512, find_avx512;
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(loom), not(feature = "shuttle"))))]
-dispatch! { get, find: }
+dispatch! {}
 
 #[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
 use vectors::{Avx2, Avx512};

@@ -25,7 +25,7 @@ const FEW_ENTRIES: usize = if LEAF < 8 { 2 } else { LEAF / 4 };
 const FEW_CHILDREN: usize = if FANOUT < 8 { 2 } else { FANOUT / 4 };
 
 /// Nodes of one level with their lower bounds.
-type Nodes = SmallVec<[(u64, Link); FANOUT + 2]>;
+type Nodes = SmallVec<[(u64, Link); FANOUT]>;
 
 /// One edit on its way into the tree.
 struct Splice<'t, 'w> {
@@ -198,7 +198,7 @@ impl<'t> Splice<'t, '_> {
         (to_right, right_leaf, to): (&Steps<'t>, LeafRef<'t>, usize),
         new: &[Entry],
     ) {
-        let mut entries = SmallVec::<[Entry; 2 * LEAF + 4]>::new();
+        let mut entries = SmallVec::<[Entry; 64]>::new();
         left_leaf.copy_to(0..from, &mut entries);
         entries.extend_from_slice(new);
         right_leaf.copy_to(to..right_leaf.count(), &mut entries);
@@ -341,7 +341,7 @@ fn children_of(
 fn join_leaf<'t>(
     left: Option<&mut Step<'t>>,
     right: Option<&mut Step<'t>>,
-    entries: &mut SmallVec<[Entry; 2 * LEAF + 4]>,
+    entries: &mut SmallVec<[Entry; 64]>,
     room: usize,
 ) -> Option<Link> {
     if let Some(step) = left

@@ -96,6 +96,15 @@ impl Tree {
         unsafe { self.isa.get(root, block) }
     }
 
+    /// The extents that hold `blocks`, one after the other.
+    ///
+    /// # Safety
+    /// The caller has pinned the map's collector or holds the writer lock.
+    pub(super) unsafe fn get_many(&self, blocks: &[u64], found: &mut [Option<Entry>]) {
+        // SAFETY: all below the root is protected (R1).
+        unsafe { self.isa.get_many(&self.root, blocks, found) };
+    }
+
     /// The spot of `block`, and in `steps` the way there; none when the map is empty.
     ///
     /// # Safety
