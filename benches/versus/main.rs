@@ -237,7 +237,7 @@ const GROUPS: &[Group] = &[
 
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
-    let (rounds, slice) = if options.quick { (3, 8) } else { (11, 25) };
+    let (rounds, slice) = if options.quick { (5, 12) } else { (11, 25) };
     let plan = Plan {
         rounds: options.rounds.unwrap_or(rounds).max(1),
         slice: Duration::from_millis(slice),
@@ -260,7 +260,7 @@ fn main() -> std::io::Result<()> {
     }
     report.print_summary();
     report.print_candidates();
-    println!("\n{:.0?} in all, {} rounds", start.elapsed(), plan.rounds);
+    println!("\n{} rounds in {:.0?}", plan.rounds, start.elapsed());
     match options.json {
         Some(path) => std::fs::write(path, format!("{:#}\n", report.json())),
         None => Ok(()),

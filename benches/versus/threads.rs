@@ -1,6 +1,7 @@
 //! Figures of several threads, by the time on the wall: readers beside readers, a reader beside a writer, and
 //! what it may see there that was never so.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::hint::{black_box, spin_loop};
 use std::sync::Barrier;
@@ -78,8 +79,8 @@ pub(crate) fn two_readers(plan: &Plan, report: &mut Report) -> Vec<Spread> {
     }
     let ours = of::<Ours>(plan).faster(TWO, ONE);
     let locked = of::<Locked>(plan).faster(TWO, ONE);
-    report.cell("two readers, times one", Ours::NAME, ours.median);
-    report.cell("two readers, times one", Locked::NAME, locked.median);
+    report.figure("two readers, times one", Ours::NAME, ours.median);
+    report.figure("two readers, times one", Locked::NAME, locked.median);
     vec![ours]
 }
 
@@ -200,8 +201,8 @@ impl Histogram {
 }
 
 pub(crate) fn free_writer(plan: &Plan, report: &mut Report) -> Vec<Spread> {
-    const ALONE: &str = "alone";
-    let ours = &std::cell::RefCell::new(Stage::<Ours>::new(plan));
+    const ALONE: &str = "ExtentMap alone";
+    let ours = &RefCell::new(Stage::<Ours>::new(plan));
     let mut locked = Stage::<Locked>::new(plan);
     let mut std_locked = Stage::<StdLocked>::new(plan);
     let contestants = vec![
@@ -211,7 +212,7 @@ pub(crate) fn free_writer(plan: &Plan, report: &mut Report) -> Vec<Spread> {
         Contestant::new(StdLocked::NAME, move || std_locked.with_writer(None)),
     ];
     let outcome = contest(plan, contestants);
-    report.column("1e5 beside a writer, ns", &outcome);
+    report.costs("lookup 1e5 beside a writer, ns", &outcome);
     vec![
         outcome.faster(Ours::NAME, Locked::NAME),
         outcome.faster(Ours::NAME, StdLocked::NAME),
@@ -229,7 +230,7 @@ pub(crate) fn tail(plan: &Plan, report: &mut Report) -> Vec<Spread> {
         Contestant::new(StdLocked::NAME, move || std_locked.tail()),
     ];
     let outcome = contest(plan, contestants);
-    report.column("p99.9 beside a writer, ns", &outcome);
+    report.costs("p99.9 beside a writer, ns", &outcome);
     vec![outcome.faster(Ours::NAME, StdLocked::NAME)]
 }
 
@@ -238,7 +239,7 @@ pub(crate) fn paced_writer(plan: &Plan, report: &mut Report) -> Vec<Spread> {
     const ALONE: &str = "alone";
     const BESIDE: &str = "beside";
     fn kept<M: Extents + Sync>(plan: &Plan) -> Spread {
-        let stage = &std::cell::RefCell::new(Stage::<M>::new(plan));
+        let stage = &RefCell::new(Stage::<M>::new(plan));
         let contestants = vec![
             Contestant::new(ALONE, || stage.borrow().alone()),
             Contestant::new(BESIDE, || stage.borrow_mut().with_writer(PACE)),
@@ -246,9 +247,9 @@ pub(crate) fn paced_writer(plan: &Plan, report: &mut Report) -> Vec<Spread> {
         contest(plan, contestants).faster(BESIDE, ALONE)
     }
     let ours = kept::<Ours>(plan);
-    report.cell("kept beside 1e5 edits/s", Ours::NAME, ours.median);
+    report.figure("kept beside 1e5 edits/s", Ours::NAME, ours.median);
     let locked = kept::<Locked>(plan).median;
-    report.cell("kept beside 1e5 edits/s", Locked::NAME, locked);
+    report.figure("kept beside 1e5 edits/s", Locked::NAME, locked);
     vec![ours]
 }
 
@@ -322,10 +323,10 @@ fn impossible_beside_updates(extents: u64, time: Duration) -> f64 {
 }
 
 pub(crate) fn never_true(plan: &Plan, report: &mut Report) -> Vec<Spread> {
-    const COLUMN: &str = "impossible answers per million, 200 extents";
+    const MEASURE: &str = "impossible answers per million, 200 extents";
     let time = while_(plan) * plan.rounds as u32;
     let small = impossible_beside_overwrites::<Ours>(200, time);
-    report.cell(COLUMN, Ours::NAME, small);
+    report.figure(MEASURE, Ours::NAME, small);
     let others = [
         (
             Locked::NAME,
@@ -341,7 +342,7 @@ pub(crate) fn never_true(plan: &Plan, report: &mut Report) -> Vec<Spread> {
         ),
     ];
     for (name, impossible) in others {
-        report.cell(COLUMN, name, impossible(200, time / 4));
+        report.figure(MEASURE, name, impossible(200, time / 4));
     }
     let found = [
         small + impossible_beside_updates(200, time),
