@@ -4,14 +4,14 @@ use std::time::Duration;
 
 /// How much processor time this thread has used: other work on the machine does not count.
 #[cfg(target_os = "linux")]
-fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Elsewhere: the time on the wall.
 #[cfg(not(target_os = "linux"))]
-fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     static START: std::sync::LazyLock<std::time::Instant> =
         std::sync::LazyLock::new(std::time::Instant::now);
     START.elapsed()

@@ -84,8 +84,8 @@ pub(crate) fn bytes(_: &Plan, report: &mut Report) -> Vec<Spread> {
                 ("bytes, loaded in order", bytes_per_extent(in_order).1),
                 ("bytes, after churn", bytes_per_extent(churned).1),
             ];
-            for (column, bytes) in figures {
-                self.0.cell(column, M::NAME, bytes);
+            for (measure, bytes) in figures {
+                self.0.figure(measure, M::NAME, bytes);
             }
             if M::NAME == Ours::NAME {
                 self.1.extend(figures.map(|(_, bytes)| Spread::once(bytes)));

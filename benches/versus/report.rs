@@ -66,9 +66,9 @@ impl Row {
 #[derive(Default)]
 pub(crate) struct Report {
     rows: Vec<(Row, Spread)>,
-    /// Of every candidate, by name of the column; columns in the order they came.
-    columns: Vec<&'static str>,
-    candidates: BTreeMap<&'static str, BTreeMap<&'static str, f64>>,
+    /// Figures of each candidate, by measure; both in the order they came.
+    measures: Vec<(&'static str, BTreeMap<&'static str, f64>)>,
+    candidates: Vec<&'static str>,
 }
 
 impl Report {
@@ -94,32 +94,38 @@ impl Report {
     }
 
     /// Takes down what every candidate of a contest took.
-    pub(crate) fn column(&mut self, column: &'static str, outcome: &Outcome) {
+    pub(crate) fn costs(&mut self, measure: &'static str, outcome: &Outcome) {
         for (candidate, cost) in outcome.costs() {
-            self.cell(column, candidate, cost.median);
+            self.figure(measure, candidate, cost.median);
         }
     }
 
     /// Takes down one figure of one candidate.
-    pub(crate) fn cell(&mut self, column: &'static str, candidate: &'static str, figure: f64) {
-        if !self.columns.contains(&column) {
-            self.columns.push(column);
+    pub(crate) fn figure(&mut self, measure: &'static str, candidate: &'static str, figure: f64) {
+        if !self.candidates.contains(&candidate) {
+            self.candidates.push(candidate);
         }
-        let cells = self.candidates.entry(candidate).or_default();
-        cells.insert(column, figure);
+        let known = self.measures.iter().position(|(name, _)| *name == measure);
+        let place = known.unwrap_or_else(|| {
+            self.measures.push((measure, BTreeMap::new()));
+            self.measures.len() - 1
+        });
+        self.measures[place].1.insert(candidate, figure);
     }
 
     /// Prints what was taken down of the candidates.
     pub(crate) fn print_candidates(&self) {
-        println!("\n| candidate | {} |", self.columns.join(" | "));
-        println!("|---|{}", "---|".repeat(self.columns.len()));
-        for (candidate, cells) in &self.candidates {
-            let cells = self.columns.iter().map(|column| cells.get(column).copied());
-            let cells = cells.map(|cell| cell.map_or("-".into(), short));
-            println!(
-                "| {candidate} | {} |",
-                cells.collect::<Vec<_>>().join(" | ")
-            );
+        println!("\n| not judged | {} |", self.candidates.join(" | "));
+        println!("|---|{}", "---|".repeat(self.candidates.len()));
+        for (measure, figures) in &self.measures {
+            let figures = self
+                .candidates
+                .iter()
+                .map(|candidate| figures.get(candidate));
+            let figures: Vec<String> = figures
+                .map(|figure| figure.map_or("-".into(), |figure| short(*figure)))
+                .collect();
+            println!("| {measure} | {} |", figures.join(" | "));
         }
     }
 
@@ -150,7 +156,8 @@ impl Report {
                 "must": must, "aim": aim, "mark": row.mark(found.median),
             })
         });
-        json!({ "figures": rows.collect::<Vec<_>>(), "candidates": self.candidates })
+        let measures: BTreeMap<_, _> = self.measures.iter().cloned().collect();
+        json!({ "figures": rows.collect::<Vec<_>>(), "not judged": measures })
     }
 }
 

@@ -59,11 +59,11 @@ fn random_lookups(plan: &Plan, extents: u64) -> Outcome {
 pub(crate) fn random(
     plan: &Plan,
     report: &mut Report,
-    column: &'static str,
+    measure: &'static str,
     extents: u64,
 ) -> Vec<Spread> {
     let outcome = random_lookups(plan, extents);
-    report.column(column, &outcome);
+    report.costs(measure, &outcome);
     vec![
         outcome.faster(OURS, LOCKED),
         outcome.faster(Floor::NAME, OURS),
@@ -75,7 +75,7 @@ pub(crate) fn random(
 pub(crate) fn holed(
     plan: &Plan,
     report: &mut Report,
-    column: &'static str,
+    measure: &'static str,
     extents: u64,
 ) -> Vec<Spread> {
     let contestants = vec![
@@ -84,7 +84,7 @@ pub(crate) fn holed(
         floor::<Anywhere>(plan, extents, Run::holed),
     ];
     let outcome = contest(plan, contestants);
-    report.column(column, &outcome);
+    report.costs(measure, &outcome);
     vec![
         outcome.faster(OURS, LOCKED),
         outcome.faster(Floor::NAME, OURS),
@@ -99,7 +99,7 @@ pub(crate) fn dependent(plan: &Plan, report: &mut Report) -> Vec<Spread> {
         floor::<Dependent>(plan, EXTENTS, Run::dense),
     ];
     let outcome = contest(plan, contestants);
-    report.column("dependent 1e6, ns", &outcome);
+    report.costs("dependent 1e6, ns", &outcome);
     vec![outcome.faster(Floor::NAME, OURS)]
 }
 
@@ -112,7 +112,7 @@ pub(crate) fn sequential(plan: &Plan, report: &mut Report) -> Vec<Spread> {
         floor::<InOrder>(plan, EXTENTS, Run::dense),
     ];
     let outcome = contest(plan, contestants);
-    report.column("sequential 1e5, ns", &outcome);
+    report.costs("sequential 1e5, ns", &outcome);
     vec![outcome.faster(OURS, CachedLast::NAME)]
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn own_pin(plan: &Plan, report: &mut Report) -> Vec<Spread> {
     });
     let locked = lookups::<Locked, Anywhere>(plan, EXTENTS, Run::dense);
     let outcome = contest(plan, vec![own_pin, locked]);
-    report.column("1e5 with own pin, ns", &outcome);
+    report.costs("with own pin 1e5, ns", &outcome);
     vec![outcome.faster(OURS, LOCKED)]
 }
 
@@ -152,19 +152,19 @@ fn writes<E: Iterator<Item = Run> + 'static>(plan: &Plan, edits: fn(u64) -> E) -
 
 pub(crate) fn split_and_merge(plan: &Plan, report: &mut Report) -> Vec<Spread> {
     let outcome = writes(plan, edits::split_and_merge);
-    report.column("split + merge, ns", &outcome);
+    report.costs("split + merge, ns", &outcome);
     vec![outcome.faster(OURS, LOCKED)]
 }
 
 pub(crate) fn overwrite(plan: &Plan, report: &mut Report) -> Vec<Spread> {
     let outcome = writes(plan, edits::overwrites);
-    report.column("overwrite 1..64, ns", &outcome);
+    report.costs("overwrite 1..64, ns", &outcome);
     vec![outcome.faster(OURS, LOCKED)]
 }
 
 pub(crate) fn flip(plan: &Plan, report: &mut Report) -> Vec<Spread> {
     let outcome = writes(plan, edits::flips);
-    report.column("flip, ns", &outcome);
+    report.costs("flip, ns", &outcome);
     vec![outcome.faster(OURS, LOCKED)]
 }
 
@@ -191,9 +191,9 @@ fn load<E: Iterator<Item = Run> + 'static>(plan: &Plan, edits: fn() -> E) -> Out
 
 pub(crate) fn append(plan: &Plan, report: &mut Report) -> Vec<Spread> {
     let apart = load(plan, edits::appends);
-    report.column("append, ns", &apart);
+    report.costs("append, ns", &apart);
     let merging = load(plan, edits::merging_appends);
-    report.column("merging append, ns", &merging);
+    report.costs("merging append, ns", &merging);
     [apart, merging]
         .map(|outcome| outcome.faster(OURS, LOCKED))
         .into()
@@ -220,6 +220,6 @@ pub(crate) fn walk(plan: &Plan, report: &mut Report) -> Vec<Spread> {
         walks(TREE, || sum(tree.iter().map(run))),
     ];
     let outcome = contest(plan, contestants);
-    report.column("walk 1e6, ns", &outcome);
+    report.costs("walk 1e6, ns", &outcome);
     vec![outcome.faster(OURS, TREE)]
 }

@@ -1,6 +1,7 @@
 //! Figures of several threads, by the time on the wall: readers beside readers, a reader beside a writer, and
 //! what it may see there that was never so.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::hint::{black_box, spin_loop};
 use std::sync::Barrier;
@@ -9,9 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::candidates::{Locked, StdLocked};
-use super::clock::{Random, stay_on};
+use super::clock::{Random, stay_on, thread_time};
 use super::concurrent::{SharedSkipMap, SharedTreeIndex};
-use super::contest::{Contestant, Outcome, Plan, Spread, contest};
+use super::contest::{Contestant, Plan, Spread, contest};
 use super::edits;
 use super::extents::{Anywhere, Extents, Pattern, Run, STRIDE};
 use super::ours::Ours;
@@ -23,64 +24,71 @@ const BATCH: u64 = 256;
 
 /// How long threads work side by side in a round: longer than one thread alone, because the scheduler has a
 /// hand in it.
-fn while_(plan: &Plan) -> Duration {
+fn together(plan: &Plan) -> Duration {
     plan.slice * 8
 }
 
-/// Random lookups of one reader for so long: how many, and the nanoseconds on the wall.
-fn read(map: &impl Extents, extents: u64, time: Duration, reader: u64) -> (f64, f64) {
-    let mut pattern = Anywhere::new(extents * STRIDE);
+/// What time a reader's speed is told in. Readers of our map never wait, so the processor's time tells the same
+/// as the wall's on a quiet machine, and still tells it on a busy one.
+#[derive(Clone, Copy)]
+enum Clock {
+    Wall,
+    Processor,
+}
+
+/// Random lookups of one reader for so long: nanoseconds per lookup.
+fn read(map: &impl Extents, time: Duration, reader: u64, clock: Clock) -> f64 {
+    let mut pattern = Anywhere::new(EXTENTS * STRIDE);
     pattern.random.mix(reader);
     let get = map.reader();
-    let (mut lookups, start) = (0, Instant::now());
-    loop {
+    let (mut lookups, start, used) = (0, Instant::now(), thread_time());
+    while start.elapsed() < time {
         black_box(pattern.run(BATCH, &get));
         lookups += BATCH;
-        let elapsed = start.elapsed();
-        if elapsed >= time {
-            return (lookups as f64, elapsed.as_nanos() as f64);
-        }
     }
+    let spent = match clock {
+        Clock::Wall => start.elapsed(),
+        Clock::Processor => thread_time() - used,
+    };
+    spent.as_nanos() as f64 / lookups as f64
 }
 
 /// Nanoseconds per lookup of so many readers, counted together.
-fn readers(map: &(impl Extents + Sync), count: usize, time: Duration) -> f64 {
-    let start = Barrier::new(count);
-    let one = |core: usize| {
+fn readers(map: &(impl Extents + Sync), count: usize, time: Duration, clock: Clock) -> f64 {
+    let start = &Barrier::new(count);
+    let one = move |core: usize| {
         stay_on(core);
         start.wait();
-        read(map, EXTENTS, time, core as u64)
+        read(map, time, core as u64, clock)
     };
-    let one = &one;
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..count)
-            .map(|core| scope.spawn(move || one(core)))
-            .collect();
-        let results = threads
-            .into_iter()
-            .map(|thread| thread.join().expect("readers do not panic"));
-        1.0 / results
-            .map(|(lookups, nanoseconds)| lookups / nanoseconds)
+        let spawn = |core| scope.spawn(move || one(core));
+        let threads: Vec<_> = (0..count).map(spawn).collect();
+        let costs = threads.into_iter().map(|thread| thread.join());
+        1.0 / costs
+            .map(|cost| 1.0 / cost.expect("readers do not panic"))
             .sum::<f64>()
     })
 }
 
 pub(crate) fn two_readers(plan: &Plan, report: &mut Report) -> Vec<Spread> {
+    const MEASURE: &str = "two readers, times one";
     const ONE: &str = "one";
     const TWO: &str = "two";
-    fn of<M: Extents + Sync>(plan: &Plan) -> Outcome {
-        let map = M::filled(EXTENTS, Run::dense);
-        let contestants = [(ONE, 1), (TWO, 2)].map(|(name, count)| {
-            let (map, time) = (&map, while_(plan));
-            Contestant::new(name, move || readers(map, count, time))
-        });
-        contest(plan, contestants.into())
+    fn gain<M: Extents + Sync>(plan: &Plan, clock: Clock) -> Spread {
+        let map = &M::filled(EXTENTS, Run::dense);
+        let time = together(plan);
+        let contestants = vec![
+            Contestant::new(ONE, || readers(map, 1, time, clock)),
+            Contestant::new(TWO, || readers(map, 2, time, clock)),
+        ];
+        contest(plan, contestants).faster(TWO, ONE)
     }
-    let ours = of::<Ours>(plan).faster(TWO, ONE);
-    let locked = of::<Locked>(plan).faster(TWO, ONE);
-    report.cell("two readers, times one", Ours::NAME, ours.median);
-    report.cell("two readers, times one", Locked::NAME, locked.median);
-    vec![ours]
+    let ours = gain::<Ours>(plan, Clock::Wall);
+    report.figure(MEASURE, Ours::NAME, ours.median);
+    let locked = gain::<Locked>(plan, Clock::Wall);
+    report.figure(MEASURE, Locked::NAME, locked.median);
+    vec![ours, gain::<Ours>(plan, Clock::Processor)]
 }
 
 /// Does `read` on one core while another repeats `write`, every `pace` or as fast as it can.
@@ -126,13 +134,8 @@ impl<M: Extents + Sync> Stage<M> {
         Self {
             map: M::filled(EXTENTS, Run::dense),
             edits: Box::new(edits::split_and_merge(EXTENTS)),
-            time: while_(plan),
+            time: together(plan),
         }
-    }
-
-    /// Nanoseconds per lookup of a reader alone.
-    fn alone(&self) -> f64 {
-        readers(&self.map, 1, self.time)
     }
 
     /// What `read` tells of the map beside a writer.
@@ -147,9 +150,8 @@ impl<M: Extents + Sync> Stage<M> {
     }
 
     /// Nanoseconds per lookup beside a writer.
-    fn with_writer(&mut self, pace: Option<Duration>) -> f64 {
-        let (lookups, nanoseconds) = self.beside(pace, |map, time| read(map, EXTENTS, time, 0));
-        nanoseconds / lookups
+    fn with_writer(&mut self, pace: Option<Duration>, clock: Clock) -> f64 {
+        self.beside(pace, |map, time| read(map, time, 0, clock))
     }
 
     /// What one lookup in a thousand takes longer than, beside a writer that does not rest.
@@ -199,57 +201,65 @@ impl Histogram {
     }
 }
 
-pub(crate) fn free_writer(plan: &Plan, report: &mut Report) -> Vec<Spread> {
+/// The share of its speed alone that a reader keeps beside a writer.
+fn kept<M: Extents + Sync>(plan: &Plan, pace: Option<Duration>, clock: Clock) -> Spread {
     const ALONE: &str = "alone";
-    let ours = &std::cell::RefCell::new(Stage::<Ours>::new(plan));
-    let mut locked = Stage::<Locked>::new(plan);
-    let mut std_locked = Stage::<StdLocked>::new(plan);
+    const BESIDE: &str = "beside";
+    let stage = &RefCell::new(Stage::<M>::new(plan));
+    let alone = || {
+        let stage = stage.borrow();
+        readers(&stage.map, 1, stage.time, clock)
+    };
     let contestants = vec![
-        Contestant::new(ALONE, || ours.borrow().alone()),
-        Contestant::new(Ours::NAME, || ours.borrow_mut().with_writer(None)),
-        Contestant::new(Locked::NAME, move || locked.with_writer(None)),
-        Contestant::new(StdLocked::NAME, move || std_locked.with_writer(None)),
+        Contestant::new(ALONE, alone),
+        Contestant::new(BESIDE, || stage.borrow_mut().with_writer(pace, clock)),
+    ];
+    contest(plan, contestants).faster(BESIDE, ALONE)
+}
+
+pub(crate) fn free_writer(plan: &Plan, report: &mut Report) -> Vec<Spread> {
+    fn beside<M: Extents + Sync + 'static>(plan: &Plan) -> Contestant<'static> {
+        let mut stage = Stage::<M>::new(plan);
+        Contestant::new(M::NAME, move || stage.with_writer(None, Clock::Wall))
+    }
+    let contestants = vec![
+        beside::<Ours>(plan),
+        beside::<Locked>(plan),
+        beside::<StdLocked>(plan),
     ];
     let outcome = contest(plan, contestants);
-    report.column("1e5 beside a writer, ns", &outcome);
+    report.costs("lookup 1e5 beside a writer, ns", &outcome);
     vec![
         outcome.faster(Ours::NAME, Locked::NAME),
         outcome.faster(Ours::NAME, StdLocked::NAME),
-        outcome.faster(Ours::NAME, ALONE),
+        kept::<Ours>(plan, None, Clock::Wall),
+        kept::<Ours>(plan, None, Clock::Processor),
     ]
 }
 
 pub(crate) fn tail(plan: &Plan, report: &mut Report) -> Vec<Spread> {
-    let mut ours = Stage::<Ours>::new(plan);
-    let mut locked = Stage::<Locked>::new(plan);
-    let mut std_locked = Stage::<StdLocked>::new(plan);
+    fn tail<M: Extents + Sync + 'static>(plan: &Plan) -> Contestant<'static> {
+        let mut stage = Stage::<M>::new(plan);
+        Contestant::new(M::NAME, move || stage.tail())
+    }
     let contestants = vec![
-        Contestant::new(Ours::NAME, move || ours.tail()),
-        Contestant::new(Locked::NAME, move || locked.tail()),
-        Contestant::new(StdLocked::NAME, move || std_locked.tail()),
+        tail::<Ours>(plan),
+        tail::<Locked>(plan),
+        tail::<StdLocked>(plan),
     ];
     let outcome = contest(plan, contestants);
-    report.column("p99.9 beside a writer, ns", &outcome);
+    report.costs("p99.9 beside a writer, ns", &outcome);
     vec![outcome.faster(Ours::NAME, StdLocked::NAME)]
 }
 
 pub(crate) fn paced_writer(plan: &Plan, report: &mut Report) -> Vec<Spread> {
+    const MEASURE: &str = "kept beside 100,000 edits/s";
     const PACE: Option<Duration> = Some(Duration::from_micros(10));
-    const ALONE: &str = "alone";
-    const BESIDE: &str = "beside";
-    fn kept<M: Extents + Sync>(plan: &Plan) -> Spread {
-        let stage = &std::cell::RefCell::new(Stage::<M>::new(plan));
-        let contestants = vec![
-            Contestant::new(ALONE, || stage.borrow().alone()),
-            Contestant::new(BESIDE, || stage.borrow_mut().with_writer(PACE)),
-        ];
-        contest(plan, contestants).faster(BESIDE, ALONE)
-    }
-    let ours = kept::<Ours>(plan);
-    report.cell("kept beside 1e5 edits/s", Ours::NAME, ours.median);
-    let locked = kept::<Locked>(plan).median;
-    report.cell("kept beside 1e5 edits/s", Locked::NAME, locked);
-    vec![ours]
+    let ours = kept::<Ours>(plan, PACE, Clock::Wall);
+    report.figure(MEASURE, Ours::NAME, ours.median);
+    let locked = kept::<Locked>(plan, PACE, Clock::Wall);
+    report.figure(MEASURE, Locked::NAME, locked.median);
+    vec![ours, kept::<Ours>(plan, PACE, Clock::Processor)]
 }
 
 /// How many extents one overwrite of [`wide_and_narrow`] covers: more than any node holds.
@@ -322,10 +332,10 @@ fn impossible_beside_updates(extents: u64, time: Duration) -> f64 {
 }
 
 pub(crate) fn never_true(plan: &Plan, report: &mut Report) -> Vec<Spread> {
-    const COLUMN: &str = "impossible answers per million, 200 extents";
-    let time = while_(plan) * plan.rounds as u32;
+    const MEASURE: &str = "impossible answers per million, 200 extents";
+    let time = together(plan) * plan.rounds as u32;
     let small = impossible_beside_overwrites::<Ours>(200, time);
-    report.cell(COLUMN, Ours::NAME, small);
+    report.figure(MEASURE, Ours::NAME, small);
     let others = [
         (
             Locked::NAME,
@@ -341,7 +351,7 @@ pub(crate) fn never_true(plan: &Plan, report: &mut Report) -> Vec<Spread> {
         ),
     ];
     for (name, impossible) in others {
-        report.cell(COLUMN, name, impossible(200, time / 4));
+        report.figure(MEASURE, name, impossible(200, time / 4));
     }
     let found = [
         small + impossible_beside_updates(200, time),
