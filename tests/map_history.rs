@@ -15,11 +15,11 @@ mod random;
 use history::{Change, Edit, Fact, History, MIXES, Mix, Reads, Span, States, Tile};
 use history::{Violation, check, record};
 
-/// How many reads to record in each mix: what EXTENT_MAP_HISTORY_OPS says.
-fn reads() -> usize {
-    let wanted = env::var("EXTENT_MAP_HISTORY_OPS").map(|reads| reads.parse().expect("a number"));
+/// How many operations to record in each mix: what EXTENT_MAP_HISTORY_OPS says.
+fn wanted() -> usize {
+    let wanted = env::var("EXTENT_MAP_HISTORY_OPS").map(|number| number.parse().expect("a number"));
     wanted.unwrap_or(if cfg!(debug_assertions) {
-        100_000
+        60_000
     } else {
         1_000_000
     })
@@ -27,10 +27,10 @@ fn reads() -> usize {
 
 #[test]
 fn every_history_is_linearizable() {
-    const READS_A_ROUND: usize = 50_000;
+    const READS_A_ROUND: usize = 20_000;
     for mix in MIXES {
         let (mut operations, mut round) = (0, 0);
-        while operations < reads() {
+        while operations < wanted() {
             round += 1;
             let threads = 2 + round as usize % 3;
             let history = record(&ExtentMap::new(), mix, threads, READS_A_ROUND, round);
@@ -49,7 +49,7 @@ fn found(mutation: Mutation, mix: Mix) -> Box<Violation> {
     let broken = |seed| {
         let probe = Probe::new().mutation(mutation);
         let map = ExtentMap::with_probe(&Reclaimer::new(), probe);
-        let history = record(&map, mix, 3, 5_000, seed);
+        let history = record(&map, mix, 3, 10_000, seed);
         check(&history)
             .err()
             .inspect(|_| println!("{mutation:?} found in round {seed}"))

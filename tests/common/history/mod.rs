@@ -1,6 +1,6 @@
 //! Histories: what threads did to a map, what they saw, and whether that is linearizable.
 //!
-//! Writers take turns, and each draws its number while it has the lock. So the order of the edits
+//! Writers take turns, and note when an edit began and ended while they have the lock. So the order of edits
 //! is known, and all states can be computed afterwards on a plain model ([`states`]). What remains is
 //! to find for each read a state that fits ([`check`]). [`record`] makes histories.
 

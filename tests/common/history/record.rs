@@ -1,6 +1,5 @@
 //! Threads that edit and read one map and write down what they did and saw.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
@@ -80,9 +79,22 @@ struct Run<'m> {
     mix: Mix,
     /// Two ticks are in the order of what was done between them.
     clock: AtomicU64,
-    edits: Mutex<Vec<Edit>>,
     /// Readers that are not done.
     readers: AtomicUsize,
+}
+
+impl Run<'_> {
+    fn tick(&self) -> u64 {
+        // AcqRel: who sees a tick sees what was done before it, on any machine.
+        self.clock.fetch_add(1, Ordering::AcqRel)
+    }
+
+    fn timed<T>(&self, act: impl FnOnce() -> T) -> (Span, T) {
+        let start = self.tick();
+        let done = act();
+        let end = self.tick();
+        (Span { start, end }, done)
+    }
 }
 
 /// Lets `threads` threads work on the empty `map`, half of them as writers, until each of the others
@@ -100,51 +112,62 @@ pub(crate) fn record(
         map,
         mix,
         clock: AtomicU64::new(0),
-        edits: Mutex::default(),
         readers: AtomicUsize::new(readers),
     };
-    run.fill(0, mix.space, &mut Random(seed));
-    let most_edits = reads * readers + mix.space as usize;
-    let logs = thread::scope(|scope| {
-        let run = &run;
-        let random = |thread: usize| Random(seed ^ (thread as u64 + 1) << 48);
-        let write = |thread| scope.spawn(move || run.write(most_edits, random(thread)));
-        let read = |thread| scope.spawn(move || run.read(reads, random(thread)));
-        let writing: Vec<_> = (0..writers).map(write).collect();
-        let reading: Vec<_> = (writers..writers + readers).map(read).collect();
-        let threads = writing.into_iter().chain(reading);
+    let run = &run;
+    let worker = |thread: usize| Worker {
+        run,
+        random: Random(seed ^ ((thread as u64) << 48)),
+        edits: Vec::new(),
+        reads: Reads::default(),
+    };
+    let mut filler = worker(0);
+    filler.fill(0, mix.space);
+    let mut workers = thread::scope(|scope| {
+        let start = |thread| {
+            let worker = worker(thread);
+            scope.spawn(move || match thread <= writers {
+                true => worker.write(2 * reads),
+                false => worker.read(reads),
+            })
+        };
+        let threads: Vec<_> = (1..=writers + readers).map(start).collect();
         // Joined one by one: race detectors do not see that the end of a scope waits.
-        threads.map(|thread| thread.join().unwrap()).collect()
+        let done = threads.into_iter().map(|thread| thread.join().unwrap());
+        done.collect::<Vec<_>>()
     });
+    workers.push(filler);
+    let (mut edits, mut all_reads) = (Vec::new(), Vec::new());
+    for worker in workers {
+        edits.extend(worker.edits);
+        all_reads.push(worker.reads);
+    }
+    // Both ticks of an edit were under the writer lock.
+    edits.sort_unstable_by_key(|edit| edit.span.start);
     History {
         space: mix.space,
-        edits: run.edits.into_inner().unwrap(),
-        reads: logs,
+        edits,
+        reads: all_reads,
     }
 }
 
-impl Run<'_> {
-    fn tick(&self) -> u64 {
-        // AcqRel: who sees a tick sees what was done before it, on any machine.
-        self.clock.fetch_add(1, Ordering::AcqRel)
-    }
+/// One thread and what it wrote down.
+struct Worker<'r> {
+    run: &'r Run<'r>,
+    random: Random,
+    edits: Vec<Edit>,
+    reads: Reads,
+}
 
-    fn timed<T>(&self, act: impl FnOnce() -> T) -> (Span, T) {
-        let start = self.tick();
-        let done = act();
-        let end = self.tick();
-        (Span { start, end }, done)
-    }
-
-    fn edit(&self, editor: &mut Editor<'_, u64>, first: u64, last: u64, change: Change) {
-        let (span, replaced) = self.timed(|| match change {
+impl Worker<'_> {
+    fn edit(&mut self, editor: &mut Editor<'_, u64>, first: u64, last: u64, change: Change) {
+        let (span, replaced) = self.run.timed(|| match change {
             Change::Insert(value) => editor.insert(first..=last, value),
             Change::Remove => editor.remove(first..=last),
             Change::Shift(by) => editor.update(first..=last, |old| Some(old.value() + by)),
         });
         let replaced = replaced.expect("the range is not empty");
-        // In the order of the edits: the editor is still there.
-        self.edits.lock().unwrap().push(Edit {
+        self.edits.push(Edit {
             span,
             first,
             last,
@@ -153,128 +176,127 @@ impl Run<'_> {
         });
     }
 
-    /// Many small extents in `first..end`.
-    fn fill(&self, first: u64, end: u64, random: &mut Random) {
-        let mut block = first;
-        while block < end {
-            let len = 1 + random.below(4);
-            let last = (block + len - 1).min(end - 1);
-            self.small_edit(&mut self.map.edit(), block, last, random);
-            block += len + random.below(4);
-        }
-    }
-
-    fn small_edit(&self, editor: &mut Editor<'_, u64>, first: u64, last: u64, random: &mut Random) {
-        let line = match random.below(2) == 0 {
-            true => random.below(COMMON_LINES),
+    fn small_insert(&mut self, editor: &mut Editor<'_, u64>, first: u64, last: u64) {
+        let line = match self.random.below(2) {
+            0 => self.random.below(COMMON_LINES),
             // A line that no other edit has.
-            false => COMMON_LINES + self.clock.load(Ordering::Relaxed),
+            _ => COMMON_LINES + self.run.tick(),
         };
         self.edit(editor, first, last, Change::Insert(line * LINE + first));
     }
 
-    fn write(&self, most: usize, mut random: Random) -> Reads {
-        let mut log = Reads::default();
-        let space = self.mix.space;
+    /// Many small extents in `first..end`.
+    fn fill(&mut self, first: u64, end: u64) {
+        let mut block = first;
+        while block < end {
+            let len = 1 + self.random.below(4);
+            let last = (block + len - 1).min(end - 1);
+            self.small_insert(&mut self.run.map.edit(), block, last);
+            block += len + self.random.below(4);
+        }
+    }
+
+    fn write(mut self, most: usize) -> Self {
+        let (map, mix) = (self.run.map, self.run.mix);
         let mut look: Option<(u64, Lookup<u64>)> = None;
-        while self.readers.load(Ordering::Relaxed) > 0 && self.edits.lock().unwrap().len() < most {
-            if random.below(4) == 0 {
-                let block = random.below(space);
-                look = Some((block, self.map.lookup(block)));
+        while self.run.readers.load(Ordering::Relaxed) > 0 && self.edits.len() < most {
+            self.make_way();
+            if self.random.below(4) == 0 {
+                let block = self.random.below(mix.space);
+                look = Some((block, map.lookup(block)));
             }
-            let first = random.below(space);
-            let mut editor = self.map.edit();
+            let first = self.random.below(mix.space);
+            let mut editor = map.edit();
             if let Some((block, look)) = &look {
-                let (span, valid) = self.timed(|| editor.revalidate(look));
+                let (span, valid) = self.run.timed(|| editor.revalidate(look));
                 // What a valid look saw is true now.
                 if valid {
-                    log.push(span, [around(*block, look)]);
+                    self.reads.push(span, [around(*block, look)]);
                 }
             }
-            if random.below(self.mix.large) == 0 {
-                let last = (first + 256 + random.below(space / 2)).min(space - 1);
-                let line = 1 + random.below(COMMON_LINES);
-                let change = match random.below(32) {
-                    0 => Change::Insert(line * LINE + first),
-                    1 => Change::Remove,
-                    _ => Change::Shift(line * LINE),
-                };
-                self.edit(&mut editor, first, last, change);
-                drop(editor);
-                if !matches!(change, Change::Shift(_)) {
-                    self.fill(first, last + 1, &mut random);
-                }
+            if self.random.below(mix.large) == 0 {
+                let len = 256 + self.random.below(mix.space / 2);
+                self.large_edit(editor, first, (first + len).min(mix.space - 1));
             } else {
-                let last = (first + random.below(6)).min(space - 1);
-                match random.below(3) == 0 {
-                    true => self.edit(&mut editor, first, last, Change::Remove),
-                    false => self.small_edit(&mut editor, first, last, &mut random),
+                let last = (first + self.random.below(6)).min(mix.space - 1);
+                match self.random.below(3) {
+                    0 => self.edit(&mut editor, first, last, Change::Remove),
+                    _ => self.small_insert(&mut editor, first, last),
                 }
             }
         }
-        log
+        self
     }
 
-    fn read(&self, reads: usize, mut random: Random) -> Reads {
-        let mut log = Reads::default();
-        let mut view = self.map.pin();
-        while log.reads.len() < reads {
-            let kind = random.below(self.mix.kinds.len() as u64);
-            let from = random.below(self.mix.space);
-            for by in 0..1 + random.below(100) {
-                let block = match self.mix.kinds[kind as usize] {
-                    Kind::Sequential => (from + by) % self.mix.space,
-                    _ => random.below(self.mix.space),
+    /// Lets others run now and then: where cores are few, threads would run one after the other.
+    fn make_way(&mut self) {
+        if self.random.below(32) == 0 {
+            thread::yield_now();
+        }
+    }
+
+    /// An edit of many extents, which are there again afterwards.
+    fn large_edit(&mut self, mut editor: Editor<'_, u64>, first: u64, last: u64) {
+        let line = 1 + self.random.below(COMMON_LINES);
+        let change = match self.random.below(32) {
+            0 => Change::Insert(line * LINE + first),
+            1 => Change::Remove,
+            _ => Change::Shift(line * LINE),
+        };
+        self.edit(&mut editor, first, last, change);
+        drop(editor);
+        if !matches!(change, Change::Shift(_)) {
+            self.fill(first, last + 1);
+        }
+    }
+
+    fn read(mut self, reads: usize) -> Self {
+        let (map, mix) = (self.run.map, self.run.mix);
+        let mut view = map.pin();
+        while self.reads.reads.len() < reads {
+            let kind = mix.kinds[self.random.below(mix.kinds.len() as u64) as usize];
+            let from = self.random.below(mix.space);
+            for by in 0..1 + self.random.below(100) {
+                let block = match kind {
+                    Kind::Sequential => (from + by) % mix.space,
+                    _ => self.random.below(mix.space),
                 };
-                self.read_once(
-                    &view,
-                    self.mix.kinds[kind as usize],
-                    block,
-                    &mut random,
-                    &mut log,
-                );
+                self.read_once(&view, kind, block);
+                self.make_way();
             }
-            if random.below(16) == 0 {
-                view = self.map.pin();
+            if self.random.below(16) == 0 {
+                view = map.pin();
             }
         }
-        self.readers.fetch_sub(1, Ordering::Relaxed);
-        log
+        self.run.readers.fetch_sub(1, Ordering::Relaxed);
+        self
     }
 
-    fn read_once(
-        &self,
-        view: &Pinned<'_, u64>,
-        kind: Kind,
-        block: u64,
-        random: &mut Random,
-        log: &mut Reads,
-    ) {
+    fn read_once(&mut self, view: &Pinned<'_, u64>, kind: Kind, block: u64) {
+        let run = self.run;
         match kind {
             Kind::Get => {
-                let (span, found) = self.timed(|| self.map.get(block));
-                log.push(span, [at(block, found)]);
+                let (span, found) = run.timed(|| run.map.get(block));
+                self.reads.push(span, [at(block, found)]);
             }
             Kind::View | Kind::Sequential => {
-                let (span, found) = self.timed(|| view.get(block));
-                log.push(span, [at(block, found)]);
+                let (span, found) = run.timed(|| view.get(block));
+                self.reads.push(span, [at(block, found)]);
             }
             Kind::Lookup => {
-                let (span, look) = self.timed(|| view.lookup(block));
-                log.push(span, [around(block, &look)]);
+                let (span, look) = run.timed(|| view.lookup(block));
+                self.reads.push(span, [around(block, &look)]);
             }
             Kind::Next => {
-                let (span, found) = self.timed(|| view.next_from(block));
-                log.push(
-                    span,
-                    listed(block, u64::MAX, found.into_iter().collect(), 1),
-                );
+                let (span, found) = run.timed(|| view.next_from(block));
+                let facts = listed(block, u64::MAX, found.into_iter().collect(), 1);
+                self.reads.push(span, facts);
             }
             Kind::Walk => {
-                let last = block + random.below(512);
-                let (span, found) =
-                    self.timed(|| view.overlapping(block..=last).take(WALK).collect());
-                log.push(span, listed(block, last, found, WALK));
+                let last = block + self.random.below(512);
+                let walk = || view.overlapping(block..=last).take(WALK).collect();
+                let (span, found) = run.timed(walk);
+                self.reads.push(span, listed(block, last, found, WALK));
             }
         }
     }
