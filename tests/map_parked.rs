@@ -172,11 +172,10 @@ fn park(case: &Case, step: Step, mutation: Option<Mutation>) -> Option<Shown> {
     let readers = [(); 2].map(|()| {
         let (send, states) = mpsc::channel();
         let (map, results) = (Arc::clone(&map), results.clone());
-        thread::spawn(move || reader(map, states, results));
-        send
+        (send, thread::spawn(move || reader(map, states, results)))
     });
     let all_show = |state: &Arc<Vec<_>>| -> Shown {
-        for reader in &readers {
+        for (reader, _) in &readers {
             reader.send(Arc::clone(state)).unwrap();
         }
         let answers = readers.each_ref().map(|_| {
@@ -205,6 +204,10 @@ fn park(case: &Case, step: Step, mutation: Option<Mutation>) -> Option<Shown> {
     drop(release);
     writer.join().unwrap();
     assert_eq!(all_show(&new), Ok(()), "{}: afterwards", case.name);
+    for (send, reader) in readers {
+        drop(send);
+        reader.join().unwrap();
+    }
     seen
 }
 
