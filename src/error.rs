@@ -1,9 +1,10 @@
 //! One error type for every layer, each with the errno a filesystem caller expects.
 
+#[cfg(feature = "std")]
 use std::io;
 
 /// Short for a result with the crate's [`Error`].
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub type Result<T, E = Error> = core::result::Result<T, E>;
 
 /// What can go wrong. Nothing is lost or half done when an operation returns one of these, unless the
 /// operation documents partial progress.
@@ -93,6 +94,7 @@ impl Error {
     }
 
     /// A device error from what the operating system said.
+    #[cfg(feature = "std")]
     pub(crate) fn io(operation: &'static str, offset: u64, error: &io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(errno::EIO);
         Self::Io(IoError {
@@ -103,6 +105,7 @@ impl Error {
     }
 }
 
+#[cfg(feature = "std")]
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {

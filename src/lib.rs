@@ -34,21 +34,49 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Without the standard library
+//!
+//! [`map`] and [`Error`] need only `alloc` and atomics of 64 bits:
+//!
+//! ```toml
+//! extent-map = { version = "0.1", default-features = false, features = ["spin"] }
+//! ```
+//!
+//! Writers of a map then spin while they wait for each other, and as there are no thread locals, each thread registers
+//! by itself with [`Reclaimer::register`](map::Reclaimer::register) and passes the handle to
+//! [`ExtentMap::pin_with`](map::ExtentMap::pin_with) and [`edit_with`](map::ExtentMap::edit_with). All other modules
+//! need the feature `std`, and so do the crate's own tests and examples.
+#![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+extern crate alloc;
+
+#[cfg(not(any(feature = "std", feature = "spin")))]
+compile_error!("extent-map needs the feature `std`, or `spin` where there is no standard library");
+
+#[cfg(feature = "std")]
 pub mod allocator;
+#[cfg(feature = "std")]
 pub mod block;
+#[cfg(feature = "std")]
 pub mod delalloc;
+#[cfg(feature = "std")]
 pub mod device;
 mod error;
+#[cfg(feature = "std")]
 pub mod file;
 pub mod map;
+#[cfg(feature = "std")]
 pub mod mapping;
+#[cfg(feature = "std")]
 pub mod stats;
+#[cfg(feature = "std")]
 pub mod status;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "std")]
 pub mod units;
 
 pub use error::{Error, IoError, Result};

@@ -1,16 +1,18 @@
 //! The writer's side of a map.
 
-use std::fmt;
-use std::iter::FusedIterator;
-use std::ops::{Deref, RangeBounds};
-use std::rc::Rc;
+use core::fmt;
+use core::iter::FusedIterator;
+use core::ops::{Deref, RangeBounds};
 
-use crossbeam_epoch::LocalHandle;
-use smallvec::SmallVec;
+use smallvec::{Array, SmallVec};
 
-use super::array::Array;
 use super::extent::inclusive;
-use super::reclaim::Limbo;
+use super::iter::Batches;
+use super::node::Entry;
+use super::probe::{Mutation, Step};
+use super::reclaim::Handle;
+use super::splice::splice;
+use super::writer::Writer;
 use super::{Extent, ExtentMap, Lookup, Value};
 use crate::error::{Error, Result};
 use crate::sync::MutexGuard;
@@ -21,8 +23,9 @@ use crate::sync::MutexGuard;
 /// publishes nothing and leaves the stamps of earlier lookups valid.
 pub struct Editor<'m, V> {
     map: &'m ExtentMap<V>,
-    limbo: MutexGuard<'m, Limbo>,
-    handle: Rc<LocalHandle>,
+    writer: MutexGuard<'m, Writer>,
+    /// The thread's registration, unless threads register by themselves.
+    handle: Option<Handle>,
 }
 
 impl<V> fmt::Debug for Editor<'_, V> {
@@ -32,13 +35,17 @@ impl<V> fmt::Debug for Editor<'_, V> {
 }
 
 impl<'m, V: Value> Editor<'m, V> {
-    /// `limbo` is the held writer lock of `map`, `handle` a registration with the map's reclaimer.
+    /// `writer` is the held writer lock of `map`, `handle` a registration with the map's reclaimer.
     pub(super) fn new(
         map: &'m ExtentMap<V>,
-        limbo: MutexGuard<'m, Limbo>,
-        handle: Rc<LocalHandle>,
+        writer: MutexGuard<'m, Writer>,
+        handle: Option<Handle>,
     ) -> Self {
-        Self { map, limbo, handle }
+        Self {
+            map,
+            writer,
+            handle,
+        }
     }
 
     /// Maps `range`, with `value` at its first block, over whatever was there.
@@ -50,6 +57,11 @@ impl<'m, V: Value> Editor<'m, V> {
     /// [`Error::InvalidInput`] when `range` is empty or reversed.
     pub fn insert(&mut self, range: impl RangeBounds<u64>, value: V) -> Result<Replaced<V>> {
         let (first, last) = Self::bounds(&range)?;
+        if self.map.tree.probe.is(Mutation::PublishInPieces) {
+            let replaced = self.replace(first, last, |_| []);
+            self.replace(first, last, |_| [Extent::new(first, last, value)]);
+            return Ok(replaced);
+        }
         Ok(self.replace(first, last, |_| [Extent::new(first, last, value)]))
     }
 
@@ -87,22 +99,22 @@ impl<'m, V: Value> Editor<'m, V> {
 
     /// The extent that holds `block`, whole.
     pub fn get(&self, block: u64) -> Option<Extent<V>> {
-        self.current().find(block).ok()
+        // SAFETY: an editor holds the writer lock.
+        unsafe { self.map.tree.get(block) }.map(Extent::unpack)
     }
 
     /// The extent that holds `block` or the gap around it.
     pub fn lookup(&self, block: u64) -> Lookup<V> {
-        let array = self.current();
-        Lookup {
-            answer: array.find(block),
-            stamp: self.map.stamp(array),
-        }
+        // SAFETY: an editor holds the writer lock.
+        Lookup::unpack(unsafe { self.map.tree.look(block) })
     }
 
-    /// Whether the answer in `lookup` is certainly still the answer of this map: true only if no
-    /// edit changed the map since; false for a lookup in another map. O(1).
+    /// Whether the answer in `lookup` is certainly still the answer of this map: true if no edit has
+    /// touched the nodes it was read from, which is what no edit near it means; false for a lookup in
+    /// another map. O(1).
     pub fn revalidate(&self, lookup: &Lookup<V>) -> bool {
-        lookup.stamp == self.map.stamp(self.current())
+        // SAFETY: an editor holds the writer lock.
+        unsafe { self.map.tree.is_current(&lookup.stamp) }
     }
 
     /// The extents that have a block in `range`, whole, in order; none when `range` is empty or
@@ -111,8 +123,9 @@ impl<'m, V: Value> Editor<'m, V> {
         &self,
         range: impl RangeBounds<u64>,
     ) -> impl FusedIterator<Item = Extent<V>> + '_ {
-        let walk = inclusive(&range).map(|(first, last)| self.current().overlapping(first, last));
-        walk.into_iter().flatten()
+        let mut batches = Batches::new(inclusive(&range));
+        core::iter::from_fn(move || batches.next(|range, limit, out| self.read(range, limit, out)))
+            .fuse()
     }
 
     /// All extents in order.
@@ -122,17 +135,19 @@ impl<'m, V: Value> Editor<'m, V> {
 
     /// The first extent that holds `block` or lies behind it.
     pub fn next_from(&self, block: u64) -> Option<Extent<V>> {
-        self.current().from(block).next()
+        let mut found = SmallVec::<[Entry; 1]>::new();
+        self.read((block, u64::MAX), 1, &mut found);
+        found.pop().map(Extent::unpack)
     }
 
     fn bounds(range: &impl RangeBounds<u64>) -> Result<(u64, u64)> {
         inclusive(range).ok_or(Error::InvalidInput("empty or reversed range"))
     }
 
-    fn current(&self) -> &Array {
-        // SAFETY: an editor holds the writer lock, and `replace`, which publishes, needs `&mut
-        // self`.
-        unsafe { self.map.current() }
+    /// The first `limit` extents that overlap a range.
+    fn read<A: Array<Item = Entry>>(&self, range: (u64, u64), limit: usize, out: &mut SmallVec<A>) {
+        // SAFETY: an editor holds the writer lock.
+        unsafe { self.map.tree.read(range, limit, out) };
     }
 
     /// Puts what `new` makes of the parts in `first..=last` in their place.
@@ -142,16 +157,58 @@ impl<'m, V: Value> Editor<'m, V> {
         last: u64,
         new: impl FnOnce(&[Extent<V>]) -> N,
     ) -> Replaced<V> {
-        let array = self.current();
-        let old = array
-            .overlapping(first, last)
-            .filter_map(|extent| extent.within(first, last));
-        let replaced = Replaced(old.collect());
-        if let Some(next) = array.splice(first, last, new(&replaced)) {
-            // SAFETY: `limbo` and `handle` belong to `map` by construction (`ExtentMap::edit`).
-            unsafe { self.map.publish(next, &mut self.limbo, &self.handle) }
+        // One block more on each side: what lies there may merge with what lies between.
+        let around = (first.saturating_sub(1), last.saturating_add(1));
+        let mut old = SmallVec::<[Entry; 8]>::new();
+        self.read(around, usize::MAX, &mut old);
+        self.map.tree.probe.at(Step::Locked);
+
+        let whole = || old.iter().map(|entry| Extent::unpack(*entry));
+        let replaced = whole().filter_map(|extent| extent.within(first, last));
+        let replaced = Replaced(replaced.collect());
+        let left = first
+            .checked_sub(1)
+            .and_then(|last| whole().next()?.within(0, last));
+        let right = last
+            .checked_add(1)
+            .and_then(|first| whole().next_back()?.within(first, u64::MAX));
+
+        let mut merged = SmallVec::<[Entry; 8]>::new();
+        let unmerged = self.map.tree.probe.is(Mutation::LeaveUnmerged);
+        for piece in left.into_iter().chain(new(&replaced)).chain(right) {
+            match merged.last_mut() {
+                Some(before) if Extent::<V>::unpack(*before).merges(piece) && !unmerged => {
+                    before.last = piece.last();
+                }
+                _ => merged.push(piece.pack()),
+            }
         }
+        // All code that belongs to values has run: from here on nothing can panic.
+        self.put(&old, &merged);
         replaced
+    }
+
+    /// Makes `new` take the place of `old`.
+    fn put(&mut self, old: &[Entry], new: &[Entry]) {
+        let equal = |(old, new): &(&Entry, &Entry)| old == new;
+        let head = old.iter().zip(new).take_while(equal).count();
+        let (old, new) = (&old[head..], &new[head..]);
+        let tail = old.iter().rev().zip(new.iter().rev());
+        let tail = tail.take_while(equal).count();
+        let (old, new) = (&old[..old.len() - tail], &new[..new.len() - tail]);
+        if old.is_empty() && new.is_empty() {
+            return;
+        }
+        // SAFETY: `writer` is the writer lock of `map` by construction.
+        unsafe { splice(&self.map.tree, &mut self.writer, old, new) };
+        let (map, handle) = (self.map, &self.handle);
+        self.writer.settle(&map.tree, || match handle {
+            Some(handle) => handle.clone(),
+            #[cfg(feature = "std")]
+            None => map.reclaimer.handle(),
+            #[cfg(not(feature = "std"))]
+            None => unreachable!("without std an editor is made with a handle"),
+        });
     }
 }
 

@@ -1,9 +1,10 @@
 //! One mapped range, and how callers write ranges.
 
-use std::fmt;
-use std::ops::{Bound, RangeBounds, RangeInclusive};
+use core::fmt;
+use core::ops::{Bound, RangeBounds, RangeInclusive};
 
 use super::Value;
+use super::node::Entry;
 
 /// A range of blocks and the value of its first block. Never empty.
 ///
@@ -26,6 +27,19 @@ impl<V: Value> Extent<V> {
     pub(super) fn new(start: u64, last: u64, value: V) -> Self {
         debug_assert!(start <= last);
         Self { start, last, value }
+    }
+
+    pub(super) fn pack(self) -> Entry {
+        Entry {
+            start: self.start,
+            last: self.last,
+            bits: self.value.pack(),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn unpack(entry: Entry) -> Self {
+        Self::new(entry.start, entry.last, V::unpack(entry.bits))
     }
 
     /// The first block.

@@ -1,20 +1,15 @@
 //! The map itself.
 
-use std::fmt;
-use std::marker::PhantomData;
-use std::ops::RangeBounds;
-use std::ptr::NonNull;
+use core::fmt;
+use core::marker::PhantomData;
 
-use crossbeam_epoch::{Atomic, LocalHandle, Owned, unprotected};
-
-use super::array::Array;
-use super::lookup::Stamp;
-use super::reclaim::Limbo;
-use super::{Editor, Extent, Lookup, Pinned, Reclaimer, Replaced, Value};
-use crate::error::Result;
-use crate::sync::Mutex;
-use crate::sync::atomic::Ordering;
-use crate::sync::uncounted::AtomicU64;
+use super::probe::Probe;
+use super::reclaim::Handle;
+use super::tree::Tree;
+use super::writer::Writer;
+use super::{Editor, Pinned, Reclaimer, Value};
+use crate::error::{Error, Result};
+use crate::sync::{Mutex, MutexGuard};
 
 /// A concurrent map from disjoint ranges of `u64` blocks to values.
 ///
@@ -33,12 +28,10 @@ use crate::sync::uncounted::AtomicU64;
 /// # Ok::<(), extent_map::Error>(())
 /// ```
 pub struct ExtentMap<V> {
-    /// The current state (M1, M2).
-    root: Atomic<Array>,
+    pub(super) tree: Tree,
+    pub(super) reclaimer: Reclaimer,
     /// The writer lock.
-    writer: Mutex<Limbo>,
-    reclaimer: Reclaimer,
-    id: u64,
+    writer: Mutex<Writer>,
     value: PhantomData<V>,
 }
 
@@ -50,7 +43,8 @@ impl<V: Value> Default for ExtentMap<V> {
 
 impl<V: Value + fmt::Debug> fmt::Debug for ExtentMap<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.pin().iter()).finish()
+        let view = Pinned::new(self, self.reclaimer.register());
+        f.debug_set().entries(view.iter()).finish()
     }
 }
 
@@ -62,109 +56,51 @@ impl<V: Value> ExtentMap<V> {
 
     /// An empty map that shares `reclaimer`: the better choice when there are many maps.
     pub fn with_reclaimer(reclaimer: &Reclaimer) -> Self {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Self::probed(reclaimer, Probe::default())
+    }
+
+    /// An empty map that a test watches or breaks.
+    #[cfg(feature = "testing")]
+    pub fn with_probe(reclaimer: &Reclaimer, probe: Probe) -> Self {
+        Self::probed(reclaimer, probe)
+    }
+
+    fn probed(reclaimer: &Reclaimer, probe: Probe) -> Self {
         Self {
-            root: Atomic::new(Array::default()),
-            writer: Mutex::new(Limbo::default()),
+            tree: Tree::new(probe),
             reclaimer: reclaimer.clone(),
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            writer: Mutex::new(Writer::default()),
             value: PhantomData,
         }
     }
 
-    /// A reader's view, which makes many lookups cheap. Never blocks. Keep it as long as you like:
-    /// it holds no memory back between calls.
-    pub fn pin(&self) -> Pinned<'_, V> {
-        Pinned::new(self, self.reclaimer.handle())
-    }
-
-    /// The extent that holds `block`, whole. Never blocks; linearizable. Same as
-    /// `pin().get(block)`.
-    pub fn get(&self, block: u64) -> Option<Extent<V>> {
-        self.pin().get(block)
-    }
-
-    /// The extent that holds `block` or the gap around it. Never blocks; linearizable. Same as
-    /// `pin().lookup(block)`.
-    pub fn lookup(&self, block: u64) -> Lookup<V> {
-        self.pin().lookup(block)
-    }
-
-    /// Takes the writer lock, waiting for other writers; dropping the editor releases it.
-    pub fn edit(&self) -> Editor<'_, V> {
-        let writer = self.writer.lock();
-        Editor::new(self, writer, self.reclaimer.handle())
-    }
-
-    /// One [`Editor::insert`] under the writer lock.
+    /// A reader's view for a thread that has registered by itself; never blocks. See
+    /// [`pin`](Self::pin).
     ///
     /// # Errors
-    /// [`Error::InvalidInput`](crate::Error::InvalidInput) when `range` is empty or reversed.
-    pub fn insert(&self, range: impl RangeBounds<u64>, value: V) -> Result<Replaced<V>> {
-        self.edit().insert(range, value)
+    /// [`Error::InvalidInput`] when `handle` belongs to another reclaimer than that of this map.
+    pub fn pin_with(&self, handle: &Handle) -> Result<Pinned<'_, V>> {
+        Ok(Pinned::new(self, self.checked(handle)?))
     }
 
-    /// One [`Editor::remove`] under the writer lock.
+    /// Takes the writer lock for a thread that has registered by itself. See [`edit`](Self::edit).
     ///
     /// # Errors
-    /// [`Error::InvalidInput`](crate::Error::InvalidInput) when `range` is empty or reversed.
-    pub fn remove(&self, range: impl RangeBounds<u64>) -> Result<Replaced<V>> {
-        self.edit().remove(range)
+    /// [`Error::InvalidInput`] when `handle` belongs to another reclaimer than that of this map.
+    pub fn edit_with(&self, handle: &Handle) -> Result<Editor<'_, V>> {
+        let handle = self.checked(handle)?;
+        Ok(Editor::new(self, self.lock(), Some(handle)))
     }
 
-    /// Where an answer read from `array` comes from.
-    pub(super) fn stamp(&self, array: &Array) -> Stamp {
-        Stamp {
-            map: self.id,
-            version: array.version(),
+    /// Takes the writer lock.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock()
+    }
+
+    fn checked(&self, handle: &Handle) -> Result<Handle> {
+        match self.reclaimer.has_registered(handle) {
+            true => Ok(handle.clone()),
+            false => Err(Error::InvalidInput("a handle of another reclaimer")),
         }
-    }
-
-    /// Calls `read` with the current state. `handle` is this thread's registration with the map's
-    /// reclaimer.
-    pub(super) fn read<R>(&self, handle: &LocalHandle, read: impl FnOnce(&Array) -> R) -> R {
-        let guard = handle.pin();
-        // Acquire, from the Release of `publish`: the array is seen initialised.
-        let root = self.root.load(Ordering::Acquire, &guard);
-        // SAFETY: not null and initialised (M1); not freed while `guard` lives (M3), which outlives
-        // the call.
-        read(unsafe { root.deref() })
-    }
-
-    /// The current state, for whoever holds the writer lock.
-    ///
-    /// # Safety
-    /// The caller holds the writer lock and publishes nothing while it uses the answer.
-    pub(super) unsafe fn current(&self) -> &Array {
-        // SAFETY: a guard that protects nothing is enough, because the root cannot be replaced
-        // (M4). Relaxed: the writer lock orders this behind the store of the writer before.
-        let root = self.root.load(Ordering::Relaxed, unsafe { unprotected() });
-        // SAFETY: not null (M1), and alive until it is replaced (M4), which the caller rules out.
-        unsafe { root.deref() }
-    }
-
-    /// Makes `next` the current state: the one store by which readers see an edit.
-    ///
-    /// # Safety
-    /// `limbo` is what this map's writer lock guards, and `handle` is registered with this map's
-    /// reclaimer.
-    pub(super) unsafe fn publish(&self, next: Array, limbo: &mut Limbo, handle: &LocalHandle) {
-        // Release, to the Acquire of `read`.
-        // SAFETY: the old root is not dereferenced through this guard.
-        let old = self.root.swap(Owned::new(next), Ordering::Release, unsafe {
-            unprotected()
-        });
-        let old = NonNull::new(old.as_raw().cast_mut()).expect("M1: the root is never null");
-        // SAFETY: `Owned` is a box; replaced just now and by us alone (M2). Readers load the root
-        // under guards of the same collector (`read`).
-        unsafe { limbo.retire(old, handle) }
-    }
-}
-
-impl<V> Drop for ExtentMap<V> {
-    fn drop(&mut self) {
-        let root = std::mem::take(&mut self.root);
-        // SAFETY: not null (M1), and nobody else has the map (M5).
-        drop(unsafe { root.into_owned() });
     }
 }

@@ -1,16 +1,55 @@
 //! What a lookup saw, and a stamp by which a writer tells whether it is still so.
 
-use std::ops::RangeInclusive;
+use core::ops::RangeInclusive;
+use core::ptr;
 
+use super::node::{Leaf, RETIRED};
+use super::tree::Answer;
 use super::{Extent, Value};
 
-/// The state of a map that an answer was read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    /// Which map; never the same for two maps of a process.
-    pub(super) map: u64,
-    /// Which of its states.
+/// The state of a leaf.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeafStamp {
+    /// Null when the map was empty.
+    pub(super) leaf: *const Leaf,
+    /// Which state.
     pub(super) version: u64,
+}
+
+// SAFETY: the leaf is looked at only under the writer lock of its map (R4).
+unsafe impl Send for LeafStamp {}
+// SAFETY: as above.
+unsafe impl Sync for LeafStamp {}
+
+impl LeafStamp {
+    /// Of an empty map.
+    pub(super) fn empty(version: u64) -> Self {
+        Self {
+            leaf: ptr::null(),
+            version,
+        }
+    }
+
+    /// Whether `leaf`, which the stamp is of, is still in the tree and in that state. For the
+    /// holder of the writer lock.
+    pub(super) fn is_in_use(&self, leaf: &Leaf) -> bool {
+        self.version != RETIRED && self.version == leaf.version_now()
+    }
+}
+
+/// The state of whatever an answer was read from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    /// That of the tree.
+    pub(super) life: u64,
+    /// The leaf of the block, and the one that holds the other end of the gap.
+    pub(super) leaves: [LeafStamp; 2],
+}
+
+impl Stamp {
+    pub(super) fn new(life: u64, leaves: [LeafStamp; 2]) -> Self {
+        Self { life, leaves }
+    }
 }
 
 /// The answer for one block: its extent, or else the gap around it.
@@ -27,6 +66,13 @@ pub struct Lookup<V> {
 }
 
 impl<V: Value> Lookup<V> {
+    pub(super) fn unpack((answer, stamp): (Answer, Stamp)) -> Self {
+        Self {
+            answer: answer.map(Extent::unpack),
+            stamp,
+        }
+    }
+
     /// The extent that holds the block, whole; `None` when the block is not mapped.
     pub fn extent(&self) -> Option<Extent<V>> {
         self.answer.ok()

@@ -5,11 +5,15 @@
 //! - Readers never lock, never wait for a writer and write no memory that another thread reads,
 //!   apart from their own epoch slot. A writer stopped in the middle of an edit stops no reader.
 //! - A point lookup is linearizable. One edit call is one atomic change, however many extents it
-//!   touches: no reader, point or range, sees half of it.
+//!   touches: no reader, point or range, sees half of it, and who has seen a part of it sees all of it
+//!   from then on. A walk of up to 64 extents is linearizable; it repeats itself while edits change
+//!   what it reads, so it is lock-free where a point lookup is wait-free.
 //! - The map is always maximally merged: no two neighbours that [`Value::can_merge`] would join.
 //! - Every `u64` is a key, [`u64::MAX`] too.
-//! - Memory of replaced states is freed by writers, never by readers, and all of it when the map
-//!   drops.
+//! - Memory: replaced nodes are reused and freed by writers, never by readers, and all of it when the
+//!   map drops. A map at rest holds less than 1 MiB of them. A [`Pinned`] or a half-finished walk holds nothing
+//!   back between calls. A thread that is suspended *inside* a call holds back everything replaced since:
+//!   that is what epochs are, and there is no bound for it.
 //!
 //! # What this layer must not know
 //!
@@ -17,35 +21,60 @@
 //! It does no I/O, calls nobody back except a value's own methods and the closure of
 //! [`Editor::update`], and never looks at a clock.
 //!
+//! # How it is made
+//!
+//! A B-skiplist: a skip list whose nodes hold many entries (Luo et al., ICPP 2025, for point keys). Each
+//! node of a level is reached from one entry of the level above, so a search needs no sibling links, and the
+//! levels are a tree. Level 0 are *leaves* with up to 30 extents, above are *index* nodes with up to 16
+//! children. Nodes are never changed once readers can see them, apart from single links and values; see
+//! `splice` for how an edit becomes visible at once.
+//!
 //! # Invariants
 //!
 //! The comments on `unsafe` code refer to these by number.
 //!
-//! - **M1** The root pointer of a map is never null and always points to an initialised array that
-//!   nobody changes any more.
-//! - **M2** Only the holder of the writer lock stores to the root, and each store is one
-//!   publication: the complete next state. The array that was replaced goes to the limbo of the
-//!   same map.
-//! - **M3** A reader dereferences a root only under a guard of the map's own collector that it held
-//!   when it loaded the pointer. An array in limbo is freed only after the collector ran a function
-//!   deferred later than the array's replacement, hence after every guard under which the array
-//!   could have been loaded is gone.
-//! - **M4** The holder of the writer lock may dereference the current root without a guard, until
-//!   it publishes: nobody else can replace it (M2), and an array is never freed before it is
-//!   replaced.
-//! - **M5** Whoever drops a map has it alone: a [`Pinned`], an [`Editor`] and their iterators
-//!   borrow the map. So the current array and everything in limbo can be freed at once.
-//! - **M6** The slots of an array are sorted, disjoint, not empty and maximally merged.
+//! - **N1** A node's plain fields are written only before the node is published, or when it is filled
+//!   anew after R2. All that is written in a node readers can see are links and values, which are atomics.
+//! - **N2** Only the holder of the writer lock stores links and values, takes nodes from the pools and
+//!   gives them back.
+//! - **N3** All entries below a child of an index node lie within the child's range, whole; ranges of
+//!   siblings tile that of the parent; no leaf is empty; all leaves are on level 0, equally deep.
+//! - **N4** Entries are sorted, disjoint, not empty and maximally merged.
+//! - **N5** What leaves the tree does so by the one store that publishes an edit, is then retired, and never
+//!   comes back before R2.
+//! - **R1** A node can be looked at by whoever found the way to it from the root under a guard of the map's
+//!   collector that it still holds, and by the holder of the writer lock.
+//! - **R2** A retired node is filled anew or freed only after the collector has run a function deferred
+//!   after its retirement, hence after every guard under which it could have been found is gone (N5).
+//! - **R3** Whoever drops a map has it alone: a [`Pinned`], an [`Editor`] and their walks borrow it. So all
+//!   nodes can be freed at once.
+//! - **R4** Node memory is given back to the allocator only by the holder of the writer lock, who then renews the
+//!   map's life number. A stamp with the current life number is one of leaves whose memory is still theirs
+//!   or that of a later leaf.
 
-mod array;
+#[cfg(test)]
+mod audit;
 mod editor;
 mod extent;
 mod extent_map;
 mod iter;
+mod limbo;
 mod lookup;
+mod node;
 mod pinned;
+mod pool;
+#[cfg(feature = "testing")]
+pub mod probe;
+#[cfg(not(feature = "testing"))]
+mod probe;
 mod reclaim;
+mod search;
+mod splice;
+#[cfg(feature = "std")]
+mod threads;
+mod tree;
 mod value;
+mod writer;
 
 pub use editor::{Editor, Replaced};
 pub use extent::Extent;
@@ -53,5 +82,5 @@ pub use extent_map::ExtentMap;
 pub use iter::{Gaps, Overlapping};
 pub use lookup::Lookup;
 pub use pinned::Pinned;
-pub use reclaim::Reclaimer;
+pub use reclaim::{Handle, Reclaimer};
 pub use value::Value;

@@ -1,23 +1,34 @@
 //! A reader's view of a map.
 
-use std::fmt;
-use std::ops::RangeBounds;
-use std::rc::Rc;
+use core::cell::Cell;
+use core::fmt;
+use core::ops::RangeBounds;
 
-use crossbeam_epoch::LocalHandle;
+use smallvec::{Array, SmallVec};
 
-use super::array::Array;
 use super::extent::inclusive;
+use super::node::Entry;
+use super::probe::Mutation;
+use super::reclaim::Handle;
 use super::{Extent, ExtentMap, Gaps, Lookup, Overlapping, Value};
+
+/// A lookup this near behind the one before begins a sequence, perhaps.
+const NEAR: u64 = 64;
 
 /// A reader's view of a map, for the thread that made it.
 ///
-/// It keeps what makes a lookup cheap, the thread's registration with the reclaimer, but not the
-/// pin itself: each call pins on its own, so a view that is kept for long holds no memory back. Two
-/// calls may hence see two states of the map. No call blocks.
+/// It keeps what makes a lookup cheap: the thread's registration with the reclaimer, and for lookups in
+/// rising order the last extent found, which it answers from as long as the map has not changed. It does
+/// not keep the pin itself: each call pins on its own, so a view that is kept for long holds no memory
+/// back. Two calls may hence see two states of the map. No call blocks.
 pub struct Pinned<'m, V> {
     map: &'m ExtentMap<V>,
-    handle: Rc<LocalHandle>,
+    handle: Handle,
+    /// The block looked up last.
+    asked: Cell<u64>,
+    /// An extent that was in the map at `version`.
+    recent: Cell<Entry>,
+    version: Cell<u64>,
 }
 
 impl<V> fmt::Debug for Pinned<'_, V> {
@@ -27,27 +38,77 @@ impl<V> fmt::Debug for Pinned<'_, V> {
 }
 
 impl<'m, V: Value> Pinned<'m, V> {
-    pub(super) fn new(map: &'m ExtentMap<V>, handle: Rc<LocalHandle>) -> Self {
-        Self { map, handle }
-    }
-
-    /// Calls `read` with the current state.
-    pub(super) fn read<R>(&self, read: impl FnOnce(&Array) -> R) -> R {
-        self.map.read(&self.handle, read)
+    pub(super) fn new(map: &'m ExtentMap<V>, handle: Handle) -> Self {
+        // One that holds no block: one that is asked for would have to start behind it.
+        let none = Entry {
+            start: u64::MAX,
+            last: u64::MAX,
+            bits: 0,
+        };
+        Self {
+            map,
+            handle,
+            asked: Cell::new(u64::MAX / 2),
+            recent: Cell::new(none),
+            // No state has an odd version.
+            version: Cell::new(1),
+        }
     }
 
     /// The extent that holds `block`, whole. Linearizable.
+    #[inline]
     pub fn get(&self, block: u64) -> Option<Extent<V>> {
-        self.read(|array| array.find(block).ok())
+        let recent = self.recent.get();
+        if block.wrapping_sub(recent.start) <= recent.last - recent.start && self.is_recent() {
+            return Some(Extent::unpack(recent));
+        }
+        let ahead = block.wrapping_sub(self.asked.replace(block));
+        if ahead <= NEAR {
+            return self.get_and_keep(block);
+        }
+        let _guard = self.handle.pin();
+        // SAFETY: pinned.
+        let entry = unsafe { self.map.tree.get(block) }?;
+        Some(Extent::unpack(entry))
+    }
+
+    /// Whether the map has not changed since `recent` was read.
+    fn is_recent(&self) -> bool {
+        self.map.tree.version() == self.version.get()
+            || self.map.tree.probe.is(Mutation::CacheWithoutCheck)
+    }
+
+    fn get_and_keep(&self, block: u64) -> Option<Extent<V>> {
+        // Before the lookup: whatever is published after this makes another version.
+        let version = self.map.tree.version();
+        let _guard = self.handle.pin();
+        // SAFETY: pinned.
+        let entry = unsafe { self.map.tree.get(block) }?;
+        self.recent.set(entry);
+        // While an edit is being published the version is odd: never equal to that of a state.
+        self.version
+            .set(version | u64::from(!version.is_multiple_of(2)) << 63);
+        Some(Extent::unpack(entry))
     }
 
     /// The extent that holds `block` or the gap around it, with a stamp for
     /// [`Editor::revalidate`](super::Editor::revalidate). Linearizable.
     pub fn lookup(&self, block: u64) -> Lookup<V> {
-        self.read(|array| Lookup {
-            answer: array.find(block),
-            stamp: self.map.stamp(array),
-        })
+        let _guard = self.handle.pin();
+        // SAFETY: pinned.
+        Lookup::unpack(unsafe { self.map.tree.look(block) })
+    }
+
+    /// The first `limit` extents that overlap a range, from one state.
+    pub(super) fn read<A: Array<Item = Entry>>(
+        &self,
+        range: (u64, u64),
+        limit: usize,
+        out: &mut SmallVec<A>,
+    ) {
+        let _guard = self.handle.pin();
+        // SAFETY: pinned.
+        unsafe { self.map.tree.read(range, limit, out) };
     }
 
     /// The extents that have a block in `range`, whole, in order; none when `range` is empty or
@@ -78,12 +139,16 @@ impl<'m, V: Value> Pinned<'m, V> {
 
     /// The last extent of the map. Linearizable.
     pub fn last(&self) -> Option<Extent<V>> {
-        self.read(|array| array.from(0).next_back())
+        let _guard = self.handle.pin();
+        // SAFETY: pinned.
+        unsafe { self.map.tree.last() }.map(Extent::unpack)
     }
 
     /// The first extent that holds `block` or lies behind it. Linearizable.
     pub fn next_from(&self, block: u64) -> Option<Extent<V>> {
-        self.read(|array| array.from(block).next())
+        let mut found = SmallVec::<[Entry; 1]>::new();
+        self.read((block, u64::MAX), 1, &mut found);
+        found.pop().map(Extent::unpack)
     }
 }
 

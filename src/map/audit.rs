@@ -1,0 +1,183 @@
+//! Unit tests that look inside: after any edits the tree is as the invariants say, and no node is lost.
+
+use std::collections::BTreeMap;
+
+use super::extent_map::ExtentMap;
+use super::node::{Entry, FANOUT, LEAF, Link, WIDE};
+
+/// What an audit counts.
+#[derive(Debug, Default)]
+struct Census {
+    entries: Vec<Entry>,
+    leaves: usize,
+    wide: usize,
+    indices: usize,
+    height: Option<usize>,
+}
+
+impl Census {
+    /// Counts `link` and all below it, which must lie in `lower..=upper`.
+    fn visit(&mut self, link: Link, (lower, upper): (u64, u64), depth: usize) {
+        if !link.is_index() {
+            // SAFETY: the audit holds the writer lock.
+            let leaf = unsafe { link.leaf() };
+            assert!(leaf.count() > 0, "an empty leaf");
+            assert!(leaf.count() <= if leaf.wide { WIDE } else { LEAF });
+            assert_eq!(
+                *self.height.get_or_insert(depth),
+                depth,
+                "leaves at two depths"
+            );
+            let first = self.entries.len();
+            leaf.copy_to(0..leaf.count(), &mut self.entries);
+            let entries = &self.entries[first..];
+            assert!(entries.first().is_some_and(|entry| entry.start >= lower));
+            assert!(entries.last().is_some_and(|entry| entry.last <= upper));
+            self.leaves += 1;
+            self.wide += usize::from(leaf.wide);
+            return;
+        }
+        // SAFETY: as above.
+        let index = unsafe { link.index() };
+        assert!((1..=FANOUT).contains(&index.count()));
+        assert_eq!(index.used().trailing_ones(), 0, "child 0 has no separator");
+        self.indices += 1;
+        for at in 0..index.count() {
+            let lower = if at == 0 { lower } else { index.separator(at) };
+            let upper = match at + 1 < index.count() {
+                true => index.separator(at + 1) - 1,
+                false => upper,
+            };
+            assert!(lower <= upper, "separators out of order");
+            self.visit(index.child(at).load(), (lower, upper), depth + 1);
+        }
+    }
+}
+
+/// Checks N3 and N4 and that every node is somewhere.
+fn audit(map: &ExtentMap<u64>) -> Census {
+    let writer = map.lock();
+    let mut census = Census::default();
+    let root = map.tree.root.load();
+    if !root.is_null() {
+        census.visit(root, (0, u64::MAX), 0);
+    }
+    for pair in census.entries.windows(2) {
+        let len = pair[0].last - pair[0].start + 1;
+        assert!(pair[0].start <= pair[0].last && pair[0].last < pair[1].start);
+        let touch = pair[0].last + 1 == pair[1].start;
+        assert!(!touch || pair[0].bits + len != pair[1].bits, "unmerged");
+    }
+    assert_eq!(writer.used(), (census.leaves, census.indices), "lost nodes");
+    census
+}
+
+/// Knuth's MMIX generator.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) % bound
+    }
+}
+
+type Model = BTreeMap<u64, (u64, u64)>;
+
+/// Makes room in the model for `first..=last`.
+fn cut(model: &mut Model, first: u64, last: u64) {
+    let from = model.range(..first).next_back();
+    let from = from
+        .filter(|(_, (end, _))| *end >= first)
+        .map_or(first, |(start, _)| *start);
+    let hit: Vec<_> = model
+        .range(from..=last)
+        .map(|(start, rest)| (*start, *rest))
+        .collect();
+    for (start, (end, bits)) in hit {
+        model.remove(&start);
+        if start < first {
+            model.insert(start, (first - 1, bits));
+        }
+        if end > last {
+            model.insert(last + 1, (end, bits + (last + 1 - start)));
+        }
+    }
+}
+
+/// Random edits on blocks that are `scale` apart, the longest of `longest` such blocks.
+fn churn(seed: u64, scale: u64, blocks: u64, longest: u64, edits: u64) {
+    let map = ExtentMap::new();
+    let mut model = Model::new();
+    let mut random = Random(seed);
+    for n in 0..edits {
+        let longest = match random.below(64) {
+            0 => blocks,
+            _ => longest,
+        };
+        let (at, len) = (random.below(blocks), 1 + random.below(longest));
+        let first = at * scale;
+        let last = (at + len).min(blocks) * scale - 1;
+        cut(&mut model, first, last);
+        // Shrinks and grows in turns.
+        if random.below(8) < if n / 2000 % 2 == 0 { 2 } else { 6 } {
+            map.remove(first..=last).unwrap();
+        } else {
+            // Values of few lines merge now and then.
+            let bits = random.below(3) * (1 << 60) + first;
+            model.insert(first, (last, bits));
+            map.insert(first..=last, bits).unwrap();
+        }
+        if n % 64 == 0 || edits - n < 8 {
+            compare(&audit(&map), &model);
+        }
+    }
+    map.remove(..).unwrap();
+    assert!(audit(&map).entries.is_empty());
+}
+
+fn compare(census: &Census, model: &Model) {
+    let mut merged: Vec<Entry> = Vec::new();
+    for (&start, &(last, bits)) in model {
+        match merged.last_mut() {
+            Some(before)
+                if before.last + 1 == start && before.bits + (start - before.start) == bits =>
+            {
+                before.last = last;
+            }
+            _ => merged.push(Entry { start, last, bits }),
+        }
+    }
+    assert_eq!(census.entries, merged);
+}
+
+#[test]
+fn the_tree_keeps_its_invariants_whatever_is_done() {
+    for seed in 0..4 {
+        churn(seed, 1, 20_000, 20, 6000);
+        churn(seed, 1, 300, 10, 4000);
+        churn(seed, 3, 50_000, 3, 6000);
+    }
+}
+
+#[test]
+fn far_apart_and_very_long_extents_too() {
+    for seed in 0..4 {
+        churn(seed, 1 << 40, 1 << 14, 4, 4000);
+        churn(seed, 1 << 28, 1 << 14, 200, 4000);
+    }
+}
+
+#[test]
+fn loading_in_order_fills_the_leaves() {
+    let map = ExtentMap::new();
+    for n in 0..10_000 {
+        map.insert(n * 16..n * 16 + 16, n << 32).unwrap();
+    }
+    let census = audit(&map);
+    assert_eq!(census.leaves, 10_000_usize.div_ceil(LEAF));
+    assert_eq!(census.wide, 0);
+}

@@ -1,0 +1,105 @@
+//! Nodes that have left the tree and that readers may still look at.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+
+use super::node::Link;
+use super::reclaim::Handle;
+// Deferred functions also run while a thread is torn down, where a model checker can schedule
+// nothing.
+use crate::sync::uncounted::{AtomicU64, Ordering};
+
+/// Nodes in a batch of a large map ...
+const LARGEST_BATCH: usize = 128;
+/// ... and of a small one, which shall not keep more garbage than nodes.
+const SMALLEST_BATCH: usize = if cfg!(any(loom, feature = "shuttle")) {
+    1
+} else {
+    8
+};
+/// With so many nodes in limbo a writer waits a moment for readers before it takes new memory.
+const MANY: usize = 1280;
+
+/// The retired nodes of one map, in batches. Belongs to the map's writer lock.
+///
+/// The collector is given one function for each batch, which bumps a counter: whoever runs it, and that
+/// may be a reader, frees nothing. The writer sees by the counter which batches are out of reach.
+#[derive(Default)]
+pub(super) struct Limbo {
+    /// Oldest first; those behind the sealed batches are the open batch.
+    nodes: VecDeque<Link>,
+    /// The sizes of the sealed batches, oldest first.
+    sealed: VecDeque<usize>,
+    /// How many nodes the sealed batches have.
+    sealed_nodes: usize,
+    /// How many batches were ever sealed ...
+    batches: u64,
+    /// ... and how many of those are out of every reader's reach: the oldest ones.
+    safe: Arc<AtomicU64>,
+}
+
+impl Limbo {
+    /// Takes in a node that has just left the tree.
+    pub(super) fn push(&mut self, node: Link) {
+        self.nodes.push_back(node);
+    }
+
+    /// Whether the open batch is complete, in a map with `used` nodes.
+    pub(super) fn is_due(&self, used: usize) -> bool {
+        let open = self.nodes.len() - self.sealed_nodes;
+        open >= (used / 4).clamp(SMALLEST_BATCH, LARGEST_BATCH)
+    }
+
+    /// Completes the open batch: from now on the collector waits for its readers.
+    pub(super) fn seal(&mut self, handle: &Handle) {
+        self.sealed.push_back(self.nodes.len() - self.sealed_nodes);
+        self.sealed_nodes = self.nodes.len();
+        self.batches += 1;
+        let (safe, batches) = (Arc::clone(&self.safe), self.batches);
+        let guard = handle.pin();
+        // A later batch implies all earlier ones: their readers had pinned before this call, and
+        // the function runs only after they have unpinned. `fetch_max`, because functions deferred
+        // by different threads may run in either order.
+        guard.defer(move || {
+            // Release, to the Acquire in `drain`: what readers read is read before it is reused.
+            safe.fetch_max(batches, Ordering::Release);
+        });
+        guard.flush();
+    }
+
+    /// Nudges the collector while a reader that lost its processor holds much back.
+    pub(super) fn press(&self, handle: &Handle) {
+        for _ in 0..4 {
+            if self.nodes.len() < MANY || self.safe.load(Ordering::Relaxed) == self.batches {
+                return;
+            }
+            crate::sync::yield_now();
+            handle.pin().flush();
+        }
+    }
+
+    /// Takes out the nodes that nobody can reach any more.
+    pub(super) fn drain(&mut self, all_at_once: bool) -> impl Iterator<Item = Link> + '_ {
+        // Acquire, from the Release in `seal`.
+        let safe = self.safe.load(Ordering::Acquire);
+        let pending = self.batches - if all_at_once { self.batches } else { safe };
+        let done = self.sealed.len() - pending as usize;
+        let nodes = self.sealed.drain(..done).sum::<usize>();
+        self.sealed_nodes -= nodes;
+        self.nodes.drain(..nodes)
+    }
+
+    /// How many leaves and index nodes there are.
+    #[cfg(test)]
+    pub(super) fn census(&self) -> (usize, usize) {
+        let indices = self.nodes.iter().filter(|node| node.is_index()).count();
+        (self.nodes.len() - indices, indices)
+    }
+
+    /// Gives memory of the queues back after a large edit.
+    pub(super) fn shrink(&mut self) {
+        if self.nodes.capacity() > 8 * MANY && self.nodes.len() < MANY {
+            self.nodes.shrink_to(MANY);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Memory for nodes of one kind: taken from the allocator in chunks, given back in chunks.
+
+use alloc::alloc::{alloc, dealloc, handle_alloc_error};
+use alloc::vec::Vec;
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+/// Nodes in the largest chunk.
+const LARGEST_CHUNK: usize = 128;
+/// Fewer free nodes than this are not worth a search for chunks to give back.
+const FEW: usize = 256;
+
+/// Nodes that are in the tree, in limbo, or free. Every node is initialised, whichever it is.
+///
+/// A pool belongs to the writer lock of its map. It hands out addresses only: who may read or write a
+/// node, and when it may come back, is up to the caller.
+pub(super) struct Pool<N> {
+    chunks: Vec<Chunk<N>>,
+    /// Last in, first out, so that a hot writer reuses nodes that are still in its cache.
+    free: Vec<NonNull<N>>,
+    nodes: usize,
+    /// Search for empty chunks when there are so many free nodes.
+    trim_at: usize,
+}
+
+struct Chunk<N> {
+    first: NonNull<N>,
+    nodes: usize,
+}
+
+// SAFETY: a pool is a list of addresses of memory that it owns.
+unsafe impl<N: Send> Send for Pool<N> {}
+
+impl<N> Default for Pool<N> {
+    fn default() -> Self {
+        Self {
+            chunks: Vec::new(),
+            free: Vec::new(),
+            nodes: 0,
+            trim_at: FEW,
+        }
+    }
+}
+
+impl<N> Pool<N> {
+    /// How many nodes are not free.
+    pub(super) fn used(&self) -> usize {
+        self.nodes - self.free.len()
+    }
+
+    /// A node that nobody else has; a new one is what `new` makes.
+    pub(super) fn take(&mut self, new: impl Fn() -> N) -> NonNull<N> {
+        if self.free.is_empty() {
+            self.grow(new);
+        }
+        self.free.pop().expect("a chunk has a node")
+    }
+
+    /// Takes back a node that nobody has any more.
+    pub(super) fn give(&mut self, node: NonNull<N>) {
+        self.free.push(node);
+    }
+
+    #[cold]
+    fn grow(&mut self, new: impl Fn() -> N) {
+        // A small map shall cost little, a large one shall have few chunks.
+        let nodes = (self.nodes / 8).clamp(2, LARGEST_CHUNK);
+        let layout = Self::layout(nodes);
+        // SAFETY: the layout is not empty: nodes are not.
+        let Some(first) = NonNull::new(unsafe { alloc(layout) }.cast::<N>()) else {
+            handle_alloc_error(layout)
+        };
+        self.free.reserve(nodes);
+        for at in (0..nodes).rev() {
+            // SAFETY: in bounds of the chunk just allocated, and aligned by its layout.
+            let node = unsafe {
+                let node = first.add(at);
+                node.write(new());
+                node
+            };
+            self.free.push(node);
+        }
+        self.chunks.push(Chunk { first, nodes });
+        self.nodes += nodes;
+    }
+
+    fn layout(nodes: usize) -> Layout {
+        Layout::array::<N>(nodes).expect("a chunk is small")
+    }
+
+    /// Whether so many nodes are free that [`trim`](Self::trim) is worth its while.
+    pub(super) fn is_slack(&self) -> bool {
+        self.free.len() >= self.trim_at.max(self.nodes / 2)
+    }
+
+    /// Gives chunks without a used node back to the allocator; whether there were any.
+    #[cold]
+    pub(super) fn trim(&mut self) -> bool {
+        self.chunks.sort_unstable_by_key(|chunk| chunk.first);
+        let mut free_in = alloc::vec![0; self.chunks.len()];
+        let chunks = &self.chunks;
+        let home = |node: &NonNull<N>| chunks.partition_point(|chunk| chunk.first <= *node) - 1;
+        for node in &self.free {
+            free_in[home(node)] += 1;
+        }
+        // Some stay, so that a map that breathes does not ask the allocator at each breath.
+        let mut keep = FEW / 2;
+        let mut unused: Vec<bool> = Vec::with_capacity(chunks.len());
+        for (chunk, free) in chunks.iter().zip(free_in) {
+            let spare = chunk.nodes == free && keep == 0;
+            if !spare {
+                keep = keep.saturating_sub(free);
+            }
+            unused.push(spare);
+        }
+        self.free.retain(|node| !unused[home(node)]);
+        self.free.shrink_to(2 * self.free.len());
+        let mut at = 0;
+        let nodes = &mut self.nodes;
+        self.chunks.retain(|chunk| {
+            let gone = unused[at];
+            at += 1;
+            if gone {
+                *nodes -= chunk.nodes;
+                chunk.release();
+            }
+            !gone
+        });
+        // The rest lies in chunks that are in use: look again only when there is much more.
+        self.trim_at = FEW.max(2 * self.free.len());
+        unused.contains(&true)
+    }
+}
+
+impl<N> Chunk<N> {
+    fn release(&self) {
+        // SAFETY: allocated in `grow` with this layout; whoever calls drops the chunk. Nodes need
+        // no drop: they are numbers and addresses.
+        unsafe { dealloc(self.first.as_ptr().cast(), Pool::<N>::layout(self.nodes)) };
+    }
+}
+
+impl<N> Drop for Pool<N> {
+    fn drop(&mut self) {
+        self.chunks.iter().for_each(Chunk::release);
+    }
+}

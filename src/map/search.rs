@@ -1,0 +1,306 @@
+//! The way down the tree, with whatever vector instructions the processor has.
+
+use smallvec::SmallVec;
+
+use super::node::{Entry, Index, LeafRef, Link};
+
+/// A set of instructions for comparing the lanes of a node at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "each processor has its own")]
+pub(super) enum Isa {
+    /// What every processor of the target has.
+    Portable,
+    Avx2,
+    Avx512,
+}
+
+impl Isa {
+    /// The best that this processor has; without std, that the target has.
+    pub(super) fn detect() -> Self {
+        #[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
+        {
+            #[cfg(feature = "std")]
+            use std::is_x86_feature_detected as has;
+            #[cfg(not(feature = "std"))]
+            macro_rules! has {
+                ($feature:tt) => {
+                    cfg!(target_feature = $feature)
+                };
+            }
+            let has_all = |features: &[bool]| features.iter().all(|has| *has);
+            if has_all(&[has!("avx512f"), has!("popcnt"), has!("bmi1"), has!("bmi2")]) {
+                return Self::Avx512;
+            }
+            if has_all(&[has!("avx2"), has!("popcnt"), has!("bmi1"), has!("bmi2")]) {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
+}
+
+/// One step of a way down: an index node and which of its children comes next.
+#[derive(Clone, Copy)]
+pub(super) struct Step<'t> {
+    pub(super) node: Link,
+    pub(super) index: &'t Index,
+    pub(super) at: usize,
+}
+
+/// The way from the root to the leaf in whose range a block lies.
+pub(super) struct Path<'t> {
+    /// From the root down.
+    pub(super) steps: SmallVec<[Step<'t>; 8]>,
+    pub(super) link: Link,
+    pub(super) leaf: LeafRef<'t>,
+    /// How many entries of the leaf start at the block or before.
+    pub(super) rank: usize,
+}
+
+impl Path<'_> {
+    /// The first block behind the range of the leaf; none when it is the last leaf.
+    pub(super) fn upper(&self) -> Option<u64> {
+        let inner = self
+            .steps
+            .iter()
+            .rfind(|step| step.at + 1 < step.index.count())?;
+        Some(inner.index.separator(inner.at + 1))
+    }
+}
+
+/// How the lanes of a node are compared.
+trait Lanes {
+    /// See [`Index::rank`].
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn index(node: &Index, block: u64) -> usize;
+
+    /// How many offsets of a packed leaf are not behind that of `block`; at least one.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn leaf(leaf: LeafRef<'_>, block: u64) -> usize;
+}
+
+struct Portable;
+
+impl Lanes for Portable {
+    #[inline(always)]
+    unsafe fn index(node: &Index, block: u64) -> usize {
+        node.rank(block)
+    }
+
+    #[inline(always)]
+    unsafe fn leaf(leaf: LeafRef<'_>, block: u64) -> usize {
+        let lane = leaf.leaf.lane_of(block);
+        let lanes = leaf.leaf.offsets().iter();
+        lanes.map(|offset| usize::from(*offset <= lane)).sum()
+    }
+}
+
+/// The extent that holds `block`, below `root`, which is not null.
+///
+/// # Safety
+/// All below `root` is protected (R1), and the processor has the instructions.
+#[inline(always)]
+unsafe fn get<L: Lanes>(root: Link, block: u64) -> Option<Entry> {
+    let mut node = root;
+    while node.is_index() {
+        // SAFETY: the caller's promises.
+        let index = unsafe { node.index() };
+        // SAFETY: the caller's promises.
+        node = index.child(unsafe { L::index(index, block) }).load();
+    }
+    // SAFETY: the caller's promises.
+    let leaf = unsafe { node.leaf() };
+    let entry = match leaf.wide {
+        // SAFETY: the caller's promises. The first offset is 0, so the rank is not. For a block
+        // below the base it is that of the last entry, which does not hold the block.
+        false => leaf.entry(unsafe { L::leaf(leaf, block) } - 1),
+        true => leaf.entry(leaf.wide_rank(block).checked_sub(1)?),
+    };
+    (block.wrapping_sub(entry.start) <= entry.last - entry.start).then_some(entry)
+}
+
+/// The way to `block` from `root`, which is not null.
+///
+/// # Safety
+/// All below `root` is protected for `'t` (R1), and the processor has the instructions.
+#[inline(always)]
+unsafe fn path<'t, L: Lanes>(root: Link, block: u64) -> Path<'t> {
+    let mut steps = SmallVec::new();
+    let mut node = root;
+    while node.is_index() {
+        // SAFETY: the caller's promises.
+        let index = unsafe { node.index() };
+        // SAFETY: the caller's promises.
+        let at = unsafe { L::index(index, block) };
+        steps.push(Step { node, index, at });
+        node = index.child(at).load();
+    }
+    // SAFETY: the caller's promises.
+    let leaf = unsafe { node.leaf() };
+    let rank = match leaf.wide {
+        false if block < leaf.base() => 0,
+        // SAFETY: the caller's promises.
+        false => unsafe { L::leaf(leaf, block) },
+        true => leaf.wide_rank(block),
+    };
+    Path {
+        steps,
+        link: node,
+        leaf,
+        rank,
+    }
+}
+
+/// Compiles [`get`] and [`path`] for each set of instructions, and chooses between them.
+macro_rules! dispatch {
+    ($get:ident, $path:ident: $($isa:ident with $features:literal as $get_isa:ident, $path_isa:ident;)*) => {
+        $(
+            #[target_feature(enable = $features)]
+            unsafe fn $get_isa(root: Link, block: u64) -> Option<Entry> {
+                // SAFETY: the caller's promises.
+                unsafe { get::<$isa>(root, block) }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn $path_isa<'t>(root: Link, block: u64) -> Path<'t> {
+                // SAFETY: the caller's promises.
+                unsafe { path::<$isa>(root, block) }
+            }
+        )*
+
+        impl Isa {
+            /// The extent that holds `block`, below `root`, which is not null.
+            ///
+            /// # Safety
+            /// All below `root` is protected (R1).
+            #[inline(always)]
+            pub(super) unsafe fn $get(self, root: Link, block: u64) -> Option<Entry> {
+                match self {
+                    // SAFETY: the caller's promise; `detect` saw the instructions.
+                    $(Self::$isa => unsafe { $get_isa(root, block) },)*
+                    // SAFETY: the caller's promise.
+                    _ => unsafe { get::<Portable>(root, block) },
+                }
+            }
+
+            /// The way to `block` from `root`, which is not null.
+            ///
+            /// # Safety
+            /// All below `root` is protected for `'t` (R1).
+            #[inline(always)]
+            pub(super) unsafe fn $path<'t>(self, root: Link, block: u64) -> Path<'t> {
+                match self {
+                    // SAFETY: the caller's promise; `detect` saw the instructions.
+                    $(Self::$isa => unsafe { $path_isa(root, block) },)*
+                    // SAFETY: the caller's promise.
+                    _ => unsafe { path::<Portable>(root, block) },
+                }
+            }
+        }
+    };
+}
+
+#[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
+dispatch! { get, path:
+    Avx2 with "avx2,popcnt,bmi1,bmi2" as get_avx2, path_avx2;
+    Avx512 with "avx512f,popcnt,bmi1,bmi2" as get_avx512, path_avx512;
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(loom), not(feature = "shuttle"))))]
+dispatch! { get, path: }
+
+#[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
+use vectors::{Avx2, Avx512};
+
+#[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
+mod vectors {
+    use core::arch::x86_64::*;
+
+    use super::Lanes;
+    use crate::map::node::{FANOUT, Index, LEAF, Leaf, LeafRef, lane64};
+
+    /// The lanes of the base, which are no offsets.
+    const BASE: u32 = 0b11;
+
+    const _: () = assert!(LEAF == 30 && FANOUT == 16);
+
+    /// The 16 lanes of an index node: the mask of its children, then the separators.
+    fn index_lanes(node: &Index) -> *const i64 {
+        core::ptr::from_ref(node).cast()
+    }
+
+    /// The 32 lanes of a leaf: two of its base, then the offsets.
+    fn leaf_lanes(leaf: &Leaf) -> *const i32 {
+        core::ptr::from_ref(leaf).cast()
+    }
+
+    pub(super) struct Avx2;
+
+    impl Lanes for Avx2 {
+        #[inline(always)]
+        unsafe fn index(node: &Index, block: u64) -> usize {
+            let lanes = index_lanes(node).cast::<__m256i>();
+            // SAFETY: the caller has the instructions; a node starts with 16 aligned lanes.
+            unsafe {
+                let key = _mm256_set1_epi64x(lane64(block));
+                let mut behind = 0;
+                for at in 0..4 {
+                    let after = _mm256_cmpgt_epi64(_mm256_load_si256(lanes.add(at)), key);
+                    let after = _mm256_movemask_pd(_mm256_castsi256_pd(after));
+                    behind |= u64::from(after.cast_unsigned()) << (4 * at);
+                }
+                (!behind & node.used()).count_ones() as usize
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn leaf(leaf: LeafRef<'_>, block: u64) -> usize {
+            let lanes = leaf_lanes(leaf.leaf).cast::<__m256i>();
+            // SAFETY: the caller has the instructions; a leaf starts with 32 aligned lanes.
+            unsafe {
+                let key = _mm256_set1_epi32(leaf.leaf.lane_of(block));
+                let mut behind = BASE;
+                for at in 0..4 {
+                    let after = _mm256_cmpgt_epi32(_mm256_load_si256(lanes.add(at)), key);
+                    let after = _mm256_movemask_ps(_mm256_castsi256_ps(after));
+                    behind |= after.cast_unsigned() << (8 * at);
+                }
+                (!behind).count_ones() as usize
+            }
+        }
+    }
+
+    pub(super) struct Avx512;
+
+    impl Lanes for Avx512 {
+        #[inline(always)]
+        unsafe fn index(node: &Index, block: u64) -> usize {
+            let lanes = index_lanes(node).cast::<__m512i>();
+            // SAFETY: the caller has the instructions; a node starts with 16 aligned lanes.
+            unsafe {
+                let key = _mm512_set1_epi64(lane64(block));
+                let low = _mm512_cmple_epi64_mask(_mm512_load_si512(lanes), key);
+                let high = _mm512_cmple_epi64_mask(_mm512_load_si512(lanes.add(1)), key);
+                let reached = u64::from(low) | u64::from(high) << 8;
+                (reached & node.used()).count_ones() as usize
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn leaf(leaf: LeafRef<'_>, block: u64) -> usize {
+            let lanes = leaf_lanes(leaf.leaf).cast::<__m512i>();
+            // SAFETY: the caller has the instructions; a leaf starts with 32 aligned lanes.
+            unsafe {
+                let key = _mm512_set1_epi32(leaf.leaf.lane_of(block));
+                let low = _mm512_cmple_epi32_mask(_mm512_load_si512(lanes), key);
+                let high = _mm512_cmple_epi32_mask(_mm512_load_si512(lanes.add(1)), key);
+                let reached = u32::from(low) | u32::from(high) << 16;
+                (reached & !BASE).count_ones() as usize
+            }
+        }
+    }
+}
