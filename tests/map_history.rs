@@ -19,7 +19,7 @@ use history::{Violation, check, record};
 fn wanted() -> usize {
     let wanted = env::var("EXTENT_MAP_HISTORY_OPS").map(|number| number.parse().expect("a number"));
     wanted.unwrap_or(if cfg!(debug_assertions) {
-        60_000
+        40_000
     } else {
         1_000_000
     })
@@ -27,7 +27,7 @@ fn wanted() -> usize {
 
 #[test]
 fn every_history_is_linearizable() {
-    const READS_A_ROUND: usize = 20_000;
+    const READS_A_ROUND: usize = 10_000;
     for mix in MIXES {
         let (mut operations, mut round) = (0, 0);
         while operations < wanted() {
@@ -49,7 +49,7 @@ fn found(mutation: Mutation, mix: Mix) -> Box<Violation> {
     let broken = |seed| {
         let probe = Probe::new().mutation(mutation);
         let map = ExtentMap::with_probe(&Reclaimer::new(), probe);
-        let history = record(&map, mix, 3, 10_000, seed);
+        let history = record(&map, mix, 4, 10_000, seed);
         check(&history)
             .err()
             .inspect(|_| println!("{mutation:?} found in round {seed}"))

@@ -61,8 +61,8 @@ pub(crate) const MIXES: [Mix; 4] = [
     },
     Mix {
         name: "walks",
-        space: 4096,
-        large: 64,
+        space: 800,
+        large: 512,
         kinds: &[Kind::Walk],
     },
     Mix {
@@ -219,8 +219,9 @@ impl Worker<'_> {
                 self.large_edit(editor, first, (first + len).min(mix.space - 1));
             } else {
                 let last = (first + self.random.below(6)).min(mix.space - 1);
-                match self.random.below(3) {
+                match self.random.below(4) {
                     0 => self.edit(&mut editor, first, last, Change::Remove),
+                    1 => self.edit(&mut editor, first, last, Change::Shift(LINE)),
                     _ => self.small_insert(&mut editor, first, last),
                 }
             }
@@ -293,7 +294,7 @@ impl Worker<'_> {
                 self.reads.push(span, facts);
             }
             Kind::Walk => {
-                let last = block + self.random.below(512);
+                let last = block + self.random.below(2048);
                 let walk = || view.overlapping(block..=last).take(WALK).collect();
                 let (span, found) = run.timed(walk);
                 self.reads.push(span, listed(block, last, found, WALK));
