@@ -1,182 +1,77 @@
 //! The extent map against a dense oracle, tables of other projects, and in named cases.
 
 use std::fmt::Debug;
-use std::ops::{Bound, RangeInclusive};
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use extent_map::Error;
-use extent_map::map::{Extent, ExtentMap, Value};
+use extent_map::map::probe::{Mutation, Probe};
+use extent_map::map::{ExtentMap, Lookup, Reclaimer, Value};
 use proptest::prelude::*;
 
 #[path = "common/apart.rs"]
 mod apart;
+#[path = "common/dense.rs"]
+mod dense;
+#[path = "common/random.rs"]
+mod random;
 
 use apart::Apart;
+use dense::{Dense, agree, around, plain, walks_agree};
+use random::Random;
 
-/// One slot for each of some blocks: deliberately slow and obvious.
-#[derive(Clone)]
-struct Dense<V> {
-    /// The block of slot 0.
-    base: u64,
-    /// The block's own value, and whether an extent starts there.
-    slots: Vec<Option<(V, bool)>>,
-}
-
-impl<V: Value + PartialEq + Debug> Dense<V> {
-    fn new(base: u64, len: usize) -> Self {
-        Self {
-            base,
-            slots: vec![None; len],
-        }
-    }
-
-    /// Sets the slots `first..=last` to what `value` says and draws the bounds anew.
-    fn set(
-        &mut self,
-        first: usize,
-        last: usize,
-        mut value: impl FnMut(usize, Option<V>) -> Option<(V, bool)>,
-    ) {
-        for slot in first..=last {
-            self.slots[slot] = value(slot, self.slots[slot].map(|(value, _)| value));
-        }
-        for bound in [first, last + 1] {
-            if let Some(Some((_, starts))) = self.slots.get_mut(bound) {
-                *starts = true;
-            }
-        }
-        for slot in 1..self.slots.len() {
-            if let [Some((before, _)), Some((value, starts))] = &mut self.slots[slot - 1..=slot]
-                && before.can_merge(1, *value)
-            {
-                *starts = false;
-            }
-        }
-    }
-
-    fn insert(&mut self, first: usize, last: usize, value: V) {
-        self.set(first, last, |slot, _| {
-            Some((value.advance((slot - first) as u64), slot == first))
-        });
-    }
-
-    fn remove(&mut self, first: usize, last: usize) {
-        self.set(first, last, |_, _| None);
-    }
-
-    /// The extents as (first block, last block, value).
-    fn extents(&self) -> Vec<(u64, u64, V)> {
-        let mut extents: Vec<(u64, u64, V)> = Vec::new();
-        for (slot, entry) in self.slots.iter().enumerate() {
-            let block = self.base + slot as u64;
-            match (entry, extents.last_mut()) {
-                (Some((_, false)), Some(extent)) => extent.1 = block,
-                (Some((value, true)), _) => extents.push((block, block, *value)),
-                (Some(_), None) => panic!("the first block of an extent starts it"),
-                (None, _) => {}
-            }
-        }
-        extents
-    }
-
-    fn blocks(&self, first: usize, last: usize) -> RangeInclusive<u64> {
-        self.base + first as u64..=self.base + last as u64
-    }
-}
-
-fn plain<V: Value>(extent: Extent<V>) -> (u64, u64, V) {
-    (extent.start(), extent.last(), extent.value())
-}
-
-/// Everything that a map says must follow from the oracle.
-fn agree<V: Value + PartialEq + Debug>(map: &ExtentMap<V>, dense: &Dense<V>) {
-    let expected = dense.extents();
-    let view = map.pin();
-    assert_eq!(view.iter().map(plain).collect::<Vec<_>>(), expected);
-    assert_eq!(map.edit().iter().map(plain).collect::<Vec<_>>(), expected);
-    assert_eq!(view.first().map(plain), expected.first().copied());
-    assert_eq!(view.last().map(plain), expected.last().copied());
-    for slot in 0..dense.slots.len() {
-        let block = dense.base + slot as u64;
-        let holds = |&&(start, last, _): &&(u64, u64, V)| start <= block && block <= last;
-        let found = expected.iter().find(holds).copied();
-        assert_eq!(view.get(block).map(plain), found);
-        let after = expected.iter().find(|(_, last, _)| *last >= block).copied();
-        assert_eq!(view.next_from(block).map(plain), after);
-        let lookup = view.lookup(block);
-        assert_eq!(lookup.extent().map(plain), found);
-        let before = expected.iter().rev().find(|(_, last, _)| *last < block);
-        let gap = match found {
-            Some(_) => None,
-            None => {
-                let first = before.map_or(0, |(_, last, _)| last + 1);
-                Some(first..=after.map_or(u64::MAX, |(start, ..)| start - 1))
-            }
-        };
-        assert_eq!(lookup.gap(), gap);
-    }
-}
-
-/// Walks over `first..=last` list the extents there, and with the gaps they tile the range.
-fn walks_agree<V: Value + PartialEq + Debug>(
-    map: &ExtentMap<V>,
-    dense: &Dense<V>,
-    first: usize,
-    last: usize,
-) {
-    let range = dense.blocks(first, last);
-    let view = map.pin();
-    let found: Vec<_> = view.overlapping(range.clone()).collect();
-    let touching = |(start, end, _): &(u64, u64, V)| start <= range.end() && end >= range.start();
-    let expected: Vec<_> = dense.extents().into_iter().filter(touching).collect();
-    assert_eq!(
-        found.iter().copied().map(plain).collect::<Vec<_>>(),
-        expected
-    );
-
-    let covered = found
-        .iter()
-        .map(|extent| extent.clip(range.clone()).unwrap().range());
-    let mut tiles: Vec<_> = covered.map(|tile| (tile, true)).collect();
-    tiles.extend(view.gaps(range.clone()).map(|tile| (tile, false)));
-    tiles.sort_by_key(|(tile, _)| *tile.start());
-    let mut next = Some(*range.start());
-    for (tile, _) in &tiles {
-        assert_eq!(Some(*tile.start()), next);
-        next = tile.end().checked_add(1);
-    }
-    assert_eq!(next, range.end().checked_add(1));
-    assert!(
-        tiles.windows(2).all(|pair| pair[0].1 || pair[1].1),
-        "two gaps in a row"
-    );
-}
-
+/// An edit of the slots between two, both included.
 #[derive(Clone, Debug)]
 enum Op {
-    Insert(u8, u8, u64),
-    Remove(u8, u8),
+    Insert(usize, usize, u64),
+    Remove(usize, usize),
     /// Keeps, drops or changes extents, depending on the parity of their start.
-    Update(u8, u8, Option<u64>),
+    Update(usize, usize, Option<u64>),
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    let bounds = || (any::<u8>(), any::<u8>()).prop_map(|(a, b)| (a.min(b), a.max(b)));
+/// Edits of the slots that `bounds` draws.
+fn op(bounds: impl Strategy<Value = (usize, usize)> + Clone) -> impl Strategy<Value = Op> {
     prop_oneof![
-        4 => (bounds(), 0..6_u64).prop_map(|((a, b), v)| Op::Insert(a, b, v)),
-        2 => bounds().prop_map(|(a, b)| Op::Remove(a, b)),
-        1 => (bounds(), prop::option::of(0..6_u64)).prop_map(|((a, b), v)| Op::Update(a, b, v)),
+        4 => (bounds.clone(), 0..6_u64).prop_map(|((a, b), v)| Op::Insert(a, b, v)),
+        2 => bounds.clone().prop_map(|(a, b)| Op::Remove(a, b)),
+        1 => (bounds, prop::option::of(0..6_u64)).prop_map(|((a, b), v)| Op::Update(a, b, v)),
     ]
 }
 
-/// Runs `ops` on a map and on the oracle. `value(choice, block)` makes values for extents that
-/// start at `block`.
-fn run<V: Value + PartialEq + Debug>(base: u64, ops: &[Op], value: fn(u64, u64) -> V) {
-    let (map, mut dense) = (ExtentMap::new(), Dense::new(base, 256));
-    for op in ops {
+/// Slots that are mostly close together, seldom up to half of `slots` apart.
+fn near(slots: usize) -> impl Strategy<Value = (usize, usize)> + Clone {
+    let len = prop_oneof![160 => 0..4_usize, 30 => 0..64_usize, 1 => 0..slots / 2];
+    (0..slots, len).prop_map(move |(first, len)| (first, (first + len).min(slots - 1)))
+}
+
+/// An answer from some edits ago, and whether it has been wrong at any time since.
+struct Look<V> {
+    block: u64,
+    lookup: Lookup<V>,
+    stale: bool,
+}
+
+/// Runs `ops` on an empty map and on the oracle. `value(choice, block)` makes values for extents that
+/// start at `block`; everything is compared every so many edits.
+fn run<V: Value + PartialEq + Debug>(
+    map: &ExtentMap<V>,
+    mut dense: Dense<V>,
+    ops: &[Op],
+    value: fn(u64, u64) -> V,
+    compare_every: usize,
+) {
+    let mut look: Option<Look<V>> = None;
+    let mut extents = dense.extents();
+    for (number, op) in ops.iter().enumerate() {
         let &(Op::Insert(a, b, _) | Op::Remove(a, b) | Op::Update(a, b, _)) = op;
-        let (a, b) = (usize::from(a), usize::from(b));
         let range = dense.blocks(a, b);
-        let old = dense.clone();
+        if number % 3 == 0 {
+            look = Some(Look {
+                block: *range.end(),
+                lookup: map.lookup(*range.end()),
+                stale: false,
+            });
+        }
         let replaced = match *op {
             Op::Insert(_, _, choice) => {
                 let value = value(choice, *range.start());
@@ -188,59 +83,163 @@ fn run<V: Value + PartialEq + Debug>(base: u64, ops: &[Op], value: fn(u64, u64) 
                 map.remove(range.clone())
             }
             Op::Update(_, _, choice) => {
-                let change = |extent: Extent<V>| match choice {
-                    Some(choice) if extent.start().is_multiple_of(2) => {
-                        Some(value(choice, extent.start()))
-                    }
-                    None if extent.start().is_multiple_of(2) => None,
-                    _ => Some(extent.value()),
+                let change = |start: u64, old: V| match choice {
+                    Some(choice) if start.is_multiple_of(2) => Some(value(choice, start)),
+                    None if start.is_multiple_of(2) => None,
+                    _ => Some(old),
                 };
-                let mut last_start = (0, None);
-                dense.set(a, b, |slot, own| {
-                    let starts = slot == a || old.slots[slot].is_some_and(|(_, starts)| starts);
-                    if starts {
-                        let block = base + slot as u64;
-                        let only = ExtentMap::new();
-                        only.insert(block..=block, own?).unwrap();
-                        last_start = (slot, change(only.get(block)?));
-                    }
-                    own?;
-                    let by = (slot - last_start.0) as u64;
-                    last_start.1.map(|value| (value.advance(by), starts))
-                });
-                map.edit().update(range.clone(), change)
+                dense.update(a, b, change);
+                map.edit().update(range.clone(), |extent| {
+                    change(extent.start(), extent.value())
+                })
             }
         }
         .unwrap();
-        let clipped = old
-            .extents()
-            .into_iter()
-            .filter_map(|(start, last, value)| {
-                let (from, to) = (start.max(*range.start()), last.min(*range.end()));
-                (from <= to).then(|| (from, to, value.advance(from - start)))
-            });
+        let clipped = extents.iter().filter_map(|&(start, last, value)| {
+            let (from, to) = (start.max(*range.start()), last.min(*range.end()));
+            (from <= to).then(|| (from, to, value.advance(from - start)))
+        });
         assert_eq!(
             replaced.iter().copied().map(plain).collect::<Vec<_>>(),
             clipped.collect::<Vec<_>>()
         );
-        agree(&map, &dense);
-        walks_agree(&map, &dense, a, b);
-        walks_agree(&map, &dense, 0, 255);
+        extents = dense.extents();
+        if let Some(look) = &mut look {
+            let answer = look.lookup.extent().map(plain);
+            let answer = answer.ok_or_else(|| look.lookup.gap().unwrap());
+            look.stale |= around(&extents, look.block) != answer;
+            let trusted = map.edit().revalidate(&look.lookup);
+            assert!(!(trusted && look.stale), "{answer:?} after {op:?}");
+        }
+        walks_agree(map, &extents, range);
+        if number % compare_every == 0 || number + 1 == ops.len() {
+            agree(map, &dense);
+            walks_agree(map, &extents, dense.blocks(0, dense.len() - 1));
+        }
     }
 }
+
+/// Values of one choice lie on one line, so that extents merge wherever they touch.
+fn line(choice: u64, block: u64) -> u64 {
+    (choice << 32).wrapping_add(block)
+}
+
+fn apart(choice: u64, _: u64) -> Apart {
+    Apart(choice)
+}
+
+fn present(_: u64, _: u64) {}
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_edits_leave_what_a_dense_array_would_hold(
-        ops in prop::collection::vec(op(), 1..24),
+        ops in {
+            let bounds = (any::<u8>(), any::<u8>()).prop_map(|(a, b)| (a.min(b).into(), a.max(b).into()));
+            prop::collection::vec(op(bounds), 1..24)
+        },
         at_the_end in any::<bool>(),
     ) {
         let base = if at_the_end { u64::MAX - 255 } else { 0 };
-        // Inserts of one choice lie on one line, so that they merge wherever they touch.
-        run::<u64>(base, &ops, |choice, block| (choice << 32).wrapping_add(block));
-        run::<Apart>(base, &ops, |choice, _| Apart(choice));
-        run::<()>(base, &ops, |_, _| ());
+        run(&ExtentMap::new(), Dense::new(base, 256), &ops, line, 1);
+        run(&ExtentMap::new(), Dense::new(base, 256), &ops, apart, 1);
+        run(&ExtentMap::new(), Dense::new(base, 256), &ops, present, 1);
+    }
+}
+
+/// Enough slots and edits that a map grows and shrinks by whole levels.
+const SLOTS: usize = 4096;
+const OPS: usize = 2000;
+/// A comparison of everything looks at each slot.
+const COMPARE_EVERY: usize = 100;
+
+/// Maps every other slot, in an order that depends on `seed`, before `ops`; after them unmaps
+/// one part after the other.
+fn grow_and_shrink(ops: &[Op], seed: u64) -> Vec<Op> {
+    let mut slots: Vec<usize> = (0..SLOTS).step_by(2).collect();
+    let mut random = Random(seed);
+    match seed % 3 {
+        0 => {}
+        1 => slots.reverse(),
+        _ => slots.sort_by_cached_key(|_| random.any()),
+    }
+    let fill = slots
+        .iter()
+        .map(|slot| Op::Insert(*slot, *slot, *slot as u64 % 5));
+    let parts = (0..8).map(|part| part * 5 % 8 * (SLOTS / 8));
+    let shrink = parts.map(|first| Op::Remove(first, first + SLOTS / 8 - 1));
+    fill.chain(ops.iter().cloned()).chain(shrink).collect()
+}
+
+/// The first blocks of slots which are one block wide or more than 2^32, by chance, all below 2^62.
+fn near_and_far(seed: u64) -> Vec<u64> {
+    let mut random = Random(seed);
+    let mut first = 0;
+    let slots = (0..SLOTS).map(|_| {
+        let width = match random.below(16) {
+            0..12 => 1,
+            12..14 => 1 + random.below(1 << 20),
+            14 => 1 + random.below(1 << 34),
+            _ => 1 + random.below(1 << 53),
+        };
+        first += width;
+        first - width
+    });
+    slots.collect()
+}
+
+/// Values so far apart that they are for extents anywhere below 2^62.
+fn far_line(choice: u64, block: u64) -> u64 {
+    ((choice % 4) << 62) + block
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2) })]
+    #[test]
+    fn long_runs_of_edits_leave_what_a_dense_array_would_hold(
+        ops in prop::collection::vec(op(near(SLOTS)), OPS),
+        seed in any::<u64>(),
+    ) {
+        let ops = grow_and_shrink(&ops, seed);
+        let base = if seed % 2 == 0 { u64::MAX - (SLOTS as u64 - 1) } else { seed % 1000 };
+        run(&ExtentMap::new(), Dense::new(base, SLOTS), &ops, line, COMPARE_EVERY);
+        run(&ExtentMap::new(), Dense::new(base, SLOTS), &ops, apart, COMPARE_EVERY);
+    }
+
+    #[test]
+    fn extents_near_and_far_and_wide_leave_what_a_dense_array_would_hold(
+        ops in prop::collection::vec(op(near(SLOTS)), OPS),
+        seed in any::<u64>(),
+    ) {
+        let ops = grow_and_shrink(&ops, seed);
+        let slots = near_and_far(seed);
+        let below = Dense::with_slots(slots.clone(), (1 << 62) - 1);
+        run(&ExtentMap::new(), below, &ops, far_line, COMPARE_EVERY);
+        let all = Dense::with_slots(slots.clone(), u64::MAX);
+        run(&ExtentMap::new(), all, &ops, apart, COMPARE_EVERY);
+        let all = Dense::with_slots(slots, u64::MAX);
+        run(&ExtentMap::new(), all, &ops, present, COMPARE_EVERY);
+    }
+}
+
+#[test]
+fn a_map_that_breaks_a_promise_differs_from_the_dense_array() {
+    for mutation in [Mutation::LeaveUnmerged, Mutation::TrustStaleLook] {
+        let probe = Probe::new().mutation(mutation);
+        let map = ExtentMap::with_probe(&Reclaimer::new(), probe);
+        let ops = [
+            Op::Insert(0, 7, 1),
+            Op::Remove(3, 3),
+            Op::Insert(3, 3, 1),
+            Op::Insert(2, 5, 2),
+            Op::Update(0, 7, Some(3)),
+        ];
+        let compare = || run(&map, Dense::new(0, 8), &ops, line, 1);
+        assert!(
+            catch_unwind(AssertUnwindSafe(compare)).is_err(),
+            "{mutation:?}"
+        );
+        run(&ExtentMap::new(), Dense::new(0, 8), &ops, line, 1);
     }
 }
 
@@ -269,7 +268,7 @@ fn every_insert_and_removal_over_every_extent_of_a_small_space() {
                     }
                 }
                 agree(&map, &dense);
-                walks_agree(&map, &dense, 0, 11);
+                walks_agree(&map, &dense.extents(), dense.blocks(0, 11));
             }
         }
     }

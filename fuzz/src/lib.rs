@@ -2,9 +2,17 @@
 
 pub mod bytes;
 pub mod file_ops;
+pub mod map_concurrent;
 pub mod map_model;
 pub mod status_tree;
 pub mod trace_parser;
+
+/// What the tests of the map compare it with.
+#[path = "../../tests/common/dense.rs"]
+#[allow(dead_code, reason = "some is for tests only")]
+mod dense;
+#[path = "../../tests/common/random.rs"]
+mod random;
 
 /// The program that replays recordings.
 #[path = "../../examples/replay"]
@@ -22,8 +30,9 @@ mod replay {
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 4] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("file_ops", file_ops::run),
+    ("map_concurrent", map_concurrent::run),
     ("map_model", map_model::run),
     ("status_tree", status_tree::run),
     ("trace_parser", trace_parser::run),

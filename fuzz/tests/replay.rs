@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use extent_map_fuzz::TARGETS;
+use extent_map::map::probe::{Mutation, Probe};
+use extent_map::map::{ExtentMap, Reclaimer};
+use extent_map_fuzz::{TARGETS, map_concurrent};
 
 /// The inputs in a folder, none if it does not exist.
 fn inputs(folder: &Path) -> Vec<PathBuf> {
@@ -23,5 +25,24 @@ fn every_seed_and_every_find_passes() {
             run(&fs::read(input).unwrap());
         }
         println!("{name}: {} inputs", committed.len() + found.len());
+    }
+}
+
+#[test]
+fn the_seeds_of_the_schedules_find_maps_that_break_promises() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/map_concurrent");
+    let seeds: Vec<_> = inputs(&seeds).into_iter().map(fs::read).collect();
+    for mutation in [
+        Mutation::CacheWithoutCheck,
+        Mutation::TrustStaleLook,
+        Mutation::LeaveUnmerged,
+    ] {
+        let passes = |seed: &std::io::Result<Vec<u8>>| {
+            let probe = Probe::new().mutation(mutation);
+            let map = ExtentMap::with_probe(&Reclaimer::new(), probe);
+            let run = || map_concurrent::run_on(&map, seed.as_ref().unwrap());
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_ok()
+        };
+        assert!(!seeds.iter().all(passes), "{mutation:?}");
     }
 }
