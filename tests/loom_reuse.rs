@@ -4,7 +4,7 @@
 //! `RUSTFLAGS="--cfg loom --cfg crossbeam_loom" cargo test --release --test loom_reuse`
 #![cfg(all(loom, crossbeam_loom))]
 
-use extent_map::map::probe::Mutation;
+use extent_map::map::probe::Mutation::EarlyFree;
 
 #[path = "common/apart.rs"]
 mod apart;
@@ -13,32 +13,25 @@ mod explore;
 #[path = "common/loom_map.rs"]
 mod loom_map;
 
-use loom_map::{map, proves, reader, set, two_leaves, value, values};
+use loom_map::{Model, map, reader, set, two_leaves, value, values};
 
 #[test]
 fn a_leaf_is_not_reused_under_a_lookup() {
-    let mutations = [Mutation::EarlyFree];
-    proves(
-        "reuse, lookup",
-        Some(2),
-        &mutations,
-        &[1, 2, 3, 4],
-        |broken| {
-            let map = map(broken);
-            set(&map, 0, 8, 1);
-            let reader = reader(&map, |map| value(map, 0));
-            (2..5).for_each(|n| set(&map, 0, 8 - n, n));
-            reader.join().unwrap()
-        },
-    );
+    let model = Model::new("reuse, lookup", [1, 2, 3, 4]).within(2);
+    model.proves(&[EarlyFree], |broken| {
+        let map = map(broken);
+        set(&map, 0, 8, 1);
+        let reader = reader(&map, |map| value(map, 0));
+        (2..5).for_each(|n| set(&map, 0, 8 - n, n));
+        reader.join().unwrap()
+    });
 }
 
 #[test]
 fn nodes_are_not_reused_under_a_walk() {
-    let allowed = [[0, 1, 2, 3, 4], [7, 1, 2, 3, 4], [7, 1, 2, 3, 8]];
-    let allowed = allowed.map(Vec::from);
-    let mutations = [Mutation::EarlyFree];
-    proves("reuse, walk", Some(2), &mutations, &allowed, |broken| {
+    let allowed = [[0, 1, 2, 3, 4], [7, 1, 2, 3, 4], [7, 1, 2, 3, 8]].map(Vec::from);
+    let model = Model::new("reuse, walk", allowed).within(2);
+    model.proves(&[EarlyFree], |broken| {
         let map = two_leaves(broken);
         let reader = reader(&map, values);
         set(&map, 0, 3, 7);

@@ -16,21 +16,43 @@ use crate::explore::{explore, is_refuted};
 /// Which promise of a model's map is broken.
 pub(crate) type Broken = Option<Mutation>;
 
-/// `model` has the outcomes `allowed`, and others with each of `mutations`, in executions with at most `preemptions`
-/// forced switches, or simply in all.
-pub(crate) fn proves<T: Clone + Debug + PartialEq + Send + Sync + 'static>(
-    name: &str,
+/// What a model may come to, and how much of it loom goes through.
+pub(crate) struct Model<T> {
+    name: &'static str,
+    allowed: Vec<T>,
     preemptions: Option<usize>,
-    mutations: &[Mutation],
-    allowed: &[T],
-    model: fn(Broken) -> T,
-) {
-    for mutation in mutations {
-        let (name, mutation) = (format!("{name}, {mutation:?}"), Some(*mutation));
-        let twin = move || model(mutation);
-        assert!(is_refuted(&name, preemptions, allowed.to_vec(), twin));
+}
+
+impl<T: Clone + Debug + PartialEq + Send + Sync + 'static> Model<T> {
+    /// One of which loom goes through all executions. Each of the `allowed` outcomes must occur, and no other.
+    pub(crate) fn new(name: &'static str, allowed: impl Into<Vec<T>>) -> Self {
+        Self {
+            name,
+            allowed: allowed.into(),
+            preemptions: None,
+        }
     }
-    explore(name, preemptions, allowed.to_vec(), move || model(None));
+
+    /// Only executions with so many forced switches of threads, where all are too many.
+    pub(crate) fn within(self, preemptions: usize) -> Self {
+        Self {
+            preemptions: Some(preemptions),
+            ..self
+        }
+    }
+
+    /// The promises of `body` hold, and do not where any of `mutations` breaks one.
+    pub(crate) fn proves(self, mutations: &[Mutation], body: fn(Broken) -> T) {
+        for mutation in mutations {
+            let (name, mutation) = (format!("{}, {mutation:?}", self.name), Some(*mutation));
+            let twin = move || body(mutation);
+            let allowed = self.allowed.clone();
+            assert!(is_refuted(&name, self.preemptions, allowed, twin));
+        }
+        explore(self.name, self.preemptions, self.allowed, move || {
+            body(None)
+        });
+    }
 }
 
 pub(crate) fn map<V: Value>(broken: Broken) -> Arc<ExtentMap<V>> {
