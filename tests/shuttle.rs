@@ -4,11 +4,10 @@
 //! `cargo test --release --features shuttle --test shuttle`; `SCHEDULES` sets how many schedules of each
 //! kind a model runs. A failure prints a schedule that [`shuttle::replay`] repeats.
 //!
-//! The reclamation of the status tree, the skip lists and the snapshots of the mapping store are not
-//! scheduling points: their steps happen at once here.
+//! The skip lists that know files by their number and the snapshots of the mapping store are not scheduling
+//! points: their steps happen at once here. Those of the maps are, reclamation too.
 #![cfg(feature = "shuttle")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,49 +16,17 @@ use extent_map::delalloc::Probe;
 use extent_map::device::MemoryDevice;
 use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
 use extent_map::units::FileNumber;
-use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler, UrwRandomScheduler};
-use shuttle::{Config, Runner, thread};
+use shuttle::thread;
+
+#[path = "common/schedules.rs"]
+mod schedules;
+
+use schedules::{first_violation, holds};
+
+/// Schedules of each kind for one model, if nobody asks for another number.
+const SCHEDULES: usize = 2000;
 
 const PAGE: u64 = 4096;
-
-/// Schedules of each kind for one model.
-fn schedules() -> usize {
-    let from_env = std::env::var("SCHEDULES").ok();
-    from_env.map_or(2000, |text| text.parse().expect("SCHEDULES is a number"))
-}
-
-fn run(scheduler: impl Scheduler + 'static, body: &Arc<impl Fn() + Send + Sync + 'static>) {
-    let mut config = Config::new();
-    // Pages are copied by way of the stack.
-    config.stack_size = 256 << 10;
-    config.silence_warnings = true;
-    let body = Arc::clone(body);
-    Runner::new(scheduler, config).run(move || body());
-}
-
-fn run_all(body: &Arc<impl Fn() + Send + Sync + 'static>) {
-    run(RandomScheduler::new(schedules()), body);
-    run(PctScheduler::new(3, schedules()), body);
-    run(UrwRandomScheduler::new(schedules()), body);
-}
-
-/// Runs `body` under all schedules; a schedule in which it panics fails the test.
-fn holds(name: &str, body: impl Fn() + Send + Sync + 'static) {
-    run_all(&Arc::new(body));
-    println!("{name}: held in {} schedules", 3 * schedules());
-}
-
-/// Runs `body` until a schedule makes it panic; which one that was.
-fn first_violation(body: impl Fn() + Send + Sync + 'static) -> Option<usize> {
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&count);
-    let body = Arc::new(move || {
-        counted.fetch_add(1, Ordering::Relaxed);
-        body();
-    });
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_all(&body)));
-    outcome.is_err().then(|| count.load(Ordering::Relaxed))
-}
 
 /// A volume of 4 KiB blocks and its file number 1.
 struct World {

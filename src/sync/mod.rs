@@ -4,6 +4,8 @@
 //!
 //! Locks never poison: a guard is what `lock()`, `read()` and `write()` return.
 
+#[cfg(all(loom, not(crossbeam_loom)))]
+mod endless_epoch;
 #[cfg(any(loom, feature = "shuttle"))]
 mod model;
 #[cfg(all(feature = "shuttle", not(loom)))]
@@ -32,11 +34,13 @@ mod plain {
 #[cfg(not(any(loom, feature = "shuttle")))]
 pub(crate) use plain::*;
 
-/// Epoch-based reclamation. `crossbeam-epoch` knows loom by itself.
+/// Epoch-based reclamation. `crossbeam-epoch` knows loom by itself, with `--cfg crossbeam_loom`.
 pub(crate) mod epoch {
+    #[cfg(all(loom, not(crossbeam_loom)))]
+    pub(crate) use super::endless_epoch::{Collector, Guard, LocalHandle};
     #[cfg(all(feature = "shuttle", not(loom)))]
     pub(crate) use super::model_epoch::{Collector, Guard, LocalHandle};
-    #[cfg(not(all(feature = "shuttle", not(loom))))]
+    #[cfg(any(crossbeam_loom, not(any(loom, feature = "shuttle"))))]
     pub(crate) use crossbeam_epoch::{Collector, Guard, LocalHandle};
 }
 
