@@ -130,6 +130,23 @@ impl Pattern for Anywhere {
     }
 }
 
+impl Anywhere {
+    /// How many blocks are looked up together.
+    const TOGETHER: usize = 128;
+
+    /// As [`run`](Pattern::run), many at a time; `get` adds up what it finds.
+    #[inline(always)]
+    pub(crate) fn run_together(&mut self, lookups: u64, get: impl Fn(&[u64]) -> u64) -> u64 {
+        let mut sum = 0_u64;
+        let mut blocks = [0; Self::TOGETHER];
+        for _ in 0..lookups / Self::TOGETHER as u64 {
+            blocks.fill_with(|| self.random.below(self.blocks));
+            sum = sum.wrapping_add(get(&blocks));
+        }
+        sum
+    }
+}
+
 /// Random blocks, each of which depends on what the lookup before it found: nothing overlaps.
 pub(crate) struct Dependent(Anywhere);
 

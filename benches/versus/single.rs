@@ -13,6 +13,7 @@ use super::ours::Ours;
 use super::report::Report;
 
 const OURS: &str = Ours::NAME;
+const TOGETHER: &str = "ExtentMap, 128 at a time";
 const LOCKED: &str = Locked::NAME;
 
 /// Lookups of a pattern through the reader of a map.
@@ -41,6 +42,25 @@ fn floor<P: Pattern + 'static>(
     })
 }
 
+/// Random lookups in our map, many at a time.
+fn together(plan: &Plan, extents: u64) -> Contestant<'static> {
+    let map = Ours::filled(extents, Run::dense);
+    let mut pattern = Anywhere::new(extents * STRIDE);
+    Contestant::timed(TOGETHER, plan, move |lookups| {
+        timed(|| {
+            let view = map.pin();
+            pattern.run_together(lookups, |blocks| {
+                let mut sum = 0_u64;
+                view.get_many(blocks, |block, found| {
+                    let found = found.map(Run::from);
+                    sum = sum.wrapping_add(found.map_or(0, |run| run.at(block)));
+                });
+                sum
+            })
+        })
+    })
+}
+
 /// Random lookups by everybody.
 fn random_lookups(plan: &Plan, extents: u64) -> Outcome {
     struct Lookups<'p>(&'p Plan, u64, Vec<Contestant<'static>>);
@@ -53,6 +73,7 @@ fn random_lookups(plan: &Plan, extents: u64) -> Outcome {
     let mut visitor = Lookups(plan, extents, Vec::new());
     everybody(&mut visitor);
     visitor.2.push(floor::<Anywhere>(plan, extents, Run::dense));
+    visitor.2.push(together(plan, extents));
     contest(plan, visitor.2)
 }
 
@@ -68,6 +89,8 @@ pub(crate) fn random(
         outcome.faster(OURS, LOCKED),
         outcome.faster(Floor::NAME, OURS),
         outcome.faster(OURS, SharedSkipMap::NAME),
+        outcome.faster(TOGETHER, LOCKED),
+        outcome.faster(Floor::NAME, TOGETHER),
     ]
 }
 

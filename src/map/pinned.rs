@@ -16,7 +16,7 @@ use super::{Extent, ExtentMap, Gaps, Lookup, Overlapping, Value};
 const NEAR: u64 = 64;
 
 /// How many lookups share a pin.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 128;
 
 /// A reader's view of a map, for the thread that made it.
 ///
@@ -97,7 +97,7 @@ impl<'m, V: Value> Pinned<'m, V> {
     /// Looks `blocks` up, one after the other, and calls `each` with every block and the extent that holds it,
     /// whole. Each lookup is linearizable; all together are not one.
     ///
-    /// Cheaper than as many calls of [`get`](Self::get): it pins once for 64 blocks, and not while `each` runs.
+    /// Cheaper than as many calls of [`get`](Self::get): it pins once for 128 blocks, and not while `each` runs.
     pub fn get_many(&self, blocks: &[u64], mut each: impl FnMut(u64, Option<Extent<V>>)) {
         let mut found = [None; TOGETHER];
         for blocks in blocks.chunks(TOGETHER) {
