@@ -12,7 +12,7 @@ use super::node::Entry;
 use super::probe::{Mutation, Step};
 use super::reclaim::Handle;
 use super::search::Steps;
-use super::splice::{grow, splice};
+use super::splice::{flip, grow, splice};
 use super::tree::Place;
 use super::writer::Writer;
 use super::{Extent, ExtentMap, Lookup, Value};
@@ -156,20 +156,39 @@ impl<'m, V: Value> Editor<'m, V> {
     }
 
     fn insert_at(&mut self, place: Option<&Place<'_, 'm>>, new: Extent<V>) -> Replaced<V> {
-        // What a file that is written in order does all the time: the extent before grows.
-        if let Some(place) = place
-            && place.inside
-            && place.to - place.from == 1
-            && let leaf = place.spot.leaf
-            && Extent::<V>::unpack(leaf.entry(place.from)).merges(new)
-            && leaf.can_grow(place.from, new.last())
-            && !self.map.tree.probe.is(Mutation::LeaveUnmerged)
-        {
-            self.map.tree.probe.at(Step::Locked);
-            grow(&self.map.tree, place, new.last());
-            return Replaced(SmallVec::new());
+        let done = place.and_then(|place| self.insert_in_place(place, new));
+        done.unwrap_or_else(|| self.replace_at(place, new.start(), new.last(), |_| [new]))
+    }
+
+    /// Two frequent cases that need no new nodes: the extent before grows, as it does all the time in a file that
+    /// is written in order, or an extent gets another value, as it does when delayed blocks are written.
+    fn insert_in_place(&self, place: &Place<'_, 'm>, new: Extent<V>) -> Option<Replaced<V>> {
+        let (tree, leaf, from, to) = (&self.map.tree, place.spot.leaf, place.from, place.to);
+        if !place.inside || from == to || tree.probe.is(Mutation::LeaveUnmerged) {
+            return None;
         }
-        self.replace_at(place, new.start(), new.last(), |_| [new])
+        let extent = |at: usize| Extent::<V>::unpack(leaf.entry(at));
+        let first = extent(from);
+        if first.merges(new) {
+            // Else something lies behind it that has to go or to merge.
+            let can_grow = to - from == 1 && leaf.can_grow(from, new.last());
+            return can_grow.then(|| {
+                tree.probe.at(Step::Locked);
+                grow(tree, leaf, from, new.last());
+                Replaced(SmallVec::new())
+            });
+        }
+        let at = from + usize::from(first.last() < new.start());
+        let old = (at < to).then(|| extent(at))?;
+        let last_merges = || new.merges(extent(at + 1));
+        if old.range() != new.range() || at + 1 < to && last_merges() {
+            return None;
+        }
+        if old.pack() != new.pack() {
+            tree.probe.at(Step::Locked);
+            flip(tree, leaf, at, new.pack().bits);
+        }
+        Some(Replaced(core::iter::once(old).collect()))
     }
 
     /// Puts what `new` makes of the parts in `first..=last` in their place.

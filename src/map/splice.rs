@@ -126,33 +126,37 @@ pub(super) unsafe fn splice<'t>(
     }
 }
 
-/// Makes the one entry at `place` longer. For the holder of the writer lock, who knows that it
-/// [can](super::node::LeafRef::can_grow).
-pub(super) fn grow(tree: &Tree, place: &Place<'_, '_>, last: u64) {
+/// Makes entry `at` of a leaf longer, which it [can](LeafRef::can_grow). For the holder of the writer lock.
+pub(super) fn grow(tree: &Tree, leaf: LeafRef<'_>, at: usize, last: u64) {
     let version = tree.next_edit();
     tree.probe.at(Moment::Built);
-    tree.publish(|| place.spot.leaf.grow(place.from, last, version));
+    tree.publish(|| leaf.grow(at, last, version));
+}
+
+/// Gives entry `at` of a leaf another value. For the holder of the writer lock.
+pub(super) fn flip(tree: &Tree, leaf: LeafRef<'_>, at: usize, bits: u64) {
+    let version = tree.next_edit();
+    tree.probe.at(Moment::Built);
+    tree.publish(|| leaf.flip(at, bits, version));
 }
 
 impl<'t> Splice<'t, '_> {
     /// An extent that only gets another value, or only grows at its end, changes in place.
     fn in_place(&self, leaf: LeafRef<'t>, at: usize, old: &[Entry], new: &[Entry]) -> bool {
-        let version = self.version;
-        let ([old], [new]) = (old, new) else {
-            return false;
-        };
-        if old.start != new.start {
-            return false;
+        match (old, new) {
+            ([old], [new]) if (old.start, old.last) == (new.start, new.last) => {
+                flip(self.tree, leaf, at, new.bits);
+            }
+            ([old], [new])
+                if (old.start, old.bits) == (new.start, new.bits)
+                    && old.last < new.last
+                    && leaf.can_grow(at, new.last) =>
+            {
+                grow(self.tree, leaf, at, new.last);
+            }
+            _ => return false,
         }
-        if old.last == new.last {
-            self.publish(|| leaf.flip(at, new.bits, version));
-            return true;
-        }
-        let grows = old.bits == new.bits && old.last < new.last && leaf.can_grow(at, new.last);
-        if grows {
-            self.publish(|| leaf.grow(at, new.last, version));
-        }
-        grows
+        true
     }
 
     /// The most frequent case: one leaf takes the place of one. False when it is another case.
@@ -312,12 +316,8 @@ impl<'t> Splice<'t, '_> {
             // To the Acquire of `AtomicLink::load`.
             false => Ordering::Release,
         };
-        self.publish(|| slot.store(node, ordering));
-    }
-
-    fn publish(&self, store: impl FnOnce()) {
         self.tree.probe.at(Moment::Built);
-        self.tree.publish(store);
+        self.tree.publish(|| slot.store(node, ordering));
     }
 }
 
