@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use smallvec::SmallVec;
 
 use super::extent_map::ExtentMap;
-use super::node::{Entry, FANOUT, LEAF, Link, WIDE};
+use super::index::FANOUT;
+use super::leaf::{Entry, LEAF, WIDE};
+use super::link::Link;
 
 /// What an audit counts.
 #[derive(Debug, Default)]

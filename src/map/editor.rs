@@ -8,7 +8,7 @@ use smallvec::{Array, SmallVec};
 
 use super::extent::inclusive;
 use super::iter::Batches;
-use super::node::Entry;
+use super::leaf::Entry;
 use super::probe::{Mutation, Step};
 use super::reclaim::Handle;
 use super::search::Steps;

@@ -4,7 +4,7 @@ use core::fmt;
 use core::ops::{Bound, RangeBounds, RangeInclusive};
 
 use super::Value;
-use super::node::Entry;
+use super::leaf::Entry;
 
 /// A range of blocks and the value of its first block. Never empty.
 ///

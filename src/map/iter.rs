@@ -6,7 +6,7 @@ use core::ops::RangeInclusive;
 
 use smallvec::SmallVec;
 
-use super::node::Entry;
+use super::leaf::Entry;
 use super::{Extent, Pinned, Value};
 
 /// How many extents a walk reads from one state of the map at first ...

@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
-use super::node::Link;
+use super::link::Link;
 use super::reclaim::Handle;
 // Deferred functions also run while a thread is torn down, where a model checker can schedule
 // nothing.

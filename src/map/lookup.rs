@@ -3,7 +3,7 @@
 use core::ops::RangeInclusive;
 use core::ptr;
 
-use super::node::{Leaf, RETIRED};
+use super::leaf::{Leaf, RETIRED};
 use super::tree::Answer;
 use super::{Extent, Value};
 

@@ -59,10 +59,12 @@ mod audit;
 mod editor;
 mod extent;
 mod extent_map;
+mod index;
 mod iter;
+mod leaf;
 mod limbo;
+mod link;
 mod lookup;
-mod node;
 mod pinned;
 mod pool;
 #[cfg(feature = "testing")]
@@ -76,7 +78,11 @@ mod splice;
 mod threads;
 mod tree;
 mod value;
+mod walk;
 mod writer;
+
+/// Model checkers follow every atomic, so they get small nodes.
+const MODELLED: bool = cfg!(any(loom, feature = "shuttle"));
 
 pub use editor::{Editor, Replaced};
 pub use extent::Extent;

@@ -7,7 +7,7 @@ use core::ops::RangeBounds;
 use smallvec::{Array, SmallVec};
 
 use super::extent::inclusive;
-use super::node::Entry;
+use super::leaf::Entry;
 use super::probe::Mutation;
 use super::reclaim::Handle;
 use super::{Extent, ExtentMap, Gaps, Lookup, Overlapping, Value};

@@ -2,7 +2,9 @@
 
 use smallvec::SmallVec;
 
-use super::node::{AtomicLink, Entry, Index, LeafRef, Link};
+use super::index::Index;
+use super::leaf::{Entry, LeafRef};
+use super::link::{AtomicLink, Link};
 
 /// A set of instructions for comparing the lanes of a node at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,7 +278,8 @@ mod vectors {
     use core::arch::x86_64::*;
 
     use super::Lanes;
-    use crate::map::node::{FANOUT, Index, LEAF, Leaf, LeafRef, lane64};
+    use crate::map::index::{FANOUT, Index, lane64};
+    use crate::map::leaf::{LEAF, Leaf, LeafRef};
 
     /// The lanes of the base, which are no offsets.
     const BASE: u32 = 0b11;

@@ -10,7 +10,9 @@ use core::ptr;
 
 use smallvec::SmallVec;
 
-use super::node::{Entry, FANOUT, Index, LEAF, Leaf, LeafRef, Link};
+use super::index::{FANOUT, Index};
+use super::leaf::{Entry, LEAF, Leaf, LeafRef};
+use super::link::Link;
 use super::probe::{Mutation, Step as Moment};
 use super::search::{Step, Steps};
 use super::tree::{Place, Tree};

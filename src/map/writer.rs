@@ -1,7 +1,9 @@
 //! What the writer lock of a map guards: the memory of its nodes.
 
+use super::index::Index;
+use super::leaf::{Entry, Leaf};
 use super::limbo::Limbo;
-use super::node::{Entry, Index, Leaf, Link};
+use super::link::Link;
 use super::pool::Pool;
 use super::probe::{Mutation, Step};
 use super::reclaim::Handle;

@@ -1,23 +1,20 @@
-//! The nodes of the tree, and the tagged links between them.
+//! The nodes at level 0, which hold the extents.
 
-use core::fmt;
 use core::ops::Range;
-use core::ptr::{self, NonNull};
+#[cfg(not(any(loom, feature = "shuttle")))]
+use core::ptr;
 
 use smallvec::{Array, SmallVec};
 
+use super::MODELLED;
+use super::link::Link;
 use crate::sync::Witness;
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-
-/// Model checkers follow every atomic, so they get small nodes.
-const MODELLED: bool = cfg!(any(loom, feature = "shuttle"));
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Entries in a packed leaf; with these, leaf and header fill 512 bytes.
 pub(super) const LEAF: usize = if MODELLED { 4 } else { 30 };
 /// Entries in a wide leaf, which has two lanes for each number.
 pub(super) const WIDE: usize = LEAF / 2;
-/// Children of an index node, which fills 256 bytes.
-pub(super) const FANOUT: usize = if MODELLED { 4 } else { 16 };
 
 /// The largest offset of a start in a packed leaf; the next one marks unused lanes.
 const SPAN: u64 = u32::MAX as u64 - 1;
@@ -32,17 +29,6 @@ pub(super) struct Entry {
     pub(super) start: u64,
     pub(super) last: u64,
     pub(super) bits: u64,
-}
-
-/// A number as lanes hold it: signed comparison, which is all that AVX2 has, orders it as unsigned
-/// comparison orders the number.
-pub(super) fn lane64(number: u64) -> i64 {
-    (number ^ 1 << 63).cast_signed()
-}
-
-/// As [`lane64`].
-fn lane32(number: u32) -> i32 {
-    (number ^ 1 << 31).cast_signed()
 }
 
 /// A node at level 0: the extents of a range of blocks.
@@ -65,136 +51,20 @@ pub(super) struct Leaf {
     /// The number of the edit that changed the leaf last, or [`RETIRED`].
     version: AtomicU64,
     count: u32,
-    witness: Witness,
-}
-
-/// A node above level 0: the ranges of up to [`FANOUT`] nodes of the level below.
-///
-/// Child 0 has everything below the first separator: its own lower bound is that of the node, which
-/// only the node's parent knows. Everything but the children is constant from publication to
-/// recycling (N1).
-#[repr(C, align(64))]
-pub(super) struct Index {
-    /// Bit `i` is set for every child `i` but the first. It stands where the separator of child 0
-    /// would, so that comparing all lanes and masking with it counts the separators up to a block.
-    used: u64,
-    /// The lower bounds of the children 1 and up.
-    separators: [i64; FANOUT - 1],
-    children: [AtomicLink; FANOUT],
-    witness: Witness,
+    pub(super) witness: Witness,
 }
 
 #[cfg(not(any(loom, feature = "shuttle")))]
-const _: () = assert!(size_of::<Leaf>() == 512 && size_of::<Index>() == 16 * FANOUT);
+const _: () = assert!(size_of::<Leaf>() == 512);
 
-/// A pointer to a node, or to none. Nodes are aligned, so the lowest bits can tell the kind.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Link(*mut u8);
-
-const INDEX: usize = 0;
-const PACKED: usize = 1;
-const WIDE_LEAF: usize = 2;
-const TAG: usize = 3;
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Link({:p})", self.0)
-    }
+/// A number as lanes hold it: signed comparison, which is all that AVX2 has, orders it as unsigned
+/// comparison orders the number.
+fn lane32(number: u32) -> i32 {
+    (number ^ 1 << 31).cast_signed()
 }
 
-// SAFETY: a link is an address; following it is what needs promises.
-unsafe impl Send for Link {}
-
-impl Link {
-    pub(super) const NULL: Self = Self(ptr::null_mut());
-
-    fn new(node: *mut u8, tag: usize) -> Self {
-        Self(node.map_addr(|address| address | tag))
-    }
-
-    pub(super) fn to_leaf(leaf: NonNull<Leaf>, wide: bool) -> Self {
-        Self::new(leaf.as_ptr().cast(), if wide { WIDE_LEAF } else { PACKED })
-    }
-
-    pub(super) fn to_index(node: NonNull<Index>) -> Self {
-        Self::new(node.as_ptr().cast(), INDEX)
-    }
-
-    pub(super) fn is_null(self) -> bool {
-        self.0.is_null()
-    }
-
-    pub(super) fn is_index(self) -> bool {
-        self.0.addr() & TAG == INDEX
-    }
-
-    pub(super) fn is_wide(self) -> bool {
-        self.0.addr() & TAG == WIDE_LEAF
-    }
-
-    /// The node's address.
-    pub(super) fn node<N>(self) -> NonNull<N> {
-        let node = self.0.map_addr(|address| address & !TAG);
-        // SAFETY: only nodes are asked for, never `NULL`; a node's address is not null.
-        unsafe { NonNull::new_unchecked(node.cast()) }
-    }
-
-    /// Asks for the memory of a leaf, which may be gone by the time it comes.
-    pub(super) fn prefetch(self) {
-        #[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
-        for line in (0..size_of::<Leaf>()).step_by(64) {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let line = self.node::<Leaf>().as_ptr().wrapping_byte_add(line);
-            // SAFETY: prefetching accesses nothing, wherever the address leads.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-        }
-    }
-
-    /// # Safety
-    /// The link leads to a leaf that stays published or protected for `'t` (R1).
-    #[inline(always)]
-    pub(super) unsafe fn leaf<'t>(self) -> LeafRef<'t> {
-        debug_assert!(!self.is_null() && !self.is_index());
-        // SAFETY: the caller's promise; nothing writes a plain field of it meanwhile (N1).
-        let leaf: &Leaf = unsafe { self.node().as_ref() };
-        leaf.witness.read();
-        LeafRef {
-            leaf,
-            wide: self.is_wide(),
-        }
-    }
-
-    /// # Safety
-    /// The link leads to an index node that stays published or protected for `'t` (R1).
-    #[inline(always)]
-    pub(super) unsafe fn index<'t>(self) -> &'t Index {
-        debug_assert!(!self.is_null() && self.is_index());
-        // SAFETY: the caller's promise; nothing writes a plain field of it meanwhile (N1).
-        let node: &Index = unsafe { self.node().as_ref() };
-        node.witness.read();
-        node
-    }
-}
-
-/// A place that holds a link.
-#[derive(Debug)]
-pub(super) struct AtomicLink(AtomicPtr<u8>);
-
-impl AtomicLink {
-    pub(super) fn new() -> Self {
-        Self(AtomicPtr::new(ptr::null_mut()))
-    }
-
-    /// Acquire, from the Release of [`store`](Self::store): the node is seen as it was filled.
-    #[inline(always)]
-    pub(super) fn load(&self) -> Link {
-        Link(self.0.load(Ordering::Acquire))
-    }
-
-    /// Publishes what the link leads to. Only the holder of the writer lock may (N2).
-    pub(super) fn store(&self, link: Link, ordering: Ordering) {
-        self.0.store(link.0, ordering);
-    }
+fn offset32(lane: i32) -> u32 {
+    lane.cast_unsigned() ^ 1 << 31
 }
 
 impl Leaf {
@@ -390,10 +260,6 @@ impl Leaf {
     }
 }
 
-fn offset32(lane: i32) -> u32 {
-    lane.cast_unsigned() ^ 1 << 31
-}
-
 impl Entry {
     fn is_short(&self) -> bool {
         self.last - self.start <= u64::from(u32::MAX)
@@ -524,62 +390,5 @@ impl<'t> LeafRef<'t> {
         self.leaf.values[at].store(bits, Ordering::Release);
         // Release, to the Acquire of `version`: whoever sees a later edit sees that this leaf has changed.
         self.leaf.version.store(version, Ordering::Release);
-    }
-}
-
-impl Index {
-    pub(super) fn new() -> Self {
-        Self {
-            used: 0,
-            separators: [0; FANOUT - 1],
-            children: core::array::from_fn(|_| AtomicLink::new()),
-            witness: Witness::new(),
-        }
-    }
-
-    /// Fills an unpublished node. There are at most [`FANOUT`] children, each with its lower bound,
-    /// of which the first does not count.
-    pub(super) fn fill(&mut self, children: &[(u64, Link)]) {
-        self.witness.written();
-        self.used = (1 << children.len()) - 2;
-        for (separator, (lower, _)) in self.separators.iter_mut().zip(&children[1..]) {
-            *separator = lane64(*lower);
-        }
-        for (slot, (_, child)) in self.children.iter().zip(children) {
-            slot.store(*child, Ordering::Relaxed);
-        }
-    }
-
-    /// Tells a model checker that the memory is free for other uses.
-    pub(super) fn freed(&self) {
-        self.witness.freed();
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.used.count_ones() as usize + 1
-    }
-
-    #[cfg(not(any(loom, feature = "shuttle")))]
-    pub(super) fn used(&self) -> u64 {
-        self.used
-    }
-
-    /// The place of child `at`.
-    #[inline(always)]
-    pub(super) fn child(&self, at: usize) -> &AtomicLink {
-        &self.children[at]
-    }
-
-    /// The lower bound of child `at`, which is not the first.
-    pub(super) fn separator(&self, at: usize) -> u64 {
-        self.separators[at - 1].cast_unsigned() ^ 1 << 63
-    }
-
-    /// The child in whose range `block` lies, counted one by one.
-    #[inline(always)]
-    pub(super) fn rank(&self, block: u64) -> usize {
-        let lane = lane64(block);
-        let used = &self.separators[..self.count() - 1];
-        used.iter().map(|bound| usize::from(*bound <= lane)).sum()
     }
 }

@@ -1,0 +1,178 @@
+//! Reading several leaves as one.
+
+use core::ops::RangeInclusive;
+use core::ptr;
+
+use smallvec::SmallVec;
+
+use super::index::Index;
+use super::leaf::LeafRef;
+use super::link::{AtomicLink, Link};
+use super::lookup::LeafStamp;
+use super::probe::Mutation;
+use super::search::{Spot, Step, Steps};
+use super::tree::Tree;
+
+/// How many leaves a walk asks for in advance.
+pub(super) const AHEAD: usize = 6;
+
+/// A walk from leaf to leaf, which can tell whether all it read belongs to one state.
+///
+/// It remembers every link it followed. When each place still holds its link afterwards, the tree
+/// held all of them at one instant between: a node that left the tree does not come back as long as
+/// somebody is pinned who could have seen it (R1), so an equal link was there all the time. (A double
+/// collect: Afek et al., "Atomic snapshots of shared memory", 1993.) Values change in place, so each
+/// leaf also has a version.
+pub(super) struct Walk<'t> {
+    tree: &'t Tree,
+    steps: Steps<'t>,
+    followed: SmallVec<[(&'t AtomicLink, Link); 16]>,
+    leaves: SmallVec<[(LeafRef<'t>, u64); 8]>,
+}
+
+impl<'t> Walk<'t> {
+    #[inline(always)]
+    pub(super) fn new(tree: &'t Tree) -> Self {
+        Self {
+            tree,
+            steps: SmallVec::new(),
+            followed: SmallVec::new(),
+            leaves: SmallVec::new(),
+        }
+    }
+
+    /// Goes to the spot of `block`; none when the map is empty.
+    ///
+    /// # Safety
+    /// The map's collector is pinned, or the writer lock held, for `'t`.
+    #[inline(always)]
+    pub(super) unsafe fn start(&mut self, block: u64) -> Option<Spot<'t>> {
+        // SAFETY: the caller's promise.
+        let spot = unsafe { self.tree.find(block, &mut self.steps) }?;
+        self.enter(spot.leaf);
+        Some(spot)
+    }
+
+    fn enter(&mut self, leaf: LeafRef<'t>) {
+        self.leaves.push((leaf, leaf.version()));
+    }
+
+    /// The stamp of the current leaf, as it was when the walk entered it.
+    pub(super) fn stamp(&self) -> LeafStamp {
+        let &(leaf, version) = self.leaves.last().expect("a walk is in a leaf");
+        LeafStamp {
+            leaf: ptr::from_ref(leaf.leaf),
+            version,
+        }
+    }
+
+    /// Goes to the next leaf; none when there is none.
+    ///
+    /// # Safety
+    /// As for [`start`](Self::start).
+    pub(super) unsafe fn next(&mut self) -> Option<LeafRef<'t>> {
+        let aside = |index: &Index, at: usize| (at + 1 < index.count()).then(|| at + 1);
+        // SAFETY: the caller's promise.
+        unsafe { self.turn(aside, |_| 0) }
+    }
+
+    /// Goes to the previous leaf; none when there is none.
+    ///
+    /// # Safety
+    /// As for [`start`](Self::start).
+    pub(super) unsafe fn previous(&mut self) -> Option<LeafRef<'t>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.turn(|_, at| at.checked_sub(1), |index| index.count() - 1) }
+    }
+
+    /// Asks for some of the leaves to come, so that their memory arrives while those before are read.
+    ///
+    /// # Safety
+    /// As for [`start`](Self::start).
+    #[inline(always)]
+    pub(super) unsafe fn prefetch(&self, ahead: RangeInclusive<usize>) {
+        let Some(step) = self.steps.last() else {
+            return;
+        };
+        if step.at == 0
+            && let Some(next) = self.next_index()
+        {
+            next.prefetch();
+        }
+        for at in ahead.map(|ahead| step.at + ahead) {
+            let count = step.index.count();
+            if at < count {
+                step.index.child(at).load().prefetch();
+            } else if let Some(next) = self.next_index() {
+                // SAFETY: the caller's promise (R1).
+                let next = unsafe { next.index() };
+                if at - count < next.count() {
+                    next.child(at - count).load().prefetch();
+                }
+            }
+        }
+    }
+
+    /// The index node behind the last one of the way, if it has the same parent.
+    fn next_index(&self) -> Option<Link> {
+        let parent = self.steps.iter().rev().nth(1)?;
+        let at = parent.at + 1;
+        (at < parent.index.count()).then(|| parent.index.child(at).load())
+    }
+
+    /// Before the first step aside: notes the way that led here.
+    fn remember(&mut self) {
+        let mut slot = &self.tree.root;
+        for step in &self.steps {
+            self.followed.push((slot, step.link()));
+            slot = step.index.child(step.at);
+        }
+        let leaf = self.leaves.first().map(|(leaf, _)| leaf.link());
+        self.followed.extend(leaf.map(|leaf| (slot, leaf)));
+    }
+
+    /// Goes up until `aside` knows another child, and down again to the leaf by way of `end`.
+    ///
+    /// # Safety
+    /// As for [`start`](Self::start).
+    #[inline(always)]
+    unsafe fn turn(
+        &mut self,
+        aside: impl Fn(&Index, usize) -> Option<usize>,
+        end: impl Fn(&Index) -> usize,
+    ) -> Option<LeafRef<'t>> {
+        if self.followed.is_empty() {
+            self.remember();
+        }
+        let mut step = loop {
+            let step = self.steps.pop()?;
+            if let Some(at) = aside(step.index, step.at) {
+                break Step { at, ..step };
+            }
+        };
+        loop {
+            self.steps.push(step);
+            let slot = step.index.child(step.at);
+            let link = slot.load();
+            self.followed.push((slot, link));
+            if !link.is_index() {
+                // SAFETY: the caller's promise (R1).
+                let leaf = unsafe { link.leaf() };
+                self.enter(leaf);
+                return Some(leaf);
+            }
+            // SAFETY: the caller's promise (R1).
+            let index = unsafe { link.index() };
+            let at = end(index);
+            step = Step { index, at };
+        }
+    }
+
+    /// Whether everything read belongs to one state.
+    pub(super) fn holds(&self) -> bool {
+        let unchanged = |(leaf, version): &(LeafRef<'_>, u64)| leaf.version() == *version;
+        let in_place = |(slot, link): &(&AtomicLink, Link)| slot.load() == *link;
+        self.tree.probe.is(Mutation::WalkWithoutCheck)
+            || self.leaves.iter().all(unchanged) && self.followed.iter().all(in_place)
+    }
+}
