@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use extent_map::map::probe::Mutation::{
-    CacheWithoutCheck, PublishInPieces, RelaxedPublish, TrustStaleLook, WalkWithoutCheck,
+    CacheWithoutCheck, PublishInPieces, ReadTorn, RelaxedPublish, TrustStaleLook, WalkWithoutCheck,
 };
 use extent_map::map::{Extent, ExtentMap};
 use loom::sync::atomic::{AtomicBool, Ordering};
@@ -203,6 +203,23 @@ fn whoever_sees_a_changed_value_sees_what_came_before() {
         set(&map, 4, 6, 8);
         before.set(7);
         set(&map, 16, 18, 9);
+        reader.join().unwrap()
+    });
+}
+
+#[test]
+fn length_and_value_of_an_extent_belong_together() {
+    let allowed = [(2, 100), (4, 100), (4, 500)];
+    let model = Model::new("growth and a value, lookup", allowed);
+    model.proves(&[ReadTorn], |broken| {
+        let map = map::<u64>(broken);
+        map.insert(0..2, 100).unwrap();
+        let reader = reader(&map, |map| {
+            let extent = map.get(1).unwrap();
+            (extent.len(), extent.value())
+        });
+        map.insert(2..4, 102).unwrap();
+        map.insert(0..4, 500).unwrap();
         reader.join().unwrap()
     });
 }

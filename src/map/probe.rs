@@ -41,6 +41,9 @@ pub enum Mutation {
     TrustStaleLook,
     /// A view answers from the extent it saw last without asking whether it is still there.
     CacheWithoutCheck,
+    /// A lookup does not check that the length and the value it read belong together. Only in the builds for model
+    /// checkers: elsewhere a lookup shall cost what it costs.
+    ReadTorn,
     /// Neighbours that could merge do not.
     LeaveUnmerged,
 }

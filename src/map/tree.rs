@@ -88,6 +88,14 @@ impl Tree {
         if root.is_null() {
             return None;
         }
+        #[cfg(any(loom, feature = "shuttle"))]
+        if self.probe.is(Mutation::ReadTorn) {
+            // SAFETY: the caller's promise.
+            let spot = unsafe { self.find(block, &mut Steps::new()) }?;
+            let (at, mut torn) = (spot.rank.checked_sub(1)?, SmallVec::<[Entry; 1]>::new());
+            spot.leaf.copy_to(at..at + 1, &mut torn);
+            return torn.pop().filter(|entry| block <= entry.last);
+        }
         // SAFETY: all below the root is protected (R1).
         unsafe { self.isa.get(root, block) }
     }
