@@ -5,13 +5,8 @@ use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-/// Nodes in the largest chunk of a pool of moderate size.
-const MANY: usize = 128;
-/// Bytes in a chunk of a large pool, and its alignment: a huge page, so that walks and lookups that touch node
-/// after node do not look up a page for each.
-const HUGE: usize = 2 << 20;
-/// A pool of so many bytes is large.
-const LARGE: usize = 2 * HUGE;
+/// Nodes in the largest chunk.
+const LARGEST_CHUNK: usize = 128;
 /// Fewer free nodes than this are not worth a search for chunks to give back.
 const FEW: usize = 256;
 
@@ -87,28 +82,18 @@ impl<N> Pool<N> {
     #[cold]
     fn grow(&mut self) {
         // A small map shall cost little, a large one shall have few chunks.
-        let nodes = match self.nodes * size_of::<N>() {
-            LARGE.. => HUGE / size_of::<N>(),
-            _ => (self.nodes / 8).clamp(2, MANY),
-        };
+        let nodes = (self.nodes / 8).clamp(2, LARGEST_CHUNK);
         let layout = Self::layout(nodes);
         // SAFETY: the layout is not empty: nodes are not.
         let Some(first) = NonNull::new(unsafe { alloc(layout) }.cast::<N>()) else {
             handle_alloc_error(layout)
         };
-        if layout.size() == HUGE {
-            advise_huge(first.as_ptr().cast());
-        }
         self.chunks.push(Chunk { first, nodes });
         (self.nodes, self.fresh) = (self.nodes + nodes, nodes);
     }
 
     fn layout(nodes: usize) -> Layout {
-        let layout = Layout::array::<N>(nodes).expect("a chunk is small");
-        match layout.size() {
-            HUGE => layout.align_to(HUGE).expect("a chunk is small"),
-            _ => layout,
-        }
+        Layout::array::<N>(nodes).expect("a chunk is small")
     }
 
     /// Whether so many nodes are free that [`trim`](Self::trim) is worth its while.
@@ -157,18 +142,6 @@ impl<N> Pool<N> {
         self.trim_at = FEW.max(2 * self.free.len());
         unused.contains(&true)
     }
-}
-
-/// Asks the system for a huge page, where it has them. Where not, nothing is lost.
-fn advise_huge(chunk: *mut core::ffi::c_void) {
-    #[cfg(all(feature = "std", target_os = "linux"))]
-    {
-        use rustix::mm::{Advice, madvise};
-        // SAFETY: whole pages of memory just allocated, of which only the size of pages changes.
-        let _ = unsafe { madvise(chunk, HUGE, Advice::LinuxHugepage) };
-    }
-    #[cfg(not(all(feature = "std", target_os = "linux")))]
-    let _ = chunk;
 }
 
 impl<N> Chunk<N> {
