@@ -1,7 +1,9 @@
 //! The nodes above level 0.
 
+use core::ptr::NonNull;
+
 use super::MODELLED;
-use super::link::{AtomicLink, Link};
+use super::link::{AtomicLink, Kind, Link};
 use crate::sync::Witness;
 use crate::sync::atomic::Ordering;
 
@@ -21,7 +23,7 @@ pub(super) struct Index {
     /// The lower bounds of the children 1 and up.
     separators: [i64; FANOUT - 1],
     children: [AtomicLink; FANOUT],
-    pub(super) witness: Witness,
+    witness: Witness,
 }
 
 #[cfg(not(any(loom, feature = "shuttle")))]
@@ -31,6 +33,23 @@ const _: () = assert!(size_of::<Index>() == 256);
 /// comparison orders the number.
 pub(super) fn lane64(number: u64) -> i64 {
     (number ^ 1 << 63).cast_signed()
+}
+
+impl Link {
+    pub(super) fn to_index(node: NonNull<Index>) -> Self {
+        Self::new(node, Kind::Index)
+    }
+
+    /// # Safety
+    /// The link leads to an index node that stays published or protected for `'t` (R1).
+    #[inline(always)]
+    pub(super) unsafe fn index<'t>(self) -> &'t Index {
+        debug_assert!(!self.is_null() && self.is_index());
+        // SAFETY: the caller's promise; nothing writes a plain field of it meanwhile (N1).
+        let node: &Index = unsafe { self.node().as_ref() };
+        node.witness.read();
+        node
+    }
 }
 
 impl Index {

@@ -3,11 +3,12 @@
 use core::ops::Range;
 #[cfg(not(any(loom, feature = "shuttle")))]
 use core::ptr;
+use core::ptr::NonNull;
 
 use smallvec::{Array, SmallVec};
 
 use super::MODELLED;
-use super::link::Link;
+use super::link::{Kind, Link};
 use crate::sync::Witness;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -51,7 +52,7 @@ pub(super) struct Leaf {
     /// The number of the edit that changed the leaf last, or [`RETIRED`].
     version: AtomicU64,
     count: u32,
-    pub(super) witness: Witness,
+    witness: Witness,
 }
 
 #[cfg(not(any(loom, feature = "shuttle")))]
@@ -65,6 +66,31 @@ fn lane32(number: u32) -> i32 {
 
 fn offset32(lane: i32) -> u32 {
     lane.cast_unsigned() ^ 1 << 31
+}
+
+impl Link {
+    pub(super) fn to_leaf(leaf: NonNull<Leaf>, wide: bool) -> Self {
+        let kind = if wide {
+            Kind::WideLeaf
+        } else {
+            Kind::PackedLeaf
+        };
+        Self::new(leaf, kind)
+    }
+
+    /// # Safety
+    /// The link leads to a leaf that stays published or protected for `'t` (R1).
+    #[inline(always)]
+    pub(super) unsafe fn leaf<'t>(self) -> LeafRef<'t> {
+        debug_assert!(!self.is_null() && !self.is_index());
+        // SAFETY: the caller's promise; nothing writes a plain field of it meanwhile (N1).
+        let leaf: &Leaf = unsafe { self.node().as_ref() };
+        leaf.witness.read();
+        LeafRef {
+            leaf,
+            wide: self.is_wide(),
+        }
+    }
 }
 
 impl Leaf {

@@ -3,18 +3,25 @@
 use core::fmt;
 use core::ptr::{self, NonNull};
 
-use super::index::Index;
-use super::leaf::{Leaf, LeafRef};
 use crate::sync::atomic::{AtomicPtr, Ordering};
 
 /// A pointer to a node, or to none. Nodes are aligned, so the lowest bits can tell the kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Link(*mut u8);
 
-const INDEX: usize = 0;
-const PACKED: usize = 1;
-const WIDE_LEAF: usize = 2;
+/// What kind of node a link leads to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Index,
+    PackedLeaf,
+    WideLeaf,
+}
+
 const TAG: usize = 3;
+
+/// Bytes to prefetch.
+#[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
+const LARGEST_NODE: usize = 512;
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,16 +35,9 @@ unsafe impl Send for Link {}
 impl Link {
     pub(super) const NULL: Self = Self(ptr::null_mut());
 
-    fn new(node: *mut u8, tag: usize) -> Self {
-        Self(node.map_addr(|address| address | tag))
-    }
-
-    pub(super) fn to_leaf(leaf: NonNull<Leaf>, wide: bool) -> Self {
-        Self::new(leaf.as_ptr().cast(), if wide { WIDE_LEAF } else { PACKED })
-    }
-
-    pub(super) fn to_index(node: NonNull<Index>) -> Self {
-        Self::new(node.as_ptr().cast(), INDEX)
+    pub(super) fn new<N>(node: NonNull<N>, kind: Kind) -> Self {
+        let node = node.as_ptr().cast::<u8>();
+        Self(node.map_addr(|address| address | kind as usize))
     }
 
     pub(super) fn is_null(self) -> bool {
@@ -45,11 +45,11 @@ impl Link {
     }
 
     pub(super) fn is_index(self) -> bool {
-        self.0.addr() & TAG == INDEX
+        self.0.addr() & TAG == Kind::Index as usize
     }
 
     pub(super) fn is_wide(self) -> bool {
-        self.0.addr() & TAG == WIDE_LEAF
+        self.0.addr() & TAG == Kind::WideLeaf as usize
     }
 
     /// The node's address.
@@ -59,40 +59,15 @@ impl Link {
         unsafe { NonNull::new_unchecked(node.cast()) }
     }
 
-    /// Asks for the memory of a leaf, which may be gone by the time it comes.
+    /// Asks for the memory of a node, which may be something else by the time it comes.
     pub(super) fn prefetch(self) {
         #[cfg(all(target_arch = "x86_64", not(loom), not(feature = "shuttle")))]
-        for line in (0..size_of::<Leaf>()).step_by(64) {
+        for line in (0..LARGEST_NODE).step_by(64) {
             use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let line = self.node::<Leaf>().as_ptr().wrapping_byte_add(line);
+            let line = self.node::<u8>().as_ptr().wrapping_byte_add(line);
             // SAFETY: prefetching accesses nothing, wherever the address leads.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
         }
-    }
-
-    /// # Safety
-    /// The link leads to a leaf that stays published or protected for `'t` (R1).
-    #[inline(always)]
-    pub(super) unsafe fn leaf<'t>(self) -> LeafRef<'t> {
-        debug_assert!(!self.is_null() && !self.is_index());
-        // SAFETY: the caller's promise; nothing writes a plain field of it meanwhile (N1).
-        let leaf: &Leaf = unsafe { self.node().as_ref() };
-        leaf.witness.read();
-        LeafRef {
-            leaf,
-            wide: self.is_wide(),
-        }
-    }
-
-    /// # Safety
-    /// The link leads to an index node that stays published or protected for `'t` (R1).
-    #[inline(always)]
-    pub(super) unsafe fn index<'t>(self) -> &'t Index {
-        debug_assert!(!self.is_null() && self.is_index());
-        // SAFETY: the caller's promise; nothing writes a plain field of it meanwhile (N1).
-        let node: &Index = unsafe { self.node().as_ref() };
-        node.witness.read();
-        node
     }
 }
 

@@ -3,9 +3,11 @@
 use core::ops::RangeInclusive;
 use core::ptr;
 
-use super::leaf::{Leaf, RETIRED};
-use super::tree::Answer;
+use super::leaf::{Entry, Leaf, RETIRED};
 use super::{Extent, Value};
+
+/// What an answer for one block is made of: the extent, or the first and the last block of the gap.
+pub(super) type Answer = Result<Entry, (u64, u64)>;
 
 /// The state of a leaf.
 #[derive(Clone, Copy, Debug)]

@@ -1,13 +1,13 @@
 //! The tree of nodes that is the map, as readers see it.
 
-use smallvec::{Array, SmallVec};
+#[cfg(any(loom, feature = "shuttle"))]
+use smallvec::SmallVec;
 
 use super::leaf::Entry;
 use super::link::AtomicLink;
 use super::lookup::{LeafStamp, Stamp};
 use super::probe::{Mutation, Probe, Step as Moment};
 use super::search::{Isa, Spot, Steps, upper_bound};
-use super::walk::{AHEAD, Walk};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::uncounted;
 
@@ -30,9 +30,6 @@ static NEXT_LIFE: uncounted::AtomicU64 = uncounted::AtomicU64::new(0);
 fn new_life() -> u64 {
     NEXT_LIFE.fetch_add(1, uncounted::Ordering::Relaxed)
 }
-
-/// What an answer for one block is made of: the extent, or the first and the last block of the gap.
-pub(super) type Answer = Result<Entry, (u64, u64)>;
 
 impl Tree {
     pub(super) fn new(probe: Probe) -> Self {
@@ -69,6 +66,11 @@ impl Tree {
         // Release, to the Acquire of `version`.
         self.edits.store(edits + 2, Ordering::Release);
         self.probe.at(Moment::Published);
+    }
+
+    /// Which life of node memory this is; see the field.
+    pub(super) fn life(&self) -> u64 {
+        self.life.load(Ordering::Relaxed)
     }
 
     /// Makes stamps invalid whose leaves may be gone for good. For the holder of the writer lock.
@@ -123,49 +125,6 @@ impl Tree {
         Some(unsafe { self.isa.find(root, block, steps) })
     }
 
-    /// The extent that holds `block` or the gap around it, and what it was read from.
-    ///
-    /// # Safety
-    /// The caller has pinned the map's collector or holds the writer lock.
-    pub(super) unsafe fn look(&self, block: u64) -> (Answer, Stamp) {
-        // Read before the leaves, so that the stamp is never younger than the answer.
-        let life = self.life.load(Ordering::Relaxed);
-        loop {
-            let edits = self.version();
-            let mut walk = Walk::new(self);
-            // SAFETY: the caller's promise.
-            let Some(spot) = (unsafe { walk.start(block) }) else {
-                let empty = LeafStamp::empty(edits);
-                return (Err((0, u64::MAX)), Stamp::new(life, [empty, empty]));
-            };
-            let own = walk.stamp();
-            let before = spot.rank.checked_sub(1).map(|at| spot.leaf.entry(at));
-            if let Some(entry) = before.filter(|entry| entry.last >= block) {
-                return (Ok(entry), Stamp::new(life, [own, own]));
-            }
-            let mut first = before.map(|entry| entry.last + 1);
-            let behind = (spot.rank < spot.leaf.count()).then(|| spot.leaf.start(spot.rank));
-            let mut last = behind.map(|start| start - 1);
-            let mut other = own;
-            // A leaf is never empty, so at most one end of the gap lies in a neighbour.
-            if first.is_none() {
-                // SAFETY: the caller's promise.
-                let leaf = unsafe { walk.previous() };
-                first = leaf.map(|leaf| leaf.entry(leaf.count() - 1).last + 1);
-                other = walk.stamp();
-            } else if last.is_none() {
-                // SAFETY: the caller's promise.
-                let leaf = unsafe { walk.next() };
-                last = leaf.map(|leaf| leaf.start(0) - 1);
-                other = walk.stamp();
-            }
-            if walk.holds() {
-                let gap = (first.unwrap_or(0), last.unwrap_or(u64::MAX));
-                return (Err(gap), Stamp::new(life, [own, other]));
-            }
-        }
-    }
-
     /// Whether no edit has changed what the stamp was made of.
     ///
     /// # Safety
@@ -177,53 +136,8 @@ impl Tree {
             // given back since (R4).
             false => leaf.is_in_use(unsafe { &*leaf.leaf }),
         };
-        stamp.life == self.life.load(Ordering::Relaxed)
+        stamp.life == self.life()
             && (self.probe.is(Mutation::TrustStaleLook) || stamp.leaves.iter().all(current))
-    }
-
-    /// Reads the first `limit` extents that have a block in `first..=last`, whole, in order, from
-    /// one state.
-    ///
-    /// # Safety
-    /// The caller has pinned the map's collector or holds the writer lock.
-    pub(super) unsafe fn read<A: Array<Item = Entry>>(
-        &self,
-        (first, last): (u64, u64),
-        limit: usize,
-        out: &mut SmallVec<A>,
-    ) {
-        loop {
-            out.clear();
-            let mut walk = Walk::new(self);
-            // SAFETY: the caller's promise.
-            let Some(spot) = (unsafe { walk.start(first) }) else {
-                return;
-            };
-            let mut leaf = spot.leaf;
-            let mut from = spot.first_reaching(first);
-            if limit > 1 {
-                // SAFETY: the caller's promise.
-                unsafe { walk.prefetch(1..=AHEAD) };
-            }
-            loop {
-                let room = leaf.count().min(from.saturating_add(limit - out.len()));
-                let to = leaf.end_of(from..room, last);
-                leaf.copy_to(from..to, out);
-                if to < leaf.count() || out.len() == limit {
-                    break;
-                }
-                // SAFETY: the caller's promise.
-                match unsafe { walk.next() } {
-                    Some(next) => (leaf, from) = (next, 0),
-                    None => break,
-                }
-                // SAFETY: the caller's promise.
-                unsafe { walk.prefetch(AHEAD..=AHEAD) };
-            }
-            if walk.holds() {
-                return;
-            }
-        }
     }
 
     /// Finds the place of an edit of `first..=last`; none in an empty map.

@@ -3,18 +3,109 @@
 use core::ops::RangeInclusive;
 use core::ptr;
 
-use smallvec::SmallVec;
+use smallvec::{Array, SmallVec};
 
 use super::index::Index;
-use super::leaf::LeafRef;
+use super::leaf::{Entry, LeafRef};
 use super::link::{AtomicLink, Link};
-use super::lookup::LeafStamp;
+use super::lookup::{Answer, LeafStamp, Stamp};
 use super::probe::Mutation;
 use super::search::{Spot, Step, Steps};
 use super::tree::Tree;
 
 /// How many leaves a walk asks for in advance.
-pub(super) const AHEAD: usize = 6;
+const AHEAD: usize = 6;
+
+/// What takes more than one leaf to answer.
+impl Tree {
+    /// The extent that holds `block` or the gap around it, and what it was read from.
+    ///
+    /// # Safety
+    /// The caller has pinned the map's collector or holds the writer lock.
+    pub(super) unsafe fn look(&self, block: u64) -> (Answer, Stamp) {
+        // Read before the leaves, so that the stamp is never younger than the answer.
+        let life = self.life();
+        loop {
+            let edits = self.version();
+            let mut walk = Walk::new(self);
+            // SAFETY: the caller's promise.
+            let Some(spot) = (unsafe { walk.start(block) }) else {
+                let empty = LeafStamp::empty(edits);
+                return (Err((0, u64::MAX)), Stamp::new(life, [empty, empty]));
+            };
+            let own = walk.stamp();
+            let before = spot.rank.checked_sub(1).map(|at| spot.leaf.entry(at));
+            if let Some(entry) = before.filter(|entry| entry.last >= block) {
+                return (Ok(entry), Stamp::new(life, [own, own]));
+            }
+            let mut first = before.map(|entry| entry.last + 1);
+            let behind = (spot.rank < spot.leaf.count()).then(|| spot.leaf.start(spot.rank));
+            let mut last = behind.map(|start| start - 1);
+            let mut other = own;
+            // A leaf is never empty, so at most one end of the gap lies in a neighbour.
+            if first.is_none() {
+                // SAFETY: the caller's promise.
+                let leaf = unsafe { walk.previous() };
+                first = leaf.map(|leaf| leaf.entry(leaf.count() - 1).last + 1);
+                other = walk.stamp();
+            } else if last.is_none() {
+                // SAFETY: the caller's promise.
+                let leaf = unsafe { walk.next() };
+                last = leaf.map(|leaf| leaf.start(0) - 1);
+                other = walk.stamp();
+            }
+            if walk.holds() {
+                let gap = (first.unwrap_or(0), last.unwrap_or(u64::MAX));
+                return (Err(gap), Stamp::new(life, [own, other]));
+            }
+        }
+    }
+
+    /// Reads the first `limit` extents that have a block in `first..=last`, whole, in order, from
+    /// one state.
+    ///
+    /// # Safety
+    /// The caller has pinned the map's collector or holds the writer lock.
+    pub(super) unsafe fn read<A: Array<Item = Entry>>(
+        &self,
+        (first, last): (u64, u64),
+        limit: usize,
+        out: &mut SmallVec<A>,
+    ) {
+        loop {
+            out.clear();
+            let mut walk = Walk::new(self);
+            // SAFETY: the caller's promise.
+            let Some(spot) = (unsafe { walk.start(first) }) else {
+                return;
+            };
+            let mut leaf = spot.leaf;
+            let mut from = spot.first_reaching(first);
+            if limit > 1 {
+                // SAFETY: the caller's promise.
+                unsafe { walk.prefetch(1..=AHEAD) };
+            }
+            loop {
+                let room = leaf.count().min(from.saturating_add(limit - out.len()));
+                let to = leaf.end_of(from..room, last);
+                leaf.copy_to(from..to, out);
+                if to < leaf.count() || out.len() == limit {
+                    break;
+                }
+                // SAFETY: the caller's promise.
+                match unsafe { walk.next() } {
+                    Some(next) => (leaf, from) = (next, 0),
+                    None => break,
+                }
+                // SAFETY: the caller's promise.
+                unsafe { walk.prefetch(AHEAD..=AHEAD) };
+            }
+            if walk.holds() {
+                return;
+            }
+        }
+    }
+}
 
 /// A walk from leaf to leaf, which can tell whether all it read belongs to one state.
 ///
@@ -23,7 +114,7 @@ pub(super) const AHEAD: usize = 6;
 /// somebody is pinned who could have seen it (R1), so an equal link was there all the time. (A double
 /// collect: Afek et al., "Atomic snapshots of shared memory", 1993.) Values change in place, so each
 /// leaf also has a version.
-pub(super) struct Walk<'t> {
+struct Walk<'t> {
     tree: &'t Tree,
     steps: Steps<'t>,
     followed: SmallVec<[(&'t AtomicLink, Link); 16]>,
@@ -32,7 +123,7 @@ pub(super) struct Walk<'t> {
 
 impl<'t> Walk<'t> {
     #[inline(always)]
-    pub(super) fn new(tree: &'t Tree) -> Self {
+    fn new(tree: &'t Tree) -> Self {
         Self {
             tree,
             steps: SmallVec::new(),
@@ -46,7 +137,7 @@ impl<'t> Walk<'t> {
     /// # Safety
     /// The map's collector is pinned, or the writer lock held, for `'t`.
     #[inline(always)]
-    pub(super) unsafe fn start(&mut self, block: u64) -> Option<Spot<'t>> {
+    unsafe fn start(&mut self, block: u64) -> Option<Spot<'t>> {
         // SAFETY: the caller's promise.
         let spot = unsafe { self.tree.find(block, &mut self.steps) }?;
         self.enter(spot.leaf);
@@ -58,7 +149,7 @@ impl<'t> Walk<'t> {
     }
 
     /// The stamp of the current leaf, as it was when the walk entered it.
-    pub(super) fn stamp(&self) -> LeafStamp {
+    fn stamp(&self) -> LeafStamp {
         let &(leaf, version) = self.leaves.last().expect("a walk is in a leaf");
         LeafStamp {
             leaf: ptr::from_ref(leaf.leaf),
@@ -70,7 +161,7 @@ impl<'t> Walk<'t> {
     ///
     /// # Safety
     /// As for [`start`](Self::start).
-    pub(super) unsafe fn next(&mut self) -> Option<LeafRef<'t>> {
+    unsafe fn next(&mut self) -> Option<LeafRef<'t>> {
         let aside = |index: &Index, at: usize| (at + 1 < index.count()).then(|| at + 1);
         // SAFETY: the caller's promise.
         unsafe { self.turn(aside, |_| 0) }
@@ -80,7 +171,7 @@ impl<'t> Walk<'t> {
     ///
     /// # Safety
     /// As for [`start`](Self::start).
-    pub(super) unsafe fn previous(&mut self) -> Option<LeafRef<'t>> {
+    unsafe fn previous(&mut self) -> Option<LeafRef<'t>> {
         // SAFETY: the caller's promise.
         unsafe { self.turn(|_, at| at.checked_sub(1), |index| index.count() - 1) }
     }
@@ -90,7 +181,7 @@ impl<'t> Walk<'t> {
     /// # Safety
     /// As for [`start`](Self::start).
     #[inline(always)]
-    pub(super) unsafe fn prefetch(&self, ahead: RangeInclusive<usize>) {
+    unsafe fn prefetch(&self, ahead: RangeInclusive<usize>) {
         let Some(step) = self.steps.last() else {
             return;
         };
@@ -169,7 +260,7 @@ impl<'t> Walk<'t> {
     }
 
     /// Whether everything read belongs to one state.
-    pub(super) fn holds(&self) -> bool {
+    fn holds(&self) -> bool {
         let unchanged = |(leaf, version): &(LeafRef<'_>, u64)| leaf.version() == *version;
         let in_place = |(slot, link): &(&AtomicLink, Link)| slot.load() == *link;
         self.tree.probe.is(Mutation::WalkWithoutCheck)
