@@ -3,7 +3,9 @@
 use parking_lot::RwLock;
 use rangemap::RangeMap;
 
-use super::concurrent::{CopiedArray, SharedConcurrentMap, SharedSkipMap, SharedTreeIndex};
+use super::concurrent::{
+    CopiedArray, SharedConcurrentMap, SharedMassTree, SharedSkipMap, SharedTreeIndex,
+};
 use super::extents::Extents;
 use super::locked::CachedLast;
 use super::ordered::Tree;
@@ -27,6 +29,7 @@ pub(crate) fn loadable(visitor: &mut impl Visit) {
     visitor.visit::<SharedSkipMap>();
     visitor.visit::<SharedTreeIndex>();
     visitor.visit::<SharedConcurrentMap>();
+    visitor.visit::<SharedMassTree>();
 }
 
 /// All candidates of the general table.

@@ -1,13 +1,12 @@
 //! Maps whose readers take no lock. Except for [`ArcSwap`] an overwrite is several steps of theirs, so writers
 //! take a lock beside the map, and a reader may meet an overwrite half done.
-//!
-//! `masstree` is not among them: every version that can remove needs a newer Rust than this crate does.
 
 use std::ops::Bound;
 
 use arc_swap::ArcSwap;
 use concurrent_map::ConcurrentMap;
 use crossbeam_skiplist::SkipMap;
+use masstree::{MassTree15, RangeBound};
 use parking_lot::Mutex;
 use scc::tree_index::Proximity;
 use scc::{Guard, TreeIndex};
@@ -25,6 +24,7 @@ pub(crate) struct Shared<M> {
 pub(crate) type SharedSkipMap = Shared<SkipMap<u64, (u64, u64)>>;
 pub(crate) type SharedTreeIndex = Shared<TreeIndex<u64, (u64, u64)>>;
 pub(crate) type SharedConcurrentMap = Shared<ConcurrentMap<u64, (u64, u64)>>;
+pub(crate) type SharedMassTree = Shared<MassTree15<(u64, u64)>>;
 
 macro_rules! extents_by_ordered_map {
     ($map:ty, $name:literal) => {
@@ -47,6 +47,23 @@ macro_rules! extents_by_ordered_map {
 extents_by_ordered_map!(SharedSkipMap, "crossbeam SkipMap");
 extents_by_ordered_map!(SharedTreeIndex, "scc TreeIndex");
 extents_by_ordered_map!(SharedConcurrentMap, "concurrent-map");
+
+impl Extents for SharedMassTree {
+    const NAME: &'static str = "masstree";
+
+    #[inline(always)]
+    fn reader(&self) -> impl Fn(u64) -> Option<Run> {
+        let nearest = nearest(&self.map);
+        move |block| nearest(block).filter(|run| block <= run.last)
+    }
+
+    /// Does not call `process_coalesce` for leaves that became empty: beside a reader it leaves a tree in
+    /// which scans loop for ever.
+    fn replace(&self, first: u64, last: u64, value: Option<u64>) {
+        let _writer = self.writer.lock();
+        (&self.map).replace(first, last, value);
+    }
+}
 
 /// Whether `run`, which starts before `first`, reaches up to it.
 fn reaches(run: &Run, first: u64) -> bool {
@@ -147,6 +164,65 @@ impl Ordered for &ConcurrentMap<u64, (u64, u64)> {
 
     fn remove(&mut self, first: u64) {
         ConcurrentMap::remove(self, &first);
+    }
+}
+
+/// The key of a run that starts with `first`: its complement, because backwards the map finds nothing from a
+/// leaf that became empty. Forwards from the complement of a block is backwards from the block.
+fn key(first: u64) -> [u8; 8] {
+    (!first).to_be_bytes()
+}
+
+/// An entry of the map as a run.
+#[inline(always)]
+fn keyed_run(key: &[u8], rest: &(u64, u64)) -> Run {
+    let key = key.try_into().expect("a key is eight bytes");
+    run((&!u64::from_be_bytes(key), rest))
+}
+
+/// Finds the run that starts at or before a block, nearest to it; keeps the guard from call to call. By the
+/// fastest scan of those that check each entry before they show it.
+#[inline(always)]
+fn nearest(map: &MassTree15<(u64, u64)>) -> impl Fn(u64) -> Option<Run> {
+    let guard = map.guard();
+    move |block| {
+        let mut found = None;
+        let show = |key: &[u8], rest: &_| {
+            found = Some(keyed_run(key, rest));
+            false
+        };
+        let from = RangeBound::Included(&key(block));
+        let _shown = map.scan_batch_ref(from, RangeBound::Unbounded, show, &guard);
+        found
+    }
+}
+
+impl Ordered for &MassTree15<(u64, u64)> {
+    #[inline(always)]
+    fn at_or_before(&self, block: u64) -> Option<Run> {
+        nearest(self)(block)
+    }
+
+    fn touching(&self, first: u64, last: u64) -> Runs {
+        let mut runs = Runs::new();
+        let show = |key: &[u8], rest: &_| {
+            let run = keyed_run(key, rest);
+            let touches = run.last.saturating_add(1) >= first;
+            runs.extend(touches.then_some(run));
+            touches
+        };
+        let from = RangeBound::Included(&key(last.saturating_add(1)));
+        let _shown = self.scan_batch_ref(from, RangeBound::Unbounded, show, &self.guard());
+        runs.reverse();
+        runs
+    }
+
+    fn insert(&mut self, run: Run) {
+        MassTree15::insert(self, &key(run.first), (run.last, run.value));
+    }
+
+    fn remove(&mut self, first: u64) {
+        MassTree15::remove(self, &key(first)).expect("writers do not meet");
     }
 }
 

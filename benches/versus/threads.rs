@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::candidates::{Locked, StdLocked};
 use super::clock::{Random, stay_on, thread_time};
-use super::concurrent::{SharedSkipMap, SharedTreeIndex};
+use super::concurrent::{SharedMassTree, SharedSkipMap, SharedTreeIndex};
 use super::contest::{Contestant, Plan, Spread, contest};
 use super::edits;
 use super::extents::{Anywhere, Extents, Pattern, Run, STRIDE};
@@ -348,6 +348,10 @@ pub(crate) fn never_true(plan: &Plan, report: &mut Report) -> Vec<Spread> {
         (
             SharedTreeIndex::NAME,
             impossible_beside_overwrites::<SharedTreeIndex>,
+        ),
+        (
+            SharedMassTree::NAME,
+            impossible_beside_overwrites::<SharedMassTree>,
         ),
     ];
     for (name, impossible) in others {
