@@ -101,10 +101,11 @@ impl<'m, V: Value> Pinned<'m, V> {
     pub fn get_many(&self, blocks: &[u64], mut each: impl FnMut(u64, Option<Extent<V>>)) {
         let mut found = [None; TOGETHER];
         for blocks in blocks.chunks(TOGETHER) {
-            let guard = self.handle.pin();
-            // SAFETY: pinned.
-            unsafe { self.map.tree.get_many(blocks, &mut found) };
-            drop(guard);
+            {
+                let _guard = self.handle.pin();
+                // SAFETY: pinned.
+                unsafe { self.map.tree.get_many(blocks, &mut found) };
+            }
             for (block, found) in blocks.iter().zip(found) {
                 each(*block, found.map(Extent::unpack));
             }
