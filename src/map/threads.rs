@@ -94,7 +94,7 @@ impl<V: Value> ExtentMap<V> {
     /// One [`Editor::insert`] under the writer lock.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] when `range` is empty or reversed.
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) when `range` is empty or reversed.
     pub fn insert(&self, range: impl RangeBounds<u64>, value: V) -> Result<Replaced<V>> {
         self.edit().insert(range, value)
     }
@@ -102,7 +102,7 @@ impl<V: Value> ExtentMap<V> {
     /// One [`Editor::remove`] under the writer lock.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] when `range` is empty or reversed.
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) when `range` is empty or reversed.
     pub fn remove(&self, range: impl RangeBounds<u64>) -> Result<Replaced<V>> {
         self.edit().remove(range)
     }
