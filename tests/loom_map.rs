@@ -283,3 +283,20 @@ fn a_view_answers_from_what_it_saw_only_while_that_is_there() {
         reader.join().unwrap()
     });
 }
+
+#[test]
+fn a_lookup_of_an_extent_that_grows_and_changes_sees_length_and_value_of_one_state() {
+    let allowed = [(2, 100), (4, 100), (4, 500)];
+    let model = Model::new("grow, then a value, lookup", allowed);
+    model.proves(&[], |broken| {
+        let map = map::<u64>(broken);
+        map.insert(0..2, 100).unwrap();
+        let reader = reader(&map, |map| {
+            let extent = map.get(0).expect("mapped all the time");
+            (extent.len(), extent.value())
+        });
+        map.insert(2..4, 102).unwrap();
+        map.insert(0..4, 500).unwrap();
+        reader.join().unwrap()
+    });
+}
