@@ -193,6 +193,29 @@ fn removing_everything_gives_it_back() -> String {
     format!("{EXTENTS} extents: {full} bytes; {left} after their removal")
 }
 
+fn removing_everything_piece_by_piece_gives_it_back() -> String {
+    const EXTENTS: u64 = 2_000_000;
+    const PIECE: u64 = 30 * PITCH;
+    let reclaimer = Reclaimer::new();
+    let before = live();
+    let map = filled(&reclaimer, EXTENTS);
+    // Three of five pieces first: then most nodes are free, but hardly any chunk is.
+    for first in [true, false] {
+        let pieces = (0..EXTENTS * PITCH).step_by(PIECE as usize);
+        for start in pieces.filter(|start| (start / PIECE % 5 < 3) == first) {
+            map.remove(start..start + PIECE).unwrap();
+        }
+    }
+    for n in 0..1000 {
+        map.insert(n..n + 1, n << 32).unwrap();
+        map.remove(..).unwrap();
+    }
+    let left = live() - before;
+    // The nodes of the emptied map may lie in a chunk of 2 MiB.
+    assert!(left < 3 * MIB, "{left} bytes of a map emptied piece by piece");
+    format!("{EXTENTS} extents: {left} bytes after their removal piece by piece")
+}
+
 fn garbage_at_rest_is_small() -> String {
     const EXTENTS: u64 = 10_000;
     let reclaimer = Reclaimer::new();
@@ -284,6 +307,7 @@ fn memory_comes_back() {
     gives_all_back(small_maps_are_small);
     gives_all_back(a_map_takes_its_garbage_along);
     gives_all_back(removing_everything_gives_it_back);
+    gives_all_back(removing_everything_piece_by_piece_gives_it_back);
     gives_all_back(garbage_at_rest_is_small);
     gives_all_back(garbage_beside_readers_is_small);
     a_view_and_a_walk_that_rest_hold_little_back();

@@ -181,7 +181,8 @@ impl Leaf {
 
     /// Marks a leaf that has left the tree.
     pub(super) fn retire(&self) {
-        self.version.store(RETIRED, Ordering::Relaxed);
+        // Release, to the Acquire of `LeafRef::version`: who sees it sees all that changed in place before.
+        self.version.store(RETIRED, Ordering::Release);
     }
 
     /// Tells a model checker that the memory is free for other uses.

@@ -54,7 +54,7 @@
 //!   map's life number. A stamp with the current life number is one of leaves whose memory is still theirs
 //!   or that of a later leaf.
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, feature = "shuttle"))))]
 mod audit;
 mod editor;
 mod extent;
