@@ -300,3 +300,19 @@ fn a_view_answers_from_what_it_saw_only_while_that_is_there() {
         reader.join().unwrap()
     });
 }
+
+#[test]
+fn a_walk_over_a_leaf_that_left_the_tree_sees_values_change_in_their_order() {
+    let allowed = [vec![0, 1], vec![8, 1], vec![8, 9], vec![8]];
+    let model = Model::new("walk, two values and a removal in a leaf", allowed).within(3);
+    model.proves(&[], |broken| {
+        let map = map(broken);
+        set(&map, 0, 2, 0);
+        set(&map, 4, 6, 1);
+        let reader = reader(&map, values);
+        set(&map, 0, 2, 8);
+        set(&map, 4, 6, 9);
+        map.remove(4..6).unwrap();
+        reader.join().unwrap()
+    });
+}

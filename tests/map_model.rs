@@ -405,6 +405,7 @@ fn a_lookup_stays_valid_until_the_map_changes() {
         assert!(!other.edit().revalidate(&lookup), "a lookup in another map");
         edit.insert(2..4, 7).unwrap();
         edit.remove(20..40).unwrap();
+        edit.insert(0..10, 5).unwrap();
         edit.update(.., |extent| Some(extent.value())).unwrap();
         assert!(edit.revalidate(&lookup), "edits that change nothing");
         edit.insert(3..4, 0).unwrap();
@@ -446,8 +447,94 @@ fn a_walk_cuts_what_grew_over_visited_blocks() {
     }
     let view = map.pin();
     let mut walk = view.iter();
-    assert_eq!(walk.by_ref().take(64).count(), 64);
+    // One more than what is read from one state.
+    assert_eq!(walk.by_ref().take(65).count(), 65);
     map.insert(.., 0).unwrap();
-    assert_eq!(walk.next().map(plain), Some((254, u64::MAX, 254)));
+    assert_eq!(walk.next().map(plain), Some((258, u64::MAX, 258)));
     assert_eq!((walk.next(), walk.next()), (None, None));
+}
+
+#[test]
+fn starts_and_lengths_around_32_bits_leave_what_a_dense_array_would_hold() {
+    const EDGE: u64 = 1 << 32;
+    for far in EDGE - 4..EDGE + 3 {
+        // Slots of one block, but for the long one between.
+        let firsts = [0, 1, 2, 3, far, far + 1, far + 2, far + 3];
+        let edits: [&[(usize, usize, u64)]; 5] = [
+            // Side by side, then one more, at the far end and at the near end.
+            &[(0, 0, 0), (4, 4, 1), (6, 6, 2)],
+            &[(6, 6, 0), (4, 4, 1), (1, 1, 2), (0, 0, 3)],
+            &[(0, 0, 0), (2, 2, 1), (5, 5, 2), (7, 7, 3)],
+            // One long extent, and one that becomes long bit by bit.
+            &[(0, 5, 0), (7, 7, 1)],
+            &[(0, 2, 0), (3, 3, 0), (4, 4, 0), (5, 5, 0), (6, 6, 0)],
+        ];
+        for edits in edits {
+            let (map, mut dense) = (ExtentMap::new(), Dense::with_slots(firsts, far + 3));
+            for &(a, b, choice) in edits {
+                let (blocks, value) = (dense.blocks(a, b), line(choice, firsts[a]));
+                dense.insert(a, b, value);
+                map.insert(blocks, value).unwrap();
+                agree(&map, &dense);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_walk_goes_on_to_a_rest_of_one_block() {
+    let map = ExtentMap::new();
+    for i in 0..65 {
+        map.insert(i..=i, Apart(i)).unwrap();
+    }
+    assert_eq!(map.pin().overlapping(0..65).count(), 65);
+    assert_eq!(map.pin().overlapping(0..64).count(), 64);
+}
+
+#[test]
+fn handles_are_for_maps_of_their_reclaimer() {
+    let reclaimer = Reclaimer::new();
+    let [map, twin] = [(); 2].map(|()| ExtentMap::with_reclaimer(&reclaimer));
+    let (own, foreign) = (reclaimer.register(), Reclaimer::new().register());
+    for map in [&map, &twin] {
+        map.edit_with(&own).unwrap().insert(0..8, 5_u64).unwrap();
+        assert_eq!(
+            map.pin_with(&own).unwrap().get(7).map(plain),
+            Some((0, 7, 5))
+        );
+        let refused = Some(Error::InvalidInput("a handle of another reclaimer"));
+        assert_eq!(map.pin_with(&foreign).err(), refused);
+        assert_eq!(map.edit_with(&foreign).err(), refused);
+    }
+}
+
+#[test]
+fn a_walk_that_returns_64_extents_saw_all_of_them_at_once() {
+    let map = ExtentMap::new();
+    for i in 0..65_u64 {
+        map.insert(i * 4..i * 4 + 2, i << 32).unwrap();
+    }
+    let view = map.pin();
+    let mut walk = view.iter();
+    assert_eq!(walk.by_ref().take(64).count(), 64);
+    map.insert(0..2, 99).unwrap();
+    map.remove(256..258).unwrap();
+    // To end here would be to have seen the old value at 0 and the removal at 256.
+    assert!(walk.next().is_some());
+}
+
+#[test]
+fn an_edit_of_very_many_extents_needs_little_stack() {
+    const EXTENTS: u64 = 200_000;
+    let edit = || {
+        let map = ExtentMap::new();
+        let mut edit = map.edit();
+        for i in 0..EXTENTS {
+            edit.insert(i * 4..i * 4 + 2, i << 32).unwrap();
+        }
+        edit.update(.., |old| Some(old.value() + 1)).unwrap();
+        assert_eq!(edit.iter().count() as u64, EXTENTS);
+    };
+    let small = std::thread::Builder::new().stack_size(128 << 10);
+    small.spawn(edit).unwrap().join().unwrap();
 }

@@ -2,7 +2,7 @@
 //! one.
 
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -236,4 +236,17 @@ fn an_edit_published_in_pieces_is_seen_by_who_reads_while_the_writer_is_parked()
         seen.into_iter().flatten().any(|seen| seen.is_err())
     };
     assert!(CASES.iter().any(parked));
+}
+
+#[test]
+fn a_new_view_knows_nothing_while_the_first_edit_of_all_is_published() {
+    static MAP: OnceLock<ExtentMap<u64>> = OnceLock::new();
+    let probe = Probe::new().on_step(|step| {
+        if step == Step::Announced {
+            let map = MAP.get().unwrap();
+            assert_eq!(map.pin().get(u64::MAX), None);
+        }
+    });
+    let map = MAP.get_or_init(|| ExtentMap::with_probe(&Reclaimer::new(), probe));
+    map.insert(0..1, 7).unwrap();
 }

@@ -1,12 +1,12 @@
 //! Unit tests that look inside: after any edits the tree is as the invariants say, and no node is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
 use super::extent_map::ExtentMap;
 use super::index::FANOUT;
-use super::leaf::{Entry, LEAF, WIDE};
+use super::leaf::{Entry, LEAF, Leaf, RETIRED, WIDE};
 use super::link::Link;
 
 /// What an audit counts.
@@ -184,4 +184,103 @@ fn loading_in_order_fills_the_leaves() {
     let census = audit(&map);
     assert_eq!(census.leaves, 10_000_usize.div_ceil(LEAF));
     assert_eq!(census.wide, 0);
+    let parents = |nodes: usize| nodes.div_ceil(FANOUT);
+    let lowest = parents(census.leaves);
+    assert_eq!(
+        census.indices,
+        lowest + parents(lowest) + parents(parents(lowest))
+    );
+}
+
+#[test]
+fn only_growth_and_new_values_leave_a_node_in_place() {
+    for len in [16, 1 << 40] {
+        let map = ExtentMap::new();
+        map.insert(0..len, 100).unwrap();
+        let mut before = map.tree.root.load();
+        let mut stays = |edit: &dyn Fn()| {
+            edit();
+            let after = map.tree.root.load();
+            core::mem::replace(&mut before, after) == after
+        };
+        assert!(stays(&|| drop(map.insert(0..len, 500))));
+        let grows = stays(&|| drop(map.insert(len..len + 8, 500 + len)));
+        assert_eq!(grows, len == 16);
+        // What has become shorter might grow again, and look as if it had never changed.
+        assert!(!stays(&|| drop(map.remove(len - 2..len + 8))));
+    }
+}
+
+#[test]
+fn stamps_end_when_memory_goes() {
+    let map = ExtentMap::new();
+    for n in 0..20_000 {
+        map.insert(n * 16..n * 16 + 8, n << 32).unwrap();
+    }
+    let look = map.lookup(0);
+    assert!(map.edit().revalidate(&look));
+    map.remove(..).unwrap();
+    for n in 0..2000 {
+        map.insert(n..n + 1, n << 32).unwrap();
+        map.remove(..).unwrap();
+    }
+    assert_ne!(look.stamp.life, map.lookup(0).stamp.life);
+    assert!(!map.edit().revalidate(&look));
+    audit(&map);
+}
+
+#[test]
+fn a_look_at_a_leaf_that_had_left_already_never_stands() {
+    let map = ExtentMap::new();
+    map.insert(0..8, 100).unwrap();
+    let mut look = map.lookup(0);
+    map.remove(4..8).unwrap();
+    look.stamp
+        .leaves
+        .iter_mut()
+        .for_each(|leaf| leaf.version = RETIRED);
+    assert!(!map.edit().revalidate(&look));
+}
+
+#[test]
+fn nothing_comes_back_while_a_reader_is_pinned() {
+    let map = ExtentMap::new();
+    map.insert(0..8, 100).unwrap();
+    let comes_back = || {
+        let mut seen = BTreeSet::new();
+        (0..1000).any(|n| {
+            map.insert(n % 2..4, n << 32).unwrap();
+            !seen.insert(map.tree.root.load().node::<Leaf>())
+        })
+    };
+    let reader = map.reclaimer.register();
+    let guard = reader.pin();
+    assert!(!comes_back());
+    drop(guard);
+    assert!(comes_back());
+}
+
+#[test]
+fn leaves_are_shared_before_they_are_split_and_joined_when_they_get_few() {
+    const EXTENTS: u64 = 20_000;
+    let map = ExtentMap::new();
+    for n in 0..EXTENTS {
+        // In an order that is none.
+        let n = n * 7919 % EXTENTS;
+        map.insert(n * 16..n * 16 + 8, n << 32).unwrap();
+    }
+    let full = audit(&map);
+    assert!(
+        full.leaves as u64 * LEAF as u64 * 3 / 4 < EXTENTS,
+        "{full:?}"
+    );
+    for n in (0..EXTENTS).filter(|n| n % 20 != 0) {
+        map.remove(n * 16..n * 16 + 8).unwrap();
+    }
+    let thin = audit(&map);
+    let left = thin.entries.len();
+    assert!(
+        thin.leaves * LEAF < 3 * left && thin.indices * FANOUT < 3 * thin.leaves,
+        "{thin:?}"
+    );
 }

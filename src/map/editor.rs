@@ -114,9 +114,9 @@ impl<'m, V: Value> Editor<'m, V> {
         Lookup::unpack(unsafe { self.map.tree.look(block) })
     }
 
-    /// Whether the answer in `lookup` is certainly still the answer of this map: true if no edit has
-    /// touched the nodes it was read from, which is what no edit near it means; false for a lookup in
-    /// another map. O(1).
+    /// Whether the answer in `lookup` is certainly still the answer of this map. True only if no edit has touched
+    /// the nodes it was read from, hence nothing near it; false for a lookup in another map, and for all lookups made
+    /// before the map gave node memory back, which it does when it has shrunk a lot. O(1).
     pub fn revalidate(&self, lookup: &Lookup<V>) -> bool {
         // SAFETY: an editor holds the writer lock.
         unsafe { self.map.tree.is_current(&lookup.stamp) }

@@ -57,7 +57,8 @@ impl Batches {
         let Some((first, last)) = self.rest.take() else {
             return false;
         };
-        let limit = if self.resumed { LONG_BATCH } else { BATCH };
+        // One more at first, so that it shows whether a walk of `BATCH` ends there.
+        let limit = if self.resumed { LONG_BATCH } else { BATCH + 1 };
         read((first, last), limit, &mut self.batch);
         self.returned = 0;
         let end = self.batch.get(limit - 1);

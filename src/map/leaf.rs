@@ -207,8 +207,7 @@ impl Leaf {
 
     /// Marks a leaf that has left the tree.
     pub(super) fn retire(&self) {
-        // Release, to the Acquire of `LeafRef::version`: who sees it sees all that changed before, as every
-        // version promises.
+        // Release, to the Acquire of `LeafRef::version`: who sees it sees all that changed in place before.
         self.version.store(RETIRED, Ordering::Release);
     }
 

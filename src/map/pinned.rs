@@ -42,7 +42,6 @@ impl<V> fmt::Debug for Pinned<'_, V> {
 
 impl<'m, V: Value> Pinned<'m, V> {
     pub(super) fn new(map: &'m ExtentMap<V>, handle: Handle) -> Self {
-        // One that holds no block: one that is asked for would have to start behind it.
         let none = Entry {
             start: u64::MAX,
             last: u64::MAX,
@@ -53,8 +52,8 @@ impl<'m, V: Value> Pinned<'m, V> {
             handle,
             asked: Cell::new(u64::MAX / 2),
             recent: Cell::new(none),
-            // No state has an odd version.
-            version: Cell::new(1),
+            // No state has this version, and no moment of publishing one: the first one has 1.
+            version: Cell::new(u64::MAX),
         }
     }
 

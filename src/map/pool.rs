@@ -138,8 +138,8 @@ impl<N> Pool<N> {
             }
             !gone
         });
-        // The rest lies in chunks that are in use: look again only when there is much more.
-        self.trim_at = FEW.max(2 * self.free.len());
+        // The rest lies in chunks that are in use: look again when half of what is used now is free.
+        self.trim_at = FEW.max(self.free.len() + (self.nodes - self.free.len()) / 2);
         unused.contains(&true)
     }
 }

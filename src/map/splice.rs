@@ -271,23 +271,25 @@ impl<'t> Splice<'t, '_> {
 
     /// Fills as few leaves as hold `entries`, evenly; but when nothing comes behind, all but the last
     /// one fully, because what is appended next goes there too.
-    fn pack_leaves(&mut self, entries: &[Entry], at_end: bool, nodes: &mut Nodes) {
-        if entries.is_empty() {
-            return;
+    fn pack_leaves(&mut self, mut entries: &[Entry], at_end: bool, nodes: &mut Nodes) {
+        // Not by recursion, which would go as deep as there are leaves: only halves of one leaf, and even
+        // parts, are packed by calls.
+        while !entries.is_empty() {
+            if let Some(wide) = Leaf::shape(entries) {
+                let leaf = self.writer.leaf(entries, wide, self.version);
+                return nodes.push((entries[0].start, leaf));
+            }
+            let leaves = entries.len().div_ceil(LEAF);
+            let middle = match leaves {
+                // They would fit, if they were not so far apart.
+                1 => entries.len() / 2,
+                _ if at_end => LEAF,
+                _ => entries.len() * (leaves / 2) / leaves,
+            };
+            let (left, right) = entries.split_at(middle);
+            self.pack_leaves(left, at_end, nodes);
+            entries = right;
         }
-        if let Some(wide) = Leaf::shape(entries) {
-            let leaf = self.writer.leaf(entries, wide, self.version);
-            return nodes.push((entries[0].start, leaf));
-        }
-        let leaves = entries.len().div_ceil(LEAF);
-        let middle = match leaves {
-            // They would fit, if they were not so far apart.
-            1 => entries.len() / 2,
-            _ if at_end => LEAF,
-            _ => entries.len() * (leaves / 2) / leaves,
-        };
-        self.pack_leaves(&entries[..middle], at_end, nodes);
-        self.pack_leaves(&entries[middle..], at_end, nodes);
     }
 
     /// As [`pack_leaves`](Self::pack_leaves), for index nodes.

@@ -9,7 +9,9 @@
 /// - `unpack(a.pack())` equals `a`, and equal values pack to equal bits;
 /// - `a.advance(m).advance(n)` equals `a.advance(m + n)`;
 /// - `a.can_merge(n, a.advance(n))` unless joining would overflow something, and when
-///   `a.can_merge(n, b)` then `b` equals `a.advance(n)`.
+///   `a.can_merge(n, b)` then `b` equals `a.advance(n)`;
+/// - whether two extents merge does not change when the first loses blocks at its start: for `m < n`,
+///   `a.can_merge(n, b)` equals `a.advance(m).can_merge(n - m, b)`.
 ///
 /// A value that breaks them yields surprising extents but never unsafety.
 pub trait Value: Copy + Send + Sync + 'static {
