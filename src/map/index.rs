@@ -84,7 +84,7 @@ impl Index {
         self.used.count_ones() as usize + 1
     }
 
-    #[cfg(any(test, not(any(loom, feature = "shuttle"))))]
+    #[cfg(not(any(loom, feature = "shuttle")))]
     pub(super) fn used(&self) -> u64 {
         self.used
     }

@@ -105,7 +105,7 @@ impl Limbo {
     }
 
     /// How many leaves and index nodes there are.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom), not(feature = "shuttle")))]
     pub(super) fn census(&self) -> (usize, usize) {
         let indices = self.nodes.iter().filter(|node| node.is_index()).count();
         (self.nodes.len() - indices, indices)

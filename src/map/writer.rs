@@ -106,7 +106,7 @@ impl Writer {
     }
 
     /// How many leaves and index nodes are in the tree, if none was lost.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom), not(feature = "shuttle")))]
     pub(super) fn used(&self) -> (usize, usize) {
         let (leaves, indices) = self.limbo.census();
         (self.leaves.used() - leaves, self.indices.used() - indices)
