@@ -8,6 +8,7 @@ use super::extent_map::ExtentMap;
 use super::index::FANOUT;
 use super::leaf::{Entry, LEAF, Leaf, RETIRED, WIDE};
 use super::link::Link;
+use super::search::{Isa, Steps};
 
 /// What an audit counts.
 #[derive(Debug, Default)]
@@ -283,4 +284,48 @@ fn leaves_are_shared_before_they_are_split_and_joined_when_they_get_few() {
         thin.leaves * LEAF < 3 * left && thin.indices * FANOUT < 3 * thin.leaves,
         "{thin:?}"
     );
+}
+
+#[test]
+fn every_set_of_instructions_finds_the_same() {
+    let mut sets = vec![Isa::Portable, Isa::detect()];
+    #[cfg(target_arch = "x86_64")]
+    if Isa::detect() == Isa::Avx512 && std::is_x86_feature_detected!("avx2") {
+        sets.push(Isa::Avx2);
+    }
+    for scale in [1, 3, 1 << 30, 1 << 50] {
+        let map = ExtentMap::new();
+        let mut random = Random(scale);
+        for n in 0..5000 {
+            let start = random.below(1 << 13) * scale;
+            let last = start + random.below(2 * scale);
+            map.insert(start..=last, n << 32).unwrap();
+        }
+        let census = audit(&map);
+        let _writer = map.lock();
+        let root = map.tree.root.load();
+        let edges = census.entries.iter().flat_map(|entry| {
+            let around = [entry.start.wrapping_sub(1), entry.last.wrapping_add(1)];
+            [entry.start, entry.last].into_iter().chain(around)
+        });
+        for block in edges.chain([0, u64::MAX]) {
+            let at = census.entries.partition_point(|entry| entry.last < block);
+            let holds = |entry: &&Entry| entry.start <= block;
+            let expected = census.entries.get(at).filter(holds).copied();
+            let rank = census.entries.partition_point(|entry| entry.start <= block);
+            for isa in &sets {
+                let mut many = [None; 1];
+                let mut steps = Steps::new();
+                // SAFETY: the writer lock is held, and the processor has these instructions.
+                let (found, spot) = unsafe {
+                    isa.get_many(&map.tree.root, &[block], &mut many);
+                    (isa.get(root, block), isa.find(root, block, &mut steps))
+                };
+                assert_eq!((found, many[0]), (expected, expected), "{isa:?} at {block}");
+                let before = spot.rank.checked_sub(1).map(|at| spot.leaf.entry(at));
+                let last = rank.checked_sub(1).map(|at| census.entries[at]);
+                assert!(before.is_none() || before == last, "{isa:?} at {block}");
+            }
+        }
+    }
 }
