@@ -505,6 +505,7 @@ fn handles_are_for_maps_of_their_reclaimer() {
         let refused = Some(Error::InvalidInput("a handle of another reclaimer"));
         assert_eq!(map.pin_with(&foreign).err(), refused);
         assert_eq!(map.edit_with(&foreign).err(), refused);
+        assert!(map.edit_with(&own).is_ok(), "the lock is free");
     }
 }
 

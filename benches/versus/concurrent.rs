@@ -65,6 +65,12 @@ impl Extents for SharedMassTree {
     }
 }
 
+/// The run before `first`, if it reaches so far, and those that start behind it.
+fn reaching(first: u64, before: Option<Run>, starting: impl Iterator<Item = Run>) -> Runs {
+    let before = before.filter(|run| reaches(run, first));
+    before.into_iter().chain(starting).collect()
+}
+
 /// Whether `run`, which starts before `first`, reaches up to it.
 fn reaches(run: &Run, first: u64) -> bool {
     run.first < first && run.last.saturating_add(1) >= first
@@ -121,11 +127,7 @@ impl Ordered for &TreeIndex<u64, (u64, u64)> {
             .checked_sub(1)
             .and_then(|block| self.at_or_before(block));
         let starting = self.range(first..=last.saturating_add(1), &guard).map(run);
-        before
-            .filter(|run| reaches(run, first))
-            .into_iter()
-            .chain(starting)
-            .collect()
+        reaching(first, before, starting)
     }
 
     fn insert(&mut self, run: Run) {
@@ -151,11 +153,7 @@ impl Ordered for &ConcurrentMap<u64, (u64, u64)> {
         let starting = self
             .range(first..=last.saturating_add(1))
             .map(|(first, rest)| run((&first, &rest)));
-        before
-            .filter(|run| reaches(run, first))
-            .into_iter()
-            .chain(starting)
-            .collect()
+        reaching(first, before, starting)
     }
 
     fn insert(&mut self, run: Run) {
