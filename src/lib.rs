@@ -70,6 +70,8 @@ pub mod map;
 #[cfg(feature = "std")]
 pub mod mapping;
 #[cfg(feature = "std")]
+pub mod probe;
+#[cfg(feature = "std")]
 pub mod stats;
 #[cfg(feature = "std")]
 pub mod status;

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use extent_map::Result;
-use extent_map::delalloc::Probe;
 use extent_map::device::{BlockDevice, MemoryDevice};
 use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
 use extent_map::mapping::{ExtentState, MappedExtent, Mapping, MappingStore, MemoryStore, Shift};
+use extent_map::probe::{Mutation, Probe};
 use extent_map::testing::{self, Violation};
 use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange};
 
@@ -171,14 +171,15 @@ fn fault_across_an_allocation(skip_second_look: bool) -> Volume {
         let raced = Arc::clone(&raced);
         move |_, _| {
             if let Some(file) = raced.get() {
-                file.allocate(AllocateMode::Allocate, 0, BLOCK).unwrap();
+                let allocate = || file.allocate(AllocateMode::Allocate, 0, BLOCK);
+                thread::scope(|scope| scope.spawn(allocate).join().unwrap().unwrap());
             }
         }
     };
-    let options = VolumeOptions::new().probe(Probe {
-        skip_second_look,
-        between_looks: Some(Arc::new(hook)),
-    });
+    let probe = Probe::new()
+        .mutations(skip_second_look.then_some(Mutation::SkipSecondLook))
+        .between_looks(hook);
+    let options = VolumeOptions::new().probe(probe);
     let volume = Volume::format(Arc::new(MemoryDevice::new(1 << 20)), &options).unwrap();
     let file = volume.file(FileNumber(1)).unwrap();
     file.set_len(BLOCK).unwrap();
@@ -304,13 +305,10 @@ fn a_check_waits_for_a_write_and_for_a_page_fault_that_are_half_done() {
         let (enter, entered) = mpsc::channel();
         let (leave, left) = mpsc::channel();
         let left = Mutex::new(left);
-        let probe = Probe {
-            between_looks: Some(Arc::new(move |_, _| {
-                enter.send(()).unwrap();
-                left.lock().unwrap().recv().unwrap();
-            })),
-            ..Probe::default()
-        };
+        let probe = Probe::new().between_looks(move |_, _| {
+            enter.send(()).unwrap();
+            left.lock().unwrap().recv().unwrap();
+        });
         let device = Arc::new(MemoryDevice::new(1 << 20));
         let volume = Volume::format(device, &VolumeOptions::new().probe(probe)).unwrap();
         let file = volume.file(FileNumber(1)).unwrap();

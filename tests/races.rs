@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use extent_map::Error;
-use extent_map::delalloc::Probe;
 use extent_map::device::MemoryDevice;
 use extent_map::file::{AllocateMode, ExtentKind, File, Volume, VolumeOptions};
+use extent_map::probe::{Mutation, Probe};
 use extent_map::testing;
 use extent_map::units::FileNumber;
 
@@ -32,10 +32,9 @@ fn fault_while_another_thread_allocates(skip_second_look: bool) -> (Volume, File
             });
         }
     };
-    let probe = Probe {
-        skip_second_look,
-        between_looks: Some(Arc::new(hook)),
-    };
+    let probe = Probe::new()
+        .mutations(skip_second_look.then_some(Mutation::SkipSecondLook))
+        .between_looks(hook);
     let device = Arc::new(MemoryDevice::new(1 << 20));
     let volume = Volume::format(device, &VolumeOptions::new().probe(probe)).unwrap();
     let file = volume.file(FileNumber(1)).unwrap();

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use extent_map::Error;
-use extent_map::delalloc::Probe;
 use extent_map::device::MemoryDevice;
 use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
+use extent_map::probe::{Mutation, Probe};
 use extent_map::units::FileNumber;
 use shuttle::thread;
 
@@ -98,10 +98,7 @@ impl World {
 
 /// The race this crate is built around: a page fault holds no inode lock, fallocate no folio lock.
 fn page_fault_beside_allocate(skip_second_look: bool) {
-    let probe = Probe {
-        skip_second_look,
-        between_looks: None,
-    };
+    let probe = Probe::new().mutations(skip_second_look.then_some(Mutation::SkipSecondLook));
     let world = World::new(16, 1, VolumeOptions::new().probe(probe));
     world.file.set_len(PAGE).unwrap();
     thread::scope(|scope| {

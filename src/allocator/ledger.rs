@@ -1,6 +1,7 @@
 //! The one exact account of free and promised space.
 
 use crate::error::{Error, Result};
+use crate::probe::{Mutation, Probe};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,6 +52,7 @@ pub struct Ledger {
     total: u32,
     /// Available clusters in the upper 32 bits, promised ones in the lower; their sum is at most `total`.
     account: AtomicU64,
+    probe: Probe,
 }
 
 /// One available cluster in the account.
@@ -62,11 +64,17 @@ impl Ledger {
     /// # Errors
     /// [`Error::NotSupported`] when `total` is above 2^32 - 1.
     pub fn new(total: u64) -> Result<Self> {
+        Self::probed(total, Probe::default())
+    }
+
+    /// The same; a test may change something.
+    pub(super) fn probed(total: u64, probe: Probe) -> Result<Self> {
         let total = u32::try_from(total)
             .map_err(|_| Error::NotSupported("a volume of more than 2^32 - 1 clusters"))?;
         Ok(Self {
             total,
             account: AtomicU64::new(u64::from(total) * AVAILABLE),
+            probe,
         })
     }
 
@@ -76,6 +84,9 @@ impl Ledger {
     /// # Errors
     /// [`Error::NoSpace`] when fewer are available; nothing is promised then.
     pub fn reserve(self: &Arc<Self>, clusters: u64) -> Result<Reservation> {
+        if self.probe.is(Mutation::ReserveLooksThenActs) {
+            return self.reserve_in_two_steps(clusters);
+        }
         // Acquire: pairs with the Release in `give_back` and `release`; the bits of the clusters that these
         // made available were cleared before, and the holder of this promise must find them.
         self.account
@@ -83,6 +94,16 @@ impl Ledger {
                 (account / AVAILABLE >= clusters).then(|| account - clusters * AVAILABLE + clusters)
             })
             .map_err(|_| Error::NoSpace)?;
+        Ok(Reservation::of_promised(self, clusters))
+    }
+
+    /// For [`Mutation::ReserveLooksThenActs`]: what others do between the steps is not seen.
+    fn reserve_in_two_steps(self: &Arc<Self>, clusters: u64) -> Result<Reservation> {
+        if self.account.load(Ordering::Acquire) / AVAILABLE < clusters {
+            return Err(Error::NoSpace);
+        }
+        self.account
+            .fetch_sub(clusters * AVAILABLE - clusters, Ordering::AcqRel);
         Ok(Reservation::of_promised(self, clusters))
     }
 

@@ -38,6 +38,7 @@ pub use ledger::{Ledger, Space};
 pub use reservation::Reservation;
 
 use crate::error::{Error, Result};
+use crate::probe::Probe;
 use crate::sync::uncounted::{AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::units::{DiskBlock, DiskRun, Geometry};
@@ -60,6 +61,7 @@ pub struct Allocator {
     ledger: Arc<Ledger>,
     /// Where requests without a goal begin to look: the group that served last. Only a hint.
     last_group: AtomicUsize,
+    probe: Probe,
 }
 
 /// Where an allocation was found.
@@ -85,6 +87,24 @@ impl Allocator {
         clusters_per_group: u64,
         first_usable: DiskBlock,
     ) -> Result<Self> {
+        let probe = Probe::default();
+        Self::probed(
+            total_blocks,
+            geometry,
+            clusters_per_group,
+            first_usable,
+            probe,
+        )
+    }
+
+    /// The same; a test may change something.
+    pub(crate) fn probed(
+        total_blocks: u64,
+        geometry: Geometry,
+        clusters_per_group: u64,
+        first_usable: DiskBlock,
+        probe: Probe,
+    ) -> Result<Self> {
         if clusters_per_group == 0 {
             return Err(Error::InvalidInput("a group needs at least one cluster"));
         }
@@ -97,7 +117,7 @@ impl Allocator {
                 "the first usable block lies behind the volume",
             ));
         }
-        let ledger = Arc::new(Ledger::new(usable.len())?);
+        let ledger = Arc::new(Ledger::probed(usable.len(), probe.clone())?);
         let groups = (0..usable.end.div_ceil(clusters_per_group)).map(|number| {
             let start = number * clusters_per_group;
             let len = clusters_per_group.min(usable.end - start);
@@ -110,6 +130,7 @@ impl Allocator {
             groups: groups.collect(),
             ledger,
             last_group: AtomicUsize::new(0),
+            probe,
         })
     }
 

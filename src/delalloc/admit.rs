@@ -1,6 +1,7 @@
 //! Admission of a write to blocks that nothing backs yet: look, lock, look again, reserve, delay.
 
 use crate::error::{Error, Result};
+use crate::probe::Mutation;
 use crate::stats::Counter;
 use crate::status::{Look, Status, StatusExtent};
 use crate::units::{FileBlock, FileRange};
@@ -40,9 +41,9 @@ impl FileBlocks {
         {
             return Ok(found.clip(range));
         }
-        self.backing.probe.between_looks(self.file, range);
+        self.backing.probe.looked(self.file, range);
         let locked = self.lock_data();
-        let hole = if self.backing.probe.skips_second_look() {
+        let hole = if self.backing.probe.is(Mutation::SkipSecondLook) {
             look.extent()
                 .map_or(range, |hole| hole.range.intersect(range))
         } else {
@@ -116,7 +117,7 @@ impl FileBlocks {
             };
             match self.backing.allocator.ledger().reserve(spanned - edges) {
                 Ok(reservation) => {
-                    if self.backing.probe.skips_second_look() {
+                    if self.backing.probe.is(Mutation::SkipSecondLook) {
                         // What the bug did: whatever is there now is replaced unseen.
                         let _uncounted = self.status.remove(run)?;
                     }

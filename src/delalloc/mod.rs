@@ -30,7 +30,6 @@ mod blocks;
 mod convert;
 mod free;
 mod inline;
-mod probe;
 mod writeback;
 
 use std::fmt;
@@ -40,14 +39,12 @@ use crate::allocator::Allocator;
 use crate::block::BlockQueue;
 use crate::error::Result;
 use crate::mapping::MappingStore;
+use crate::probe::Probe;
 use crate::stats::Counters;
 use crate::status::{ShrinkerList, StatusContext};
 use crate::units::Geometry;
 
 pub use blocks::FileBlocks;
-#[cfg(feature = "testing")]
-pub use probe::BetweenLooks;
-pub use probe::Probe;
 pub use writeback::WrittenPiece;
 
 /// When blocks are allocated.

@@ -1,5 +1,7 @@
 //! How a volume is formatted.
 
+use crate::probe::Probe;
+
 /// Options of [`Volume::format`](super::Volume::format); the defaults are those of a plain ext4.
 #[derive(Clone, Debug)]
 pub struct VolumeOptions {
@@ -9,7 +11,7 @@ pub struct VolumeOptions {
     pub(super) inline_limit: u64,
     pub(super) group_clusters: u64,
     pub(super) low_space_clusters: Option<u64>,
-    pub(super) probe: crate::delalloc::Probe,
+    pub(super) probe: Probe,
 }
 
 impl Default for VolumeOptions {
@@ -21,7 +23,7 @@ impl Default for VolumeOptions {
             inline_limit: 0,
             group_clusters: 32768,
             low_space_clusters: None,
-            probe: crate::delalloc::Probe::default(),
+            probe: Probe::default(),
         }
     }
 }
@@ -70,9 +72,9 @@ impl VolumeOptions {
         self
     }
 
-    /// Test-only switches inside the admission protocol.
+    /// What a test changes inside the volume.
     #[cfg(feature = "testing")]
-    pub fn probe(mut self, probe: crate::delalloc::Probe) -> Self {
+    pub fn probe(mut self, probe: Probe) -> Self {
         self.probe = probe;
         self
     }

@@ -91,22 +91,29 @@ impl Volume {
         // The first cluster is the volume's own: no file block lives at disk block 0.
         let first_usable = DiskBlock(cluster.blocks());
         let blocks = have / block_size.bytes();
-        let allocator = Allocator::new(blocks, geometry, options.group_clusters, first_usable)?;
+        let allocator = Allocator::probed(
+            blocks,
+            geometry,
+            options.group_clusters,
+            first_usable,
+            options.probe.clone(),
+        )?;
         let counters = Arc::new(Counters::default());
+        let probe = options.probe.clone();
         let total = allocator.space().total();
         let backing = Backing {
             geometry,
             store,
             queue: BlockQueue::new(device, block_size, Arc::clone(&counters)),
             allocator,
-            status: StatusContext::with_counters(cluster, Arc::clone(&counters)),
+            status: StatusContext::of_volume(cluster, Arc::clone(&counters), probe.clone()),
             shrinker: ShrinkerList::new(),
             counters,
             policy: Policy {
                 delayed: options.delayed,
                 low_space_clusters: options.low_space_clusters.unwrap_or(total / 64),
             },
-            probe: options.probe.clone(),
+            probe,
         };
         let volume = Self {
             backing: Arc::new(backing),

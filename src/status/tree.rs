@@ -9,6 +9,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::map::{ExtentMap, Pinned, Reclaimer};
+use crate::probe::Probe;
 use crate::stats::{Counter, Counters, Stats};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, uncounted};
@@ -21,21 +22,23 @@ pub struct StatusContext {
     pub(super) cluster: ClusterRatio,
     pub(super) counters: Arc<Counters>,
     pub(super) hints: Arc<ReferenceHints>,
+    pub(super) probe: Probe,
 }
 
 impl StatusContext {
     /// The context of a volume whose clusters have `cluster` blocks.
     pub fn new(cluster: ClusterRatio) -> Self {
-        Self::with_counters(cluster, Arc::default())
+        Self::of_volume(cluster, Arc::default(), Probe::default())
     }
 
-    /// The same, counting in `counters`.
-    pub(crate) fn with_counters(cluster: ClusterRatio, counters: Arc<Counters>) -> Self {
+    /// The same, counting in `counters`; a test may change something.
+    pub(crate) fn of_volume(cluster: ClusterRatio, counters: Arc<Counters>, probe: Probe) -> Self {
         Self {
             reclaimer: Reclaimer::new(),
             cluster,
             counters,
             hints: Arc::default(),
+            probe,
         }
     }
 
