@@ -40,7 +40,7 @@ pub use reservation::Reservation;
 use crate::error::{Error, Result};
 use crate::probe::Probe;
 use crate::sync::uncounted::{AtomicUsize, Ordering};
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Arc, Mutex, MutexGuard, Rank};
 use crate::units::{DiskBlock, DiskRun, Geometry};
 
 use group::Group;
@@ -121,7 +121,8 @@ impl Allocator {
         let groups = (0..usable.end.div_ceil(clusters_per_group)).map(|number| {
             let start = number * clusters_per_group;
             let len = clusters_per_group.min(usable.end - start);
-            Mutex::new(Group::new(len, usable.start.saturating_sub(start).min(len)))
+            let own = usable.start.saturating_sub(start).min(len);
+            Mutex::new(Rank::Group.of(number), Group::new(len, own))
         });
         Ok(Self {
             geometry,

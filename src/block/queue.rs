@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::device::{BlockDevice, check_range};
 use crate::error::{Error, Result};
 use crate::stats::{Counter, Counters};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, Rank, begin_io};
 use crate::units::{BlockSize, DiskBlock, DiskRun};
 
 use super::bio::Request;
@@ -45,8 +45,8 @@ impl BlockQueue {
             block_size,
             max_request_bytes: MAX_REQUEST_BYTES,
             counters,
-            waiting: Mutex::default(),
-            flushing: Mutex::default(),
+            waiting: Mutex::new(Rank::Flushers, Vec::new()),
+            flushing: Mutex::new(Rank::Flushing, ()),
         }
     }
 
@@ -111,7 +111,8 @@ impl BlockQueue {
     /// # Errors
     /// [`Error::Io`] when the flush that covers this caller failed; each caller hears of it.
     pub fn flush(&self) -> Result<()> {
-        let outcome = FlushOutcome::default();
+        begin_io();
+        let outcome: FlushOutcome = Arc::new(Mutex::new(Rank::FlushOutcome, None));
         self.waiting.lock().push(Arc::clone(&outcome));
         self.counters.count(Counter::Bios);
         let _flushing = self.flushing.lock();
@@ -210,6 +211,7 @@ impl BlockQueue {
     }
 
     fn to_device(&self, operation: impl FnOnce(&dyn BlockDevice) -> Result<()>) -> Result<()> {
+        begin_io();
         self.counters.count(Counter::DeviceRequests);
         operation(&*self.device)
     }

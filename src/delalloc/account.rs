@@ -2,7 +2,7 @@
 
 use crate::allocator::Reservation;
 use crate::error::Result;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, Rank};
 
 /// The promise the ledger made to one file, in clusters: one reservation that grows and shrinks.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(super) struct Account(Mutex<Reservation>);
 impl Account {
     /// An account that starts with what `reservation` holds (normally nothing).
     pub(super) fn new(reservation: Reservation) -> Self {
-        Self(Mutex::new(reservation))
+        Self(Mutex::new(Rank::Account, reservation))
     }
 
     /// Clusters promised to the file.

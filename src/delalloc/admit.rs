@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::probe::Mutation;
 use crate::stats::Counter;
 use crate::status::{Look, Status, StatusExtent};
+use crate::sync::journal::note;
 use crate::units::{FileBlock, FileRange};
 
 use super::FileBlocks;
@@ -36,6 +37,13 @@ impl FileBlocks {
     pub fn admit(&self, range: FileRange) -> Result<StatusExtent> {
         self.check_range(range)?;
         let look = self.first_look(range.start())?;
+        note(|| {
+            format!(
+                "looks at {:?}, no data lock: {}",
+                range.start(),
+                told(look.extent())
+            )
+        });
         if let Some(found) = look.extent()
             && found.status != Status::Hole
         {
@@ -48,6 +56,7 @@ impl FileBlocks {
                 .map_or(range, |hole| hole.range.intersect(range))
         } else {
             let found = self.second_look(&locked, &look, range.start())?;
+            note(|| format!("looks again: {}", told(Some(found))));
             if found.status != Status::Hole {
                 self.backing.counters.count(Counter::SecondLookChanged);
                 return Ok(found.clip(range));
@@ -117,6 +126,7 @@ impl FileBlocks {
             };
             match self.backing.allocator.ledger().reserve(spanned - edges) {
                 Ok(reservation) => {
+                    note(|| format!("promised {} clusters for {run:?}", spanned - edges));
                     if self.backing.probe.is(Mutation::SkipSecondLook) {
                         // What the bug did: whatever is there now is replaced unseen.
                         let _uncounted = self.status.remove(run)?;
@@ -127,6 +137,7 @@ impl FileBlocks {
                         !one_cluster && last == ClusterState::Allocated,
                     )?;
                     self.account.add(reservation)?;
+                    note(|| format!("{run:?} is delayed"));
                     self.backing.counters.count(Counter::DelayedInserts);
                     return Ok(StatusExtent {
                         range: run,
@@ -157,4 +168,10 @@ impl FileBlocks {
             None => ClusterState::Free,
         })
     }
+}
+
+/// A look, in the words of a story.
+fn told(found: Option<StatusExtent>) -> String {
+    let status = |found: StatusExtent| format!("{:?}", found.status).to_lowercase();
+    found.map_or("nothing is known".into(), status)
 }

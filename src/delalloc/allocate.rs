@@ -4,6 +4,7 @@ use crate::allocator::{AllocRequest, Reservation};
 use crate::error::{Error, Result};
 use crate::mapping::{ExtentState, MappedExtent};
 use crate::status::{Status, StatusExtent};
+use crate::sync::journal::note;
 use crate::units::{DiskBlock, FileRange};
 
 use super::FileBlocks;
@@ -168,6 +169,7 @@ impl FileBlocks {
         let mapped = status_of(&extent);
         let ended = self.status.insert(part, mapped.status)?;
         self.account.release(ended.released.saturating_sub(used))?;
+        note(|| format!("{part:?} is allocated, unwritten; {used} promises used"));
         Ok(mapped)
     }
 

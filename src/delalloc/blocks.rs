@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::mapping::{ExtentState, MappedExtent, Mapping};
 use crate::status::{Status, StatusExtent, StatusTree};
 use crate::sync::uncounted::{AtomicU64, Ordering};
-use crate::sync::{RwLock, RwLockWriteGuard};
+use crate::sync::{Rank, RwLock, RwLockWriteGuard};
 use crate::units::{ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS};
 
 use super::Backing;
@@ -43,7 +43,7 @@ impl FileBlocks {
         let blocks = Self {
             file,
             backing,
-            data_lock: RwLock::new(()),
+            data_lock: RwLock::new(Rank::Data.of(file.0), ()),
             status,
             account: Account::new(nothing),
             allocated: AtomicU64::new(0),

@@ -3,6 +3,8 @@
 use crate::error::{Error, Result};
 use crate::mapping::{ExtentState, MappedExtent};
 use crate::stats::Counter;
+use crate::sync::IoAllowed;
+use crate::sync::journal::note;
 use crate::units::FileRange;
 
 use super::FileBlocks;
@@ -31,6 +33,7 @@ impl FileBlocks {
                 Err(error) => return Err(error),
             };
             self.note(&status_of(&converted))?;
+            note(|| format!("{:?} is {:?} now", converted.range, converted.state).to_lowercase());
         }
         Ok(())
     }
@@ -42,6 +45,7 @@ impl FileBlocks {
         part: &MappedExtent,
     ) -> Result<MappedExtent> {
         self.backing.counters.count(Counter::ZeroedInsteadOfSplit);
+        let _under_the_data_lock = IoAllowed::new();
         if extent.state == ExtentState::Written {
             self.backing.queue.zero(part.run())?;
             return Ok(*part);

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::mapping::{MappedExtent, Shift};
 use crate::status::{Status, StatusExtent};
+use crate::sync::journal::note;
 use crate::units::{DiskRun, FileBlock, FileRange};
 
 use super::FileBlocks;
@@ -81,6 +82,7 @@ impl FileBlocks {
     /// Drops what the tree knows of `range`; delayed blocks end with their promises.
     fn forget(&self, _locked: &DataLocked<'_>, range: FileRange) -> Result<()> {
         let ended = self.status.remove(range)?;
+        note(|| format!("forgets {range:?}; {} promises end", ended.released));
         self.account.release(ended.released)
     }
 

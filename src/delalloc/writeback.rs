@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::mapping::ExtentState;
 use crate::stats::Counter;
 use crate::status::{Status, StatusExtent};
+use crate::sync::journal::note;
 use crate::units::FileRange;
 
 use super::FileBlocks;
@@ -99,6 +100,7 @@ impl FileBlocks {
             };
             let from = (piece.range.start().0 - range.start().0) * block_size;
             let to = from + piece.range.len() * block_size;
+            note(|| format!("sends {:?} to the device", piece.range));
             let data: Arc<[u8]> = bytes[from as usize..to as usize].into();
             batch.push(Bio::write(disk, data));
         }

@@ -5,7 +5,7 @@ use std::mem;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, Rank};
 
 use super::{BlockDevice, total_len};
 
@@ -106,7 +106,7 @@ impl FaultyDevice {
     pub fn new(inner: Arc<dyn BlockDevice>) -> Self {
         Self {
             inner,
-            state: Mutex::default(),
+            state: Mutex::new(Rank::Faults, State::default()),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::error::Result;
-use crate::sync::RwLock;
+use crate::sync::{Rank, RwLock};
 
 use super::{BlockDevice, check_range};
 
@@ -40,7 +40,9 @@ impl MemoryDevice {
     pub fn new(size: u64) -> Self {
         Self {
             size,
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            shards: (0..SHARDS)
+                .map(|_| RwLock::new(Rank::Device, Chunks::new()))
+                .collect(),
         }
     }
 

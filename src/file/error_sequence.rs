@@ -1,17 +1,23 @@
 //! Writeback errors, reported once to every open handle of a file.
 
 use crate::error::{Error, Result};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, Rank};
 
 /// The last writeback error of a file and how many there were. A handle remembers the number it has
 /// seen; what Linux calls a writeback error sequence.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ErrorSequence(Mutex<Errors>);
 
 #[derive(Debug, Default)]
 struct Errors {
     count: u64,
     last: Option<Error>,
+}
+
+impl Default for ErrorSequence {
+    fn default() -> Self {
+        Self(Mutex::new(Rank::Errors, Errors::default()))
+    }
 }
 
 impl ErrorSequence {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::mapping::MappingStore;
 use crate::status::Status;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex, RwLock};
+use crate::sync::{Arc, Mutex, Rank, RwLock};
 use crate::units::{
     BlockSize, DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS, PAGE_SIZE,
 };
@@ -48,9 +48,9 @@ impl Inode {
     ) -> Result<Self> {
         Ok(Self {
             number,
-            inode_lock: RwLock::new(()),
-            invalidate_lock: RwLock::new(()),
-            writeback_lock: Mutex::new(()),
+            inode_lock: RwLock::new(Rank::Inode.of(number.0), ()),
+            invalidate_lock: RwLock::new(Rank::Invalidate.of(number.0), ()),
+            writeback_lock: Mutex::new(Rank::Writeback.of(number.0), ()),
             size: AtomicU64::new(backing.store.size(number)?),
             pages: PageCache::new(backing.geometry.block_size),
             blocks: FileBlocks::open(number, Arc::clone(&backing))?,

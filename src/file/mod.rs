@@ -44,7 +44,7 @@ mod writeback;
 
 use std::fmt;
 
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, Rank};
 use crate::units::FileNumber;
 
 pub use allocate::AllocateMode;
@@ -79,7 +79,7 @@ impl File {
         let seen = inode.errors.seen_by_new_handle();
         Self {
             inode,
-            seen_error: Arc::new(Mutex::new(seen)),
+            seen_error: Arc::new(Mutex::new(Rank::SeenErrors, seen)),
         }
     }
 

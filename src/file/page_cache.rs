@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use crate::sync::{Arc, Mutex, MutexGuard, RwLock};
+use crate::sync::journal::note;
+use crate::sync::{Arc, Mutex, MutexGuard, Rank, RwLock};
 use crate::units::{BlockSize, FileBlock, FileRange, PAGE_SIZE};
 
 /// One bit for each block of a page, the lowest for the first.
@@ -115,7 +116,7 @@ impl PageCache {
     pub(super) fn new(block_size: BlockSize) -> Self {
         Self {
             block_size,
-            pages: RwLock::new(BTreeMap::new()),
+            pages: RwLock::new(Rank::PageIndex, BTreeMap::new()),
         }
     }
 
@@ -156,7 +157,7 @@ impl PageCache {
             };
             Arc::new(Page {
                 index,
-                state: Mutex::new(state),
+                state: Mutex::new(Rank::Folio.of(index), state),
             })
         };
         Arc::clone(self.pages.write().entry(index).or_insert_with(empty))
@@ -184,6 +185,7 @@ impl PageCache {
             state.forget(mask_of(blocks, range), self.block_size);
             if blocks.intersect(range) == blocks {
                 state.attached = false;
+                note(|| format!("drops page {}", page.index));
                 self.pages.write().remove(&page.index);
             }
         }

@@ -57,14 +57,10 @@ impl Volume {
     pub(crate) fn picture(&self) -> Result<VolumePicture> {
         let _no_new_files = self.opening.lock();
         let inodes = self.inodes();
-        // Nobody else holds the locks of two files, and everybody here takes them in order of number.
-        let _quiet: Vec<_> = inodes
-            .iter()
-            .map(|inode| {
-                let locks = (inode.inode_lock.write(), inode.invalidate_lock.write());
-                (locks, inode.writeback_lock.lock())
-            })
-            .collect();
+        // Locks of one kind in order of number, then those of the next.
+        let _no_calls: Vec<_> = inodes.iter().map(|i| i.inode_lock.write()).collect();
+        let _no_filling: Vec<_> = inodes.iter().map(|i| i.invalidate_lock.write()).collect();
+        let _no_writeback: Vec<_> = inodes.iter().map(|i| i.writeback_lock.lock()).collect();
         let store = &self.backing.store;
         let mapping = |file| Ok((file, store.extents(file, FileRange::from(FileBlock(0)))?));
         Ok(VolumePicture {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::mapping::{MappingStore, MemoryStore};
 use crate::stats::{Counters, Stats};
 use crate::status::{ShrinkOutcome, ShrinkerList, StatusContext};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, Rank};
 use crate::units::{
     BlockSize, ClusterRatio, DiskBlock, DiskRun, FileBlock, FileNumber, FileRange, Geometry,
     PAGE_SIZE,
@@ -119,7 +119,7 @@ impl Volume {
             backing: Arc::new(backing),
             files: SkipMap::new(),
             inline_limit: options.inline_limit,
-            opening: Mutex::new(()),
+            opening: Mutex::new(Rank::Opening, ()),
         };
         volume.claim_stored_blocks()?;
         Ok(volume)

@@ -9,7 +9,7 @@ use super::tree::Tree;
 use super::writer::Writer;
 use super::{Editor, Pinned, Reclaimer, Value};
 use crate::error::{Error, Result};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, Rank};
 
 /// A concurrent map from disjoint ranges of `u64` blocks to values.
 ///
@@ -69,7 +69,7 @@ impl<V: Value> ExtentMap<V> {
         Self {
             tree: Tree::new(probe),
             reclaimer: reclaimer.clone(),
-            writer: Mutex::new(Writer::default()),
+            writer: Mutex::new(Rank::Owners, Writer::default()),
             value: PhantomData,
         }
     }

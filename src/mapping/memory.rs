@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use crossbeam_skiplist::SkipMap;
 
 use crate::error::{Error, Result};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, Rank};
 use crate::units::{FileBlock, FileNumber, FileRange};
 
 use super::extents::Extents;
@@ -21,11 +21,20 @@ struct FileState {
     inline: Option<Arc<[u8]>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct FileRecord {
     committed: ArcSwap<FileState>,
     /// Serialises changes, which are read-copy-publish.
     change: Mutex<()>,
+}
+
+impl Default for FileRecord {
+    fn default() -> Self {
+        Self {
+            committed: ArcSwap::default(),
+            change: Mutex::new(Rank::Store, ()),
+        }
+    }
 }
 
 /// A [`MappingStore`] in memory. Readers take one snapshot of a file without a lock; every change makes a

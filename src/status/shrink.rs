@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::{StatusEditor, StatusExtent, StatusTree};
 use crate::stats::Counter;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, Rank};
 use crate::units::{FileBlock, FileRange};
 
 /// What a shrinker run did.
@@ -88,10 +88,18 @@ impl StatusEditor<'_> {
 }
 
 /// The trees of a volume, taking turns in giving memory back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ShrinkerList {
     /// The next one first. Trees that are gone stay until their turn.
     trees: Mutex<VecDeque<Weak<StatusTree>>>,
+}
+
+impl Default for ShrinkerList {
+    fn default() -> Self {
+        Self {
+            trees: Mutex::new(Rank::Shrinker, VecDeque::new()),
+        }
+    }
 }
 
 impl ShrinkerList {

@@ -12,7 +12,7 @@ use crate::map::{ExtentMap, Pinned, Reclaimer};
 use crate::probe::Probe;
 use crate::stats::{Counter, Counters, Stats};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex, uncounted};
+use crate::sync::{Arc, Mutex, Rank, uncounted};
 use crate::units::{ClusterRatio, FileBlock, FileRange};
 
 /// What the status trees of one volume share. Cloning is cheap.
@@ -81,7 +81,7 @@ impl StatusTree {
         static NEXT_ID: uncounted::AtomicU64 = uncounted::AtomicU64::new(0);
         Self {
             map: ExtentMap::with_reclaimer(&context.reclaimer),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(Rank::Status, State::default()),
             context: context.clone(),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             changes: AtomicU64::new(0),

@@ -2,20 +2,30 @@
 //! and `spin` without the standard library, those of a model checker under the feature `shuttle` (random schedules)
 //! or `--cfg loom` (all schedules and orderings). Everything else imports from here.
 //!
-//! Locks never poison: a guard is what `lock()`, `read()` and `write()` return.
+//! Locks never poison, and each has a [`Rank`]: tests panic where one is taken out of order.
 
 #[cfg(all(loom, not(crossbeam_loom)))]
 mod endless_epoch;
+#[cfg(feature = "std")]
+pub(crate) mod journal;
+mod lock;
 #[cfg(any(loom, feature = "shuttle"))]
 mod model;
 #[cfg(all(feature = "shuttle", not(loom)))]
 mod model_epoch;
+mod rank;
 #[cfg(feature = "std")]
 pub(crate) mod thread_slot;
 mod witness;
 
+pub(crate) use lock::{Mutex, MutexGuard};
+#[cfg(feature = "std")]
+pub(crate) use lock::{RwLock, RwLockWriteGuard};
 #[cfg(any(loom, feature = "shuttle"))]
-pub(crate) use model::*;
+pub(crate) use model::{Arc, atomic, thread_local};
+pub(crate) use rank::Rank;
+#[cfg(feature = "std")]
+pub(crate) use rank::{IoAllowed, begin_io};
 pub(crate) use witness::Witness;
 
 #[cfg(not(any(loom, feature = "shuttle")))]
@@ -25,11 +35,34 @@ mod plain {
     #[cfg(feature = "std")]
     pub(crate) use alloc::sync::Arc;
     #[cfg(feature = "std")]
-    pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
-    #[cfg(not(feature = "std"))]
-    pub(crate) use spin::{Mutex, MutexGuard};
-    #[cfg(feature = "std")]
     pub(crate) use std::thread_local;
+
+    /// What `lock` is made of.
+    pub(super) mod locks {
+        #[cfg(feature = "std")]
+        pub(crate) use parking_lot::{
+            Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        };
+        #[cfg(not(feature = "std"))]
+        pub(crate) use spin::{Mutex, MutexGuard};
+
+        #[inline(always)]
+        pub(crate) fn lock<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+            lock.lock()
+        }
+        #[cfg(feature = "std")]
+        pub(crate) fn try_lock<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+            lock.try_lock()
+        }
+        #[cfg(feature = "std")]
+        pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+            lock.read()
+        }
+        #[cfg(feature = "std")]
+        pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+            lock.write()
+        }
+    }
 }
 #[cfg(not(any(loom, feature = "shuttle")))]
 pub(crate) use plain::*;
@@ -44,11 +77,13 @@ pub(crate) mod epoch {
     pub(crate) use crossbeam_epoch::{Collector, Guard, LocalHandle};
 }
 
-/// What is never a scheduling point: statistics and hints, which no protocol depends on.
+/// What is never a scheduling point: statistics and hints, which no protocol depends on, and what watches the protocols.
 pub(crate) mod uncounted {
     pub(crate) use core::sync::atomic::*;
     #[cfg(feature = "std")]
     pub(crate) use std::sync::OnceLock;
+    #[cfg(feature = "testing")]
+    pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError};
 }
 
 /// Lets other threads run, one of which this one waits for.

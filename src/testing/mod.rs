@@ -11,8 +11,10 @@ mod invariants;
 mod observation;
 mod op;
 mod oracle;
+mod story;
 
 pub use invariants::{Violation, check, check_synced};
 pub use observation::{Observation, change_counter};
 pub use op::{FileOp, Limits, Op, Outcome};
 pub use oracle::Oracle;
+pub use story::Story;
