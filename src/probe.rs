@@ -21,6 +21,38 @@ pub enum Mutation {
     SkipSecondLook,
     /// Space is promised in two steps: first it is seen to be there, then it is taken.
     ReserveLooksThenActs,
+    /// A hole is delayed under the data lock held shared.
+    DelayUnderSharedLock,
+    /// What was read from the mapping replaces what the status tree knows.
+    CacheAnyway,
+    /// What was read from the mapping is cached after the data lock was given back.
+    CacheAfterUnlock,
+    /// Writeback caches what it reads from the mapping, although none of its locks keeps that still.
+    WritebackCaches,
+    /// Whether a cluster is allocated is asked of the status tree, which may have forgotten.
+    ClusterStateFromTree,
+    /// Memory pressure forgets delayed blocks too.
+    ForgetDelayed,
+    /// The cluster that delayed blocks still need is freed first and promised to them after.
+    FreeThenReserve,
+    /// Punching and zeroing do not take the invalidate lock.
+    PunchBesideFaults,
+    /// Shrinking does not take the invalidate lock.
+    ShrinkBesideFaults,
+    /// Collapsing and inserting do not take the invalidate lock.
+    ShiftBesideFaults,
+    /// Shrinking stores the new size before writeback has ended.
+    StoreSizeEarly,
+    /// The stored size is raised in two steps: first it is seen to be smaller, then it is set.
+    ExtendSizeLooksThenActs,
+    /// Writeback gives the folio locks back while the device works.
+    UnlockFoliosOverIo,
+    /// Writeback leaves pages writable through a mapping.
+    KeepMappingsWritable,
+    /// Several threads may write one file back at once.
+    TwoWritebacksAtOnce,
+    /// A write into an inline file does not look again, under the data lock, whether the file is still inline.
+    InlineSecondLookMissing,
 }
 
 /// What a test changes inside a volume; nothing by default.

@@ -50,7 +50,10 @@ impl FileBlocks {
             return Ok(found.clip(range));
         }
         self.backing.probe.looked(self.file, range);
-        let locked = self.lock_data();
+        let locked = match self.backing.probe.is(Mutation::DelayUnderSharedLock) {
+            true => self.share_data(),
+            false => self.lock_data(),
+        };
         let hole = if self.backing.probe.is(Mutation::SkipSecondLook) {
             look.extent()
                 .map_or(range, |hole| hole.range.intersect(range))

@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::mapping::{ExtentState, MappedExtent, Mapping};
+use crate::probe::Mutation;
 use crate::status::{Status, StatusExtent, StatusTree};
 use crate::sync::uncounted::{AtomicU64, Ordering};
-use crate::sync::{Rank, RwLock, RwLockWriteGuard};
+use crate::sync::{Rank, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::units::{ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS};
 
 use super::Backing;
 use super::account::Account;
 
-/// Proof that the data lock is held exclusively.
+/// Proof that the data lock is held exclusively; or shared, where a test wants it broken.
 #[derive(Debug)]
-pub(super) struct DataLocked<'a> {
-    _exclusive: RwLockWriteGuard<'a, ()>,
+#[allow(dead_code, reason = "guards are held, not read")]
+pub(super) enum DataLocked<'a> {
+    Exclusive(RwLockWriteGuard<'a, ()>),
+    Shared(RwLockReadGuard<'a, ()>),
 }
 
 /// The blocks of one file; see the [module](super) for what is promised. Any thread may call anything.
@@ -84,8 +87,11 @@ impl FileBlocks {
         if let Some(found) = self.status.lookup(block) {
             return Ok(found);
         }
-        let _shared = self.data_lock.read();
+        let shared = self.data_lock.read();
         let (found, cacheable) = self.find_stable(block)?;
+        if self.backing.probe.is(Mutation::CacheAfterUnlock) {
+            drop(shared);
+        }
         if cacheable {
             self.status.cache(found.range, found.status)?;
         }
@@ -117,9 +123,12 @@ impl FileBlocks {
 
     /// Takes the data lock exclusively.
     pub(super) fn lock_data(&self) -> DataLocked<'_> {
-        DataLocked {
-            _exclusive: self.data_lock.write(),
-        }
+        DataLocked::Exclusive(self.data_lock.write())
+    }
+
+    /// For [`Mutation::DelayUnderSharedLock`].
+    pub(super) fn share_data(&self) -> DataLocked<'_> {
+        DataLocked::Shared(self.data_lock.read())
     }
 
     /// What `block` is, with the data lock held exclusively; caches nothing, so callers that hold no
@@ -184,6 +193,11 @@ impl FileBlocks {
     ) -> Result<Option<DiskBlock>> {
         let ratio = self.backing.geometry.cluster;
         let range = ratio.range_of(cluster);
+        if self.backing.probe.is(Mutation::ClusterStateFromTree)
+            && !self.status.scan_range(range, Status::is_allocated)
+        {
+            return Ok(None);
+        }
         let extents = self.backing.store.extents(self.file, range)?;
         let first = extents.first().map(|extent| extent.clip(range));
         Ok(first.map(|part| cluster_base(&part, ratio)))

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::mapping::{MappedExtent, Shift};
+use crate::probe::Mutation;
 use crate::status::{Status, StatusExtent};
 use crate::sync::journal::note;
 use crate::units::{DiskRun, FileBlock, FileRange};
@@ -122,6 +123,12 @@ impl FileBlocks {
         }
         self.count_freed(1);
         if self.status.edit().take_pending(cluster) {
+            if self.backing.probe.is(Mutation::FreeThenReserve) {
+                self.backing.allocator.free(run)?;
+                return self
+                    .account
+                    .add(self.backing.allocator.ledger().reserve(1)?);
+            }
             return self
                 .account
                 .add(self.backing.allocator.free_into_reservation(run)?);

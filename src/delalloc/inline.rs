@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::probe::Mutation;
 use crate::units::{FileBlock, FileRange};
 
 use super::FileBlocks;
@@ -23,8 +24,11 @@ impl FileBlocks {
     /// # Errors
     /// Those of the mapping store.
     pub fn change_inline(&self, change: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
+        let early = self.backing.probe.is(Mutation::InlineSecondLookMissing);
+        let seen = early.then(|| self.backing.store.inline_data(self.file));
         let _locked = self.lock_data();
-        let Some(bytes) = self.backing.store.inline_data(self.file)? else {
+        let seen = seen.unwrap_or_else(|| self.backing.store.inline_data(self.file))?;
+        let Some(bytes) = seen else {
             return Ok(false);
         };
         let mut bytes = bytes.to_vec();

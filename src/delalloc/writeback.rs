@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::block::Bio;
 use crate::error::{Error, Result};
 use crate::mapping::ExtentState;
+use crate::probe::Mutation;
 use crate::stats::Counter;
 use crate::status::{Status, StatusExtent};
 use crate::sync::journal::note;
@@ -76,7 +77,11 @@ impl FileBlocks {
     }
 
     fn map_start_for_writing(&self, range: FileRange) -> Result<StatusExtent> {
-        if let Some(known) = self.status.lookup(range.start())
+        let known = match self.backing.probe.is(Mutation::WritebackCaches) {
+            true => Some(self.query(range.start())?),
+            false => self.status.lookup(range.start()),
+        };
+        if let Some(known) = known
             && known.status.is_allocated()
         {
             return Ok(known.clip(range));

@@ -1,6 +1,7 @@
 //! The modes of `fallocate`.
 
 use crate::error::{Error, Result};
+use crate::probe::Mutation;
 use crate::units::{FileRange, PAGE_SIZE};
 
 use super::File;
@@ -102,7 +103,7 @@ impl Inode {
         } else {
             end
         };
-        let _exclusive = self.invalidate_lock.write();
+        let _exclusive = self.exclude_filling(Mutation::PunchBesideFaults);
         self.zero_partial_edges(start, end.min(size))?;
         self.store_size_within(end)?;
         let inside = self.block_size().inside(start, end);
@@ -111,7 +112,7 @@ impl Inode {
     }
 
     fn zero(&self, start: u64, end: u64) -> Result<()> {
-        let _exclusive = self.invalidate_lock.write();
+        let _exclusive = self.exclude_filling(Mutation::PunchBesideFaults);
         // Everything is allocated before anything is dropped: running out of space loses no byte.
         let done = self.preallocate(start, end)?;
         self.enough(done, end)?;
@@ -154,7 +155,7 @@ impl Inode {
                 "a collapsed range must end before the file does",
             ));
         }
-        let _exclusive = self.invalidate_lock.write();
+        let _exclusive = self.exclude_filling(Mutation::ShiftBesideFaults);
         let first_page = start / PAGE_SIZE;
         // The removed part need not be written; the rest of the pages that go must be.
         self.settle(first_page..start.div_ceil(PAGE_SIZE))?;
@@ -174,7 +175,7 @@ impl Inode {
             ));
         }
         let grown = self.checked_end(size, end - start)?;
-        let _exclusive = self.invalidate_lock.write();
+        let _exclusive = self.exclude_filling(Mutation::ShiftBesideFaults);
         let first_page = start / PAGE_SIZE;
         self.settle(first_page..u64::MAX)?;
         self.drop_pages_from(first_page);

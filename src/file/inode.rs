@@ -3,9 +3,10 @@
 use crate::delalloc::{Backing, FileBlocks};
 use crate::error::{Error, Result};
 use crate::mapping::MappingStore;
+use crate::probe::Mutation;
 use crate::status::Status;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex, Rank, RwLock};
+use crate::sync::{Arc, Mutex, Rank, RwLock, RwLockWriteGuard};
 use crate::units::{
     BlockSize, DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS, PAGE_SIZE,
 };
@@ -79,6 +80,11 @@ impl Inode {
     pub(super) fn set_size(&self, bytes: u64) {
         // Release pairs with the Acquire in `size`.
         self.size.store(bytes, Ordering::Release);
+    }
+
+    /// Keeps pages from being filled and faulted in; not where a test wants that `missing`.
+    pub(super) fn exclude_filling(&self, missing: Mutation) -> Option<RwLockWriteGuard<'_, ()>> {
+        (!self.backing.probe.is(missing)).then(|| self.invalidate_lock.write())
     }
 
     /// Checks that `len` bytes (not none) at `offset` are a range a file can have; returns its end.

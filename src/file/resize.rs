@@ -1,6 +1,7 @@
 //! Truncation, down and up.
 
 use crate::error::{Error, Result};
+use crate::probe::Mutation;
 use crate::units::{FileBlock, FileRange};
 
 use super::File;
@@ -50,16 +51,22 @@ impl Inode {
     }
 
     fn shrink(&self, size: u64) -> Result<()> {
-        let _exclusive = self.invalidate_lock.write();
+        let _exclusive = self.exclude_filling(Mutation::ShrinkBesideFaults);
         let first_gone = FileBlock(self.block_size().blocks_for(size));
         // The device may fail before anything has changed; but only behind the new size no store through a
         // mapping can put bytes any more, so that what is zeroed stays zero.
         self.read_partial_blocks(size, size)?;
         self.set_size(size);
+        if self.backing.probe.is(Mutation::StoreSizeEarly) {
+            self.store().set_size(self.number, size)?;
+        }
         self.zero_edge(size, self.block_size().offset_of(first_gone))?;
         self.pages.drop_blocks(FileRange::from(first_gone));
         self.blocks.truncate(first_gone)?;
         // After the pages: writeback that still saw the old size has ended by now.
-        self.store().set_size(self.number, size)
+        match self.backing.probe.is(Mutation::StoreSizeEarly) {
+            true => Ok(()),
+            false => self.store().set_size(self.number, size),
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::probe::Mutation;
 use crate::sync::{Arc, MutexGuard};
 use crate::units::{FileRange, PAGE_SIZE};
 
@@ -61,7 +62,8 @@ impl File {
 impl Inode {
     /// Writes the dirty pages of `pages` (page numbers) back and waits. Errors go to the error sequence.
     pub(super) fn write_back(&self, pages: Range<u64>) {
-        let _one_at_a_time = self.writeback_lock.lock();
+        let several = self.backing.probe.is(Mutation::TwoWritebacksAtOnce);
+        let _one_at_a_time = (!several).then(|| self.writeback_lock.lock());
         let mut next = pages.start;
         loop {
             let some = self.pages.existing(next..pages.end, PAGES_AT_ONCE);
@@ -85,6 +87,9 @@ impl Inode {
     }
 
     fn write_back_some(&self, pages: &[Arc<Page>]) {
+        if self.backing.probe.is(Mutation::UnlockFoliosOverIo) {
+            return pages.iter().for_each(|page| self.write_back_unlocked(page));
+        }
         let mut locked: Vec<_> = pages
             .iter()
             .map(|page| (page.blocks(self.block_size()), page.lock()))
@@ -93,7 +98,9 @@ impl Inode {
         let mut runs = Vec::new();
         for (blocks, state) in &mut locked {
             // A store through a mapping from here on would miss the I/O: it must fault again.
-            state.writable_to = 0;
+            if !self.backing.probe.is(Mutation::KeepMappingsWritable) {
+                state.writable_to = 0;
+            }
             push_runs(&mut runs, *blocks, state.dirty);
         }
         for run in runs {
@@ -132,9 +139,30 @@ impl Inode {
         }
     }
 
+    /// For [`Mutation::UnlockFoliosOverIo`]: what is stored meanwhile counts as written.
+    fn write_back_unlocked(&self, page: &Page) {
+        let size = self.block_size();
+        let (blocks, len) = (page.blocks(size), size.bytes() as usize);
+        let (bytes, dirty) = {
+            let state = page.lock();
+            (state.bytes.clone(), state.dirty)
+        };
+        for bit in bits(dirty) {
+            let block = FileRange::at(blocks.start().advance(bit as u64), 1);
+            self.blocks.write_back(block, &bytes[bit * len..][..len]);
+            self.extend_stored_size(size.offset_of(block.end()));
+        }
+        page.lock().dirty &= !dirty;
+    }
+
     /// Lets the stored size follow data that has been written up to `end`, within the file's size.
     fn extend_stored_size(&self, end: u64) {
         let end = end.min(self.size());
+        if self.backing.probe.is(Mutation::ExtendSizeLooksThenActs) {
+            let smaller = self.store().size(self.number).is_ok_and(|size| size < end);
+            let _set = smaller.then(|| self.store().set_size(self.number, end));
+            return;
+        }
         if let Err(error) = self.store().extend_size(self.number, end) {
             self.errors.record(error);
         }

@@ -8,6 +8,7 @@ use super::pending::PendingClusters;
 use super::{Look, Status, StatusExtent, StatusTree};
 use crate::error::{Error, Result};
 use crate::map::{Editor, Replaced};
+use crate::probe::Mutation;
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
 use crate::sync::uncounted::AtomicU64;
@@ -172,7 +173,8 @@ impl<'t> StatusEditor<'t> {
                 "delayed blocks are never read from the mapping",
             ));
         }
-        if range.is_empty() || self.extents(range).next().is_some() {
+        let overwrites = self.tree.context.probe.is(Mutation::CacheAnyway);
+        if range.is_empty() || (!overwrites && self.extents(range).next().is_some()) {
             return Ok(CacheOutcome::Kept);
         }
         self.put(range, Some(status));

@@ -8,6 +8,7 @@ use std::sync::Weak;
 use smallvec::SmallVec;
 
 use super::{StatusEditor, StatusExtent, StatusTree};
+use crate::probe::Mutation;
 use crate::stats::Counter;
 use crate::sync::{Arc, Mutex, Rank};
 use crate::units::{FileBlock, FileRange};
@@ -72,9 +73,11 @@ impl StatusEditor<'_> {
     /// Drops the entries in `range`, which cuts none, that are not delayed and that `drop` chooses.
     fn forget(&mut self, range: FileRange, drop: &mut impl FnMut(StatusExtent) -> bool) -> u64 {
         let mut dropped = 0;
+        let all = self.tree.context.probe.is(Mutation::ForgetDelayed);
         self.counted(range, |map| {
             map.update(range.start().0..range.end().0, |extent| {
-                let stays = extent.value().is_delayed() || !drop(extent.into());
+                let must_stay = extent.value().is_delayed() && !all;
+                let stays = must_stay || !drop(extent.into());
                 dropped += u64::from(!stays);
                 stays.then(|| extent.value())
             })

@@ -31,6 +31,12 @@ impl StatusContext {
         Self::of_volume(cluster, Arc::default(), Probe::default())
     }
 
+    /// The context of a volume in which a test changes something.
+    #[cfg(feature = "testing")]
+    pub fn with_probe(cluster: ClusterRatio, probe: Probe) -> Self {
+        Self::of_volume(cluster, Arc::default(), probe)
+    }
+
     /// The same, counting in `counters`; a test may change something.
     pub(crate) fn of_volume(cluster: ClusterRatio, counters: Arc<Counters>, probe: Probe) -> Self {
         Self {

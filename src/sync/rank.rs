@@ -93,10 +93,6 @@ mod imp {
         }
         #[inline(always)]
         pub(crate) fn wanted(&self, _: &'static str) {}
-        #[cfg(feature = "std")]
-        pub(crate) fn tried(&self) {}
-        #[cfg(feature = "std")]
-        pub(crate) fn tried(&self) {}
         #[inline(always)]
         pub(crate) fn taken(&self, _: &'static str) -> Held {
             Held

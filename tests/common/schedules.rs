@@ -1,10 +1,13 @@
-//! Models under shuttle: random schedules of three kinds, and the first one that shows a defect.
+//! Models under shuttle: random schedules of three kinds, a bounded search, and the first schedule that shows a defect.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler, UrwRandomScheduler};
+use shuttle::scheduler::{
+    DfsScheduler, PctScheduler, RandomScheduler, Scheduler, UrwRandomScheduler,
+};
 use shuttle::{Config, Runner};
 
 /// Schedules of each kind for one model.
@@ -15,35 +18,67 @@ fn schedules() -> usize {
     })
 }
 
-fn run(scheduler: impl Scheduler + 'static, body: &Arc<impl Fn() + Send + Sync + 'static>) {
+/// What was searched without finding anything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Search {
+    random: usize,
+    depth_first: usize,
+    /// Depth first came to its end: there are no other schedules.
+    complete: bool,
+}
+
+impl fmt::Display for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.complete {
+            true => write!(f, "all {}", self.depth_first),
+            false => write!(f, "{} of more", self.random + self.depth_first),
+        }
+    }
+}
+
+/// How many schedules were run.
+fn run(
+    scheduler: impl Scheduler + 'static,
+    body: &Arc<impl Fn() + Send + Sync + 'static>,
+) -> usize {
     let mut config = Config::new();
     // Some models copy pages by way of the stack.
     config.stack_size = 256 << 10;
     config.silence_warnings = true;
     let body = Arc::clone(body);
-    Runner::new(scheduler, config).run(move || body());
+    Runner::new(scheduler, config).run(move || body())
 }
 
-fn run_all(body: &Arc<impl Fn() + Send + Sync + 'static>) {
-    run(RandomScheduler::new(schedules()), body);
-    run(PctScheduler::new(3, schedules()), body);
-    run(UrwRandomScheduler::new(schedules()), body);
+/// Runs `body` under schedules drawn in three ways (uniformly; by PCT with depth 3; by random walks that are uniform
+/// over interleavings), and under the first ones of a depth-first search. A panic of it ends the search.
+pub(crate) fn explore(body: impl Fn() + Send + Sync + 'static) -> Search {
+    let body = Arc::new(body);
+    let count = schedules();
+    let random = run(RandomScheduler::new(count), &body)
+        + run(PctScheduler::new(3, count), &body)
+        + run(UrwRandomScheduler::new(count), &body);
+    let limit = (count / 4).max(1);
+    let depth_first = run(DfsScheduler::new(Some(limit), false), &body);
+    Search {
+        random,
+        depth_first,
+        complete: depth_first < limit,
+    }
 }
 
 /// Runs `body` under all schedules; a schedule in which it panics fails the test.
 pub(crate) fn holds(name: &str, body: impl Fn() + Send + Sync + 'static) {
-    run_all(&Arc::new(body));
-    println!("{name}: held in {} schedules", 3 * schedules());
+    println!("{name}: held in {} schedules", explore(body));
 }
 
 /// Runs `body` until a schedule makes it panic; which one that was.
 pub(crate) fn first_violation(body: impl Fn() + Send + Sync + 'static) -> Option<usize> {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
-    let body = Arc::new(move || {
+    let body = move || {
         counted.fetch_add(1, Ordering::Relaxed);
         body();
-    });
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_all(&body)));
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| explore(body)));
     outcome.is_err().then(|| count.load(Ordering::Relaxed))
 }
