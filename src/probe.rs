@@ -53,6 +53,10 @@ pub enum Mutation {
     TwoWritebacksAtOnce,
     /// A write into an inline file does not look again, under the data lock, whether the file is still inline.
     InlineSecondLookMissing,
+    /// Shrinking sets the size after it has dropped what lies behind it.
+    ShrinkSizeLast,
+    /// A cluster that is freed under delayed blocks stays pending: they get no promise of their own.
+    FreedStaysPending,
 }
 
 /// What a test changes inside a volume; nothing by default.

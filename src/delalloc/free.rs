@@ -122,7 +122,8 @@ impl FileBlocks {
             return Ok(());
         }
         self.count_freed(1);
-        if self.status.edit().take_pending(cluster) {
+        let stays = self.backing.probe.is(Mutation::FreedStaysPending);
+        if !stays && self.status.edit().take_pending(cluster) {
             if self.backing.probe.is(Mutation::FreeThenReserve) {
                 self.backing.allocator.free(run)?;
                 return self

@@ -56,13 +56,19 @@ impl Inode {
         // The device may fail before anything has changed; but only behind the new size no store through a
         // mapping can put bytes any more, so that what is zeroed stays zero.
         self.read_partial_blocks(size, size)?;
-        self.set_size(size);
+        let late = self.backing.probe.is(Mutation::ShrinkSizeLast);
+        if !late {
+            self.set_size(size);
+        }
         if self.backing.probe.is(Mutation::StoreSizeEarly) {
             self.store().set_size(self.number, size)?;
         }
         self.zero_edge(size, self.block_size().offset_of(first_gone))?;
         self.pages.drop_blocks(FileRange::from(first_gone));
         self.blocks.truncate(first_gone)?;
+        if late {
+            self.set_size(size);
+        }
         // After the pages: writeback that still saw the old size has ended by now.
         match self.backing.probe.is(Mutation::StoreSizeEarly) {
             true => Ok(()),

@@ -1,14 +1,15 @@
 //! Models under shuttle: random schedules of three kinds, a bounded search, and the first schedule that shows a defect.
 
+use std::cell::Cell;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 
 use shuttle::scheduler::{
     DfsScheduler, PctScheduler, RandomScheduler, Scheduler, UrwRandomScheduler,
 };
-use shuttle::{Config, Runner};
+use shuttle::{Config, FailurePersistence, Runner};
 
 /// Schedules of each kind for one model.
 fn schedules() -> usize {
@@ -45,8 +46,33 @@ fn run(
     // Some models copy pages by way of the stack.
     config.stack_size = 256 << 10;
     config.silence_warnings = true;
+    if QUIET.get() {
+        config.failure_persistence = FailurePersistence::None;
+    }
     let body = Arc::clone(body);
     Runner::new(scheduler, config).run(move || body())
+}
+
+thread_local! {
+    /// Whether panics are expected.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, which may panic, without the messages of a panic.
+pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let loud = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                loud(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let done = work();
+    QUIET.set(false);
+    done
 }
 
 /// Runs `body` under schedules drawn in three ways (uniformly; by PCT with depth 3; by random walks that are uniform
@@ -79,6 +105,6 @@ pub(crate) fn first_violation(body: impl Fn() + Send + Sync + 'static) -> Option
         counted.fetch_add(1, Ordering::Relaxed);
         body();
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| explore(body)));
+    let outcome = quietly(|| catch_unwind(AssertUnwindSafe(|| explore(body))));
     outcome.is_err().then(|| count.load(Ordering::Relaxed))
 }

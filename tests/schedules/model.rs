@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use extent_map::probe::{Mutation, Probe};
 use extent_map::testing::{self, Story};
 
-use crate::schedules::{Search, explore};
+use crate::schedules::{Search, explore, quietly};
 
 /// One execution of a model.
 pub(crate) struct Case {
@@ -88,7 +88,12 @@ impl Model {
                 body(&case);
             }
         };
-        catch_unwind(AssertUnwindSafe(|| explore(body))).map_err(|panic| Failure {
+        let search = || catch_unwind(AssertUnwindSafe(|| explore(body)));
+        let found = match mutations {
+            [] => search(),
+            _ => quietly(search),
+        };
+        found.map_err(|panic| Failure {
             schedule: executions.load(Relaxed),
             message: original(panic.as_ref()),
             story: last.lock().unwrap().to_string(),

@@ -70,10 +70,7 @@ impl<'c> World<'c> {
     }
 
     pub(crate) fn content(&self) -> Vec<u8> {
-        let mut content = vec![0xee; self.file.size() as usize];
-        let len = self.file.read_at(0, &mut content);
-        ensure(22, len == Ok(content.len()), || format!("read: {len:?}"));
-        content
+        content_of(&self.file)
     }
 
     /// The byte that fills page `index`; a page that is torn violates I22.
@@ -88,6 +85,14 @@ impl<'c> World<'c> {
             format!("page {index} is torn")
         });
         *first
+    }
+
+    /// The first byte of page `index`, of which no other is read.
+    pub(crate) fn first_byte_of(&self, index: u64) -> u8 {
+        let mut byte = [0xee];
+        let len = self.file.read_at(index * PAGE, &mut byte);
+        ensure(22, len == Ok(1), || format!("read: {len:?}"));
+        byte[0]
     }
 
     /// Asserts that the pages are filled as one of these says (I22).
@@ -141,7 +146,7 @@ impl<'c> World<'c> {
     /// comes back (I14).
     pub(crate) fn check(&self) {
         checked(testing::check(&self.volume));
-        let content = self.content();
+        let content = [&self.file, &self.other].map(content_of);
         self.sync();
         ensure(19, self.other.sync_all() == Ok(()), || {
             "sync of the other".into()
@@ -150,7 +155,8 @@ impl<'c> World<'c> {
         ensure(19, self.volume.drop_caches() == Ok(()), || {
             "caches stay".into()
         });
-        ensure(10, self.content() == content, || {
+        let durable = [&self.file, &self.other].map(content_of);
+        ensure(10, durable == content, || {
             "what was read is not on the device".into()
         });
         self.other.set_len(0).unwrap();
@@ -161,4 +167,11 @@ impl<'c> World<'c> {
         });
         checked(testing::check_synced(&self.volume));
     }
+}
+
+fn content_of(file: &File) -> Vec<u8> {
+    let mut content = vec![0xee; file.size() as usize];
+    let len = file.read_at(0, &mut content);
+    ensure(22, len == Ok(content.len()), || format!("read: {len:?}"));
+    content
 }

@@ -2,8 +2,9 @@
 
 use extent_map::file::{AllocateMode, VolumeOptions};
 use extent_map::probe::Mutation;
+use extent_map::testing;
 
-use crate::model::Model;
+use crate::model::{Model, checked};
 use crate::world::{PAGE, World};
 
 #[test]
@@ -60,6 +61,7 @@ fn writeback_beside_truncation_brings_nothing_back() {
                 ("writeback", &|| world.sync()),
                 ("truncate", &|| world.set_pages(1)),
             ]);
+            checked(testing::check(&world.volume));
             world.set_pages(2);
             world.expect_pages(&[[1, 0]]);
             world.check();
