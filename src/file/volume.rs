@@ -11,6 +11,7 @@ use crate::delalloc::{Backing, Policy};
 use crate::device::BlockDevice;
 use crate::error::{Error, Result};
 use crate::mapping::{MappingStore, MemoryStore};
+use crate::probe::Mutation;
 use crate::stats::{Counters, Stats};
 use crate::status::{ShrinkOutcome, ShrinkerList, StatusContext};
 use crate::sync::{Arc, Mutex, Rank};
@@ -229,7 +230,7 @@ impl Volume {
         let inodes = self.inodes();
         for inode in &inodes {
             let _exclusive = inode.inode_lock.write();
-            let _invalidating = inode.invalidate_lock.write();
+            let _invalidating = inode.exclude_filling(Mutation::DropBesideFaults);
             let mut seen = inode.errors.seen_by_new_handle();
             if let Err(error) = inode.settle(0..u64::MAX) {
                 outcome = outcome.and(Err(error));

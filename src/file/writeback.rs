@@ -149,7 +149,11 @@ impl Inode {
         };
         for bit in bits(dirty) {
             let block = FileRange::at(blocks.start().advance(bit as u64), 1);
-            self.blocks.write_back(block, &bytes[bit * len..][..len]);
+            for piece in self.blocks.write_back(block, &bytes[bit * len..][..len]) {
+                if let Err(error) = piece.outcome {
+                    self.errors.record(error);
+                }
+            }
             self.extend_stored_size(size.offset_of(block.end()));
         }
         page.lock().dirty &= !dirty;

@@ -11,12 +11,10 @@ use shuttle::scheduler::{
 };
 use shuttle::{Config, FailurePersistence, Runner};
 
-/// Schedules of each kind for one model.
-fn schedules() -> usize {
-    let from_env = std::env::var("SCHEDULES").ok();
-    from_env.map_or(crate::SCHEDULES, |text| {
-        text.parse().expect("SCHEDULES is a number")
-    })
+/// A number that the environment may set.
+fn number(name: &str, otherwise: usize) -> usize {
+    let from_env = std::env::var(name).ok();
+    from_env.map_or(otherwise, |text| text.parse().expect("a number"))
 }
 
 /// What was searched without finding anything.
@@ -75,14 +73,16 @@ pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Runs `body` under schedules drawn in three ways (uniformly; by PCT with depth 3; by random walks that are uniform
-/// over interleavings), and under the first ones of a depth-first search. A panic of it ends the search.
+/// Runs `body` under schedules drawn in three ways (by PCT with depth 3; by random walks that are uniform over
+/// interleavings; uniformly at each step), and under the first ones of a depth-first search. A panic of it ends the search.
 pub(crate) fn explore(body: impl Fn() + Send + Sync + 'static) -> Search {
     let body = Arc::new(body);
-    let count = schedules();
-    let random = run(RandomScheduler::new(count), &body)
-        + run(PctScheduler::new(3, count), &body)
-        + run(UrwRandomScheduler::new(count), &body);
+    let count = number("SCHEDULES", crate::SCHEDULES);
+    // The same schedules in each run unless asked for others.
+    let seed = number("SEED", 1) as u64;
+    let random = run(PctScheduler::new_from_seed(seed, 3, count), &body)
+        + run(UrwRandomScheduler::new_from_seed(seed, count), &body)
+        + run(RandomScheduler::new_from_seed(seed, count), &body);
     let limit = (count / 4).max(1);
     let depth_first = run(DfsScheduler::new(Some(limit), false), &body);
     Search {

@@ -2,7 +2,7 @@
 //! `shuttle` over many schedules of its locks and atomics.
 //!
 //! `cargo test --release --features shuttle --test schedules -- --nocapture`; `SCHEDULES` sets how many schedules of
-//! each kind a model runs. Each model is explored as the code is, which must hold, and with protections taken away one
+//! each kind a model runs, `SEED` which. Each model is explored as the code is, which must hold, and with protections taken away one
 //! by one, each of which it must miss; it prints a row for each: what it asserts beside the checker's invariants, how
 //! many schedules held ("all" if a depth-first search came to its end), what was missing, in which schedule that
 //! showed, and how.
@@ -25,4 +25,4 @@ mod world;
 mod writeback;
 
 /// Schedules of each kind for one model, if nobody asks for another number.
-const SCHEDULES: usize = 1000;
+const SCHEDULES: usize = 2000;

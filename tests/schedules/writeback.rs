@@ -54,7 +54,7 @@ fn writeback_beside_truncation_brings_nothing_back() {
         asserts: &[10, 12, 22],
         broken: &[&[Mutation::StoreSizeEarly]],
         body: |case| {
-            let world = World::with_hole(case, 2);
+            let world = World::new(case, 16, 1);
             world.write(0, 1);
             world.write(1, 2);
             world.race([

@@ -1,0 +1,153 @@
+//! Loom models of the admission of a block: every interleaving, and every reordering that the memory orderings allow, of
+//! the protocol *look, lock, look again* and of what runs beside it.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release --test loom_admission`
+//!
+//! Epochs never end here; the snapshots of the mapping store change in one step. Each model has a broken twin which loom
+//! must refute.
+#![cfg(all(loom, not(crossbeam_loom)))]
+
+use std::sync::Arc;
+
+use extent_map::allocator::Allocator;
+use extent_map::block::BlockQueue;
+use extent_map::delalloc::{Backing, FileBlocks, Policy};
+use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::mapping::MemoryStore;
+use extent_map::probe::{Mutation, Probe};
+use extent_map::stats::Counters;
+use extent_map::status::{ShrinkerList, Status, StatusContext};
+use extent_map::units::{
+    BlockSize, ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, Geometry,
+};
+use loom::thread;
+
+#[path = "common/explore.rs"]
+mod explore;
+
+use explore::{explore, is_refuted};
+
+/// A file of nothing on a volume of `clusters` clusters of one block.
+fn blocks(clusters: u64, mutations: &[Mutation]) -> Arc<FileBlocks> {
+    let geometry = Geometry {
+        block_size: BlockSize::new(4096).unwrap(),
+        cluster: ClusterRatio::new(1).unwrap(),
+    };
+    let device: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new((clusters + 1) * 4096));
+    let counters = Arc::new(Counters::default());
+    let probe = Probe::new().mutations(mutations.iter().copied());
+    let backing = Backing {
+        geometry,
+        store: Arc::new(MemoryStore::new()),
+        allocator: Allocator::new(clusters + 1, geometry, 64, DiskBlock(1)).unwrap(),
+        queue: BlockQueue::new(device, geometry.block_size, Arc::clone(&counters)),
+        counters,
+        status: StatusContext::with_probe(geometry.cluster, probe.clone()),
+        shrinker: ShrinkerList::new(),
+        policy: Policy {
+            delayed: true,
+            low_space_clusters: 0,
+        },
+        probe,
+    };
+    Arc::new(FileBlocks::open(FileNumber(1), Arc::new(backing)).unwrap())
+}
+
+const BLOCK: FileRange = FileRange::at(FileBlock(0), 1);
+
+/// What became of block 0: its status, and how many clusters are promised and allocated.
+type Outcome = (Option<Status>, u64, u64);
+
+fn outcome(blocks: &FileBlocks) -> Outcome {
+    let status = blocks
+        .status()
+        .lookup(FileBlock(0))
+        .map(|found| found.clip(BLOCK).status);
+    (
+        status,
+        blocks.reserved_clusters(),
+        blocks.allocated_clusters(),
+    )
+}
+
+/// A page fault admits a block while fallocate allocates it.
+fn admit_beside_allocate(mutations: &'static [Mutation]) -> Outcome {
+    let blocks = blocks(4, mutations);
+    // The hole is known: the first look needs no lock.
+    blocks.query(FileBlock(0)).unwrap();
+    let fault = {
+        let blocks = Arc::clone(&blocks);
+        thread::spawn(move || blocks.admit(BLOCK).unwrap())
+    };
+    blocks.allocate(BLOCK).unwrap();
+    fault.join().unwrap();
+    outcome(&blocks)
+}
+
+/// Two page faults admit a block.
+fn admit_beside_admit(mutations: &'static [Mutation]) -> Outcome {
+    let blocks = blocks(4, mutations);
+    blocks.query(FileBlock(0)).unwrap();
+    let other = {
+        let blocks = Arc::clone(&blocks);
+        thread::spawn(move || blocks.admit(BLOCK).map(drop))
+    };
+    let admitted = blocks.admit(BLOCK).map(drop);
+    let outcomes = [admitted, other.join().unwrap()];
+    assert_eq!(outcomes, [Ok(()), Ok(())]);
+    outcome(&blocks)
+}
+
+/// A page fault admits a block while the hole that it is part of is looked up and cached.
+fn admit_beside_query(mutations: &'static [Mutation]) -> Outcome {
+    let blocks = blocks(4, mutations);
+    let query = {
+        let blocks = Arc::clone(&blocks);
+        thread::spawn(move || blocks.query(FileBlock(1)).unwrap())
+    };
+    blocks.admit(BLOCK).unwrap();
+    query.join().unwrap();
+    outcome(&blocks)
+}
+
+/// Allocated, and nothing promised, whoever was first.
+const ALLOCATED: Outcome = (Some(Status::Unwritten(DiskBlock(1))), 0, 1);
+/// Delayed, and promised once.
+const DELAYED: Outcome = (Some(Status::Delayed), 1, 0);
+
+/// Goes through all executions of `model`, and refutes it without these protections.
+fn proves(
+    name: &str,
+    allowed: Outcome,
+    model: fn(&'static [Mutation]) -> Outcome,
+    broken: &'static [Mutation],
+) {
+    explore(name, None, vec![allowed], move || model(&[]));
+    let without = format!("{name}, without {broken:?}");
+    assert!(is_refuted(&without, None, vec![allowed], move || model(
+        broken
+    )));
+}
+
+#[test]
+fn a_block_that_is_admitted_and_allocated_at_once_is_allocated() {
+    let broken = &[Mutation::SkipSecondLook];
+    proves("admit, allocate", ALLOCATED, admit_beside_allocate, broken);
+}
+
+#[test]
+fn a_block_that_is_admitted_twice_at_once_is_promised_once() {
+    let broken = &[Mutation::DelayUnderSharedLock];
+    proves("admit, admit", DELAYED, admit_beside_admit, broken);
+}
+
+#[test]
+fn a_hole_that_is_cached_never_hides_a_block_that_is_admitted() {
+    let broken = &[Mutation::CacheAfterUnlock, Mutation::CacheAnyway];
+    proves(
+        "admit, query of a hole",
+        DELAYED,
+        admit_beside_query,
+        broken,
+    );
+}
