@@ -129,7 +129,7 @@ impl FileBlocks {
             };
             match self.backing.allocator.ledger().reserve(spanned - edges) {
                 Ok(reservation) => {
-                    note(|| format!("promised {} clusters for {run:?}", spanned - edges));
+                    note(|| format!("{} clusters are promised for {run:?}", spanned - edges));
                     if self.backing.probe.is(Mutation::SkipSecondLook) {
                         // What the bug did: whatever is there now is replaced unseen.
                         let _uncounted = self.status.remove(run)?;
