@@ -53,6 +53,8 @@ pub enum Mutation {
     TwoWritebacksAtOnce,
     /// A write into an inline file does not look again, under the data lock, whether the file is still inline.
     InlineSecondLookMissing,
+    /// The number of a change may be seen before the change.
+    CountChangesRelaxed,
     /// Forgetting all pages does not take the invalidate lock.
     DropBesideFaults,
     /// Shrinking sets the size after it has dropped what lies behind it.

@@ -14,6 +14,7 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
 #[path = "common/explore.rs"]
+#[allow(dead_code, reason = "some models need other parts")]
 mod explore;
 #[path = "common/watched.rs"]
 mod watched;

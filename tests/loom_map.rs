@@ -3,8 +3,9 @@
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test loom_map`
 //!
-//! Epochs never end here, and no memory is reused. That leaves so few steps that loom goes through all executions, but
-//! where a model says otherwise. `loom_reuse` has the real epochs.
+//! Epochs never end here, and no memory is reused. That leaves so few steps that loom goes through all executions that it
+//! finds (not quite all there are, see `common/roles.rs`), but where a model says otherwise. Writers are the main thread,
+//! the role in which it finds most. `loom_reuse` has the real epochs.
 #![cfg(all(loom, not(crossbeam_loom)))]
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 #[path = "common/apart.rs"]
 mod apart;
 #[path = "common/explore.rs"]
+#[allow(dead_code, reason = "some models need other parts")]
 mod explore;
 #[path = "common/loom_map.rs"]
 mod loom_map;

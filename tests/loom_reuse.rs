@@ -9,6 +9,7 @@ use extent_map::map::probe::Mutation::EarlyFree;
 #[path = "common/apart.rs"]
 mod apart;
 #[path = "common/explore.rs"]
+#[allow(dead_code, reason = "some models need other parts")]
 mod explore;
 #[path = "common/loom_map.rs"]
 mod loom_map;

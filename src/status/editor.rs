@@ -338,6 +338,10 @@ impl<'t> StatusEditor<'t> {
     fn changed(&self) {
         // Release, to the Acquire in `StatusTree::change_counter`. Only writers add, under the
         // lock.
-        self.tree.changes.fetch_add(1, Ordering::Release);
+        let order = match self.tree.context.probe.is(Mutation::CountChangesRelaxed) {
+            true => Ordering::Relaxed,
+            false => Ordering::Release,
+        };
+        self.tree.changes.fetch_add(1, order);
     }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-/// Runs `body` in all executions with at most `preemptions` forced switches, or simply in all. Its outcomes must be
+/// Runs `body` in all executions that loom finds with at most `preemptions` forced switches, or simply in all. Its outcomes must be
 /// those of `allowed`, and each of them must occur: what loom leaves out shows.
 pub(crate) fn explore<T: Debug + PartialEq + Send + Sync + 'static>(
     name: &str,
@@ -13,9 +13,23 @@ pub(crate) fn explore<T: Debug + PartialEq + Send + Sync + 'static>(
     allowed: Vec<T>,
     body: impl Fn() -> T + Send + Sync + 'static,
 ) {
+    explore_each(name, preemptions, allowed, [body]);
+}
+
+/// Runs each of `bodies`, which are the same one in other words; together they must have the outcomes of `allowed`.
+pub(crate) fn explore_each<T: Debug + PartialEq + Send + Sync + 'static>(
+    name: &str,
+    preemptions: Option<usize>,
+    allowed: Vec<T>,
+    bodies: impl IntoIterator<Item: Fn() -> T + Send + Sync + 'static>,
+) {
     let run = Run::new(allowed);
-    run.check(preemptions, body);
-    let bound = preemptions.map_or("all".into(), |bound| format!("at most {bound} preemptions"));
+    bodies
+        .into_iter()
+        .for_each(|body| run.check(preemptions, body));
+    let bound = preemptions.map_or("all that loom finds".into(), |bound| {
+        format!("at most {bound} preemptions")
+    });
     println!("{name}: held in {} executions, {bound}", run.executions());
     let missing: Vec<_> = run
         .seen
