@@ -5,9 +5,10 @@ use std::sync::Arc;
 use extent_map::Error;
 use extent_map::allocator::Allocator;
 use extent_map::block::BlockQueue;
-use extent_map::delalloc::{Backing, FileBlocks, Policy, Probe};
+use extent_map::delalloc::{Backing, FileBlocks, Policy};
 use extent_map::device::{BlockDevice, MemoryDevice};
 use extent_map::mapping::MemoryStore;
+use extent_map::probe::Probe;
 use extent_map::stats::Counters;
 use extent_map::status::{ShrinkerList, Status, StatusContext};
 use extent_map::units::{
