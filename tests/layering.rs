@@ -40,7 +40,9 @@ const LAYERS: [(&str, &[&str]); 9] = [
 ];
 
 /// What everything may import, itself importing no layer; the last two are names in the crate's root.
-const SHARED: [&str; 6] = ["units", "error", "stats", "sync", "Error", "Result"];
+const SHARED: [&str; 7] = [
+    "units", "error", "stats", "sync", "probe", "Error", "Result",
+];
 
 const UNSAFE_ALLOWED: [&str; 3] = ["map/", "block/buffer.rs", "device/uring.rs"];
 const MAX_LINES: usize = 600;
