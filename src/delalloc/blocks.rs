@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::mapping::{ExtentState, MappedExtent, Mapping};
+use crate::probe::Mutation;
 use crate::status::{Status, StatusExtent, StatusTree};
 use crate::sync::uncounted::{AtomicU64, Ordering};
 use crate::sync::{RwLock, RwLockWriteGuard};
@@ -12,10 +13,10 @@ use crate::units::{ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, MA
 use super::Backing;
 use super::account::Account;
 
-/// Proof that the data lock is held exclusively.
+/// Proof that the data lock is held exclusively; a test may forge it.
 #[derive(Debug)]
 pub(super) struct DataLocked<'a> {
-    _exclusive: RwLockWriteGuard<'a, ()>,
+    _exclusive: Option<RwLockWriteGuard<'a, ()>>,
 }
 
 /// The blocks of one file; see the [module](super) for what is promised. Any thread may call anything.
@@ -84,7 +85,8 @@ impl FileBlocks {
         if let Some(found) = self.status.lookup(block) {
             return Ok(found);
         }
-        let _shared = self.data_lock.read();
+        let probe = &self.backing.probe;
+        let _shared = probe.unless(Mutation::QueryBesideChanges, || self.data_lock.read());
         let (found, cacheable) = self.find_stable(block)?;
         if cacheable {
             self.status.cache(found.range, found.status)?;
@@ -118,7 +120,17 @@ impl FileBlocks {
     /// Takes the data lock exclusively.
     pub(super) fn lock_data(&self) -> DataLocked<'_> {
         DataLocked {
-            _exclusive: self.data_lock.write(),
+            _exclusive: Some(self.data_lock.write()),
+        }
+    }
+
+    /// The same where a test can take the lock away.
+    pub(super) fn lock_data_unless(&self, missing: Mutation) -> DataLocked<'_> {
+        DataLocked {
+            _exclusive: self
+                .backing
+                .probe
+                .unless(missing, || self.data_lock.write()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::mapping::{MappedExtent, Shift};
+use crate::probe::Mutation;
 use crate::status::{Status, StatusExtent};
 use crate::units::{DiskRun, FileBlock, FileRange};
 
@@ -40,7 +41,7 @@ impl FileBlocks {
     /// Locks and errors as for [`punch`](Self::punch), here for everything from the range on.
     pub fn collapse(&self, range: FileRange) -> Result<()> {
         self.check_range(range)?;
-        let locked = self.lock_data();
+        let locked = self.lock_data_unless(Mutation::CollapseUnlocked);
         self.remove(&locked, FileRange::from(range.start()), range)?;
         self.backing
             .store
@@ -81,6 +82,10 @@ impl FileBlocks {
     /// Drops what the tree knows of `range`; delayed blocks end with their promises.
     fn forget(&self, _locked: &DataLocked<'_>, range: FileRange) -> Result<()> {
         let ended = self.status.remove(range)?;
+        let keeps = self.backing.probe.is(Mutation::ReleaseOnlyWhileDelaying);
+        if keeps && !self.backing.delays_now() {
+            return Ok(());
+        }
         self.account.release(ended.released)
     }
 

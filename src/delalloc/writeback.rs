@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::block::Bio;
 use crate::error::{Error, Result};
 use crate::mapping::ExtentState;
+use crate::probe::Mutation;
 use crate::stats::Counter;
 use crate::status::{Status, StatusExtent};
 use crate::units::FileRange;
@@ -41,7 +42,11 @@ impl FileBlocks {
         counters.count(Counter::WritebackRuns);
         counters.add(Counter::WritebackBlocks, range.len());
         let (mapped, error) = self.map_for_writing(range);
-        let mut pieces = self.write(range, bytes, &mapped);
+        let gives_up = error.is_some() && self.backing.probe.is(Mutation::CountMappedAsWritten);
+        let mut pieces = match gives_up {
+            false => self.write(range, bytes, &mapped),
+            true => counted_as_written(&mapped),
+        };
         if let Some(error) = error {
             let rest = FileRange::new(
                 mapped.last().map_or(range.start(), |m| m.range.end()),
@@ -65,10 +70,18 @@ impl FileBlocks {
         while !rest.is_empty() {
             match self.map_start_for_writing(rest) {
                 Ok(found) => {
+                    if self.backing.probe.is(Mutation::WritebackCachesNeighbours) {
+                        let _cached = self.query(found.range.end());
+                    }
                     rest = FileRange::new(found.range.end(), rest.end());
                     mapped.push(found);
                 }
-                Err(error) => return (mapped, Some(error)),
+                Err(error) => {
+                    if self.backing.probe.is(Mutation::ForgetUnmappable) {
+                        let _uncounted = self.status.remove(rest);
+                    }
+                    return (mapped, Some(error));
+                }
             }
         }
         (mapped, None)
@@ -106,7 +119,11 @@ impl FileBlocks {
             .iter()
             .zip(batch.submit())
             .map(|(piece, written)| {
-                let outcome = written.wait().and_then(|_| self.make_readable(piece));
+                let mut written = written.wait();
+                if self.backing.probe.is(Mutation::ConvertDespiteError) {
+                    written = Ok(Vec::new());
+                }
+                let outcome = written.and_then(|_| self.make_readable(piece));
                 WrittenPiece {
                     range: piece.range,
                     outcome,
@@ -117,6 +134,9 @@ impl FileBlocks {
 
     /// Converts a piece whose data has arrived to written.
     fn make_readable(&self, piece: &StatusExtent) -> Result<()> {
+        if self.backing.probe.is(Mutation::ConvertByMode) && !self.backing.delays_now() {
+            return Ok(());
+        }
         match piece.status {
             Status::Unwritten(_) => {
                 self.convert(&self.lock_data(), piece.range, ExtentState::Written)
@@ -124,4 +144,13 @@ impl FileBlocks {
             _ => Ok(()),
         }
     }
+}
+
+/// For [`Mutation::CountMappedAsWritten`].
+fn counted_as_written(mapped: &[StatusExtent]) -> Vec<WrittenPiece> {
+    let piece = |mapped: &StatusExtent| WrittenPiece {
+        range: mapped.range,
+        outcome: Ok(()),
+    };
+    mapped.iter().map(piece).collect()
 }

@@ -3,6 +3,7 @@
 use crate::delalloc::{Backing, FileBlocks};
 use crate::error::{Error, Result};
 use crate::mapping::MappingStore;
+use crate::probe::Mutation;
 use crate::status::Status;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, RwLock};
@@ -52,7 +53,7 @@ impl Inode {
             invalidate_lock: RwLock::new(()),
             writeback_lock: Mutex::new(()),
             size: AtomicU64::new(backing.store.size(number)?),
-            pages: PageCache::new(backing.geometry.block_size),
+            pages: PageCache::new(backing.geometry.block_size, backing.probe.clone()),
             blocks: FileBlocks::open(number, Arc::clone(&backing))?,
             errors: ErrorSequence::default(),
             inline_limit,
@@ -105,7 +106,13 @@ impl Inode {
         for bit in bits(mask & !page.valid) {
             let block = blocks.start().advance(bit as u64);
             let found = self.blocks.query(block)?;
-            if let Status::Written(disk) = found.status {
+            let wrongly = self.backing.probe.is(Mutation::FillUnwrittenFromDevice);
+            let stored = match found.status {
+                Status::Written(disk) => Some(disk),
+                Status::Unwritten(disk) if wrongly => Some(disk),
+                _ => None,
+            };
+            if let Some(disk) = stored {
                 let disk = disk.advance(block.0 - found.range.start().0);
                 self.read_block(disk, &mut page.bytes[bit * size.bytes() as usize..])?;
             }

@@ -1,6 +1,7 @@
 //! Truncation, down and up.
 
 use crate::error::{Error, Result};
+use crate::probe::Mutation;
 use crate::units::{FileBlock, FileRange};
 
 use super::File;
@@ -42,7 +43,8 @@ impl Inode {
         }
         let resized = self
             .blocks
-            .change_inline(|bytes| bytes.resize(size as usize, 0))?;
+            .change_inline(|bytes| bytes.resize(size as usize, 0))?
+            || self.backing.probe.is(Mutation::ResizeConvertedInline);
         if resized {
             self.set_size(size);
         }
@@ -57,6 +59,9 @@ impl Inode {
         self.read_partial_blocks(size, size)?;
         self.set_size(size);
         self.zero_edge(size, self.block_size().offset_of(first_gone))?;
+        if self.backing.probe.is(Mutation::FreeBeforeDropping) {
+            self.blocks.truncate(first_gone)?;
+        }
         self.pages.drop_blocks(FileRange::from(first_gone));
         self.blocks.truncate(first_gone)?;
         // After the pages: writeback that still saw the old size has ended by now.

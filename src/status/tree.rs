@@ -9,7 +9,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::map::{ExtentMap, Pinned, Reclaimer};
-use crate::probe::Probe;
+use crate::probe::{Moment, Mutation, Probe};
 use crate::stats::{Counter, Counters, Stats};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, uncounted};
@@ -29,6 +29,12 @@ impl StatusContext {
     /// The context of a volume whose clusters have `cluster` blocks.
     pub fn new(cluster: ClusterRatio) -> Self {
         Self::of_volume(cluster, Arc::default(), Probe::default())
+    }
+
+    /// The same; a test may change something.
+    #[cfg(feature = "testing")]
+    pub fn with_probe(cluster: ClusterRatio, probe: Probe) -> Self {
+        Self::of_volume(cluster, Arc::default(), probe)
     }
 
     /// The same, counting in `counters`; a test may change something.
@@ -183,7 +189,18 @@ impl StatusTree {
     /// # Errors
     /// As [`StatusEditor::insert`].
     pub fn insert(&self, range: FileRange, status: Status) -> Result<Accounting> {
-        self.edit().insert(range, status)
+        let ended = self.edit().insert(range, status);
+        if self.context.probe.is(Mutation::CountChangesInTwoSteps) {
+            self.count_in_two_steps();
+        }
+        ended
+    }
+
+    /// For [`Mutation::CountChangesInTwoSteps`]: what others count between the steps is lost.
+    fn count_in_two_steps(&self) {
+        let counted = self.changes.load(Ordering::Relaxed);
+        self.context.probe.reached(Moment::Counting);
+        self.changes.store(counted + 1, Ordering::Release);
     }
 
     /// One [`StatusEditor::insert_delayed`] under the writer lock.
