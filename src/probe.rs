@@ -68,6 +68,10 @@ pub enum Mutation {
     StoreSizeUnclamped,
     /// The size is not stored when the page whose writeback would do it is dropped.
     DropUnstoredSize,
+    /// The stored size grows by a look and a store that others may come between.
+    ExtendSizeInTwoSteps,
+    /// A truncation stores the size before the writeback that saw the old one has ended.
+    StoreSizeBeforeDropping,
     /// An unwritten block is filled with what lies at its place on the device.
     FillUnwrittenFromDevice,
     /// Blocks become written whether or not the device took their data.
@@ -104,6 +108,8 @@ pub enum Moment {
     PagesDropped,
     /// A write is about to copy bytes into a page. The inode lock is held.
     Copying,
+    /// A store in memory has seen that a stored size must grow. The folio locks of writeback may be held.
+    GrowingStoredSize,
     /// The search for free clusters is about to look at a group. No lock of the allocator is held.
     LookingAtGroup,
     /// A change was made and is about to be counted: only under [`Mutation::CountChangesInTwoSteps`]. No lock of the

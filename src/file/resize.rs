@@ -59,12 +59,19 @@ impl Inode {
         self.read_partial_blocks(size, size)?;
         self.set_size(size);
         self.zero_edge(size, self.block_size().offset_of(first_gone))?;
+        let too_early = self.backing.probe.is(Mutation::StoreSizeBeforeDropping);
+        if too_early {
+            self.store().set_size(self.number, size)?;
+        }
         if self.backing.probe.is(Mutation::FreeBeforeDropping) {
             self.blocks.truncate(first_gone)?;
         }
         self.pages.drop_blocks(FileRange::from(first_gone));
         self.blocks.truncate(first_gone)?;
         // After the pages: writeback that still saw the old size has ended by now.
-        self.store().set_size(self.number, size)
+        match too_early {
+            false => self.store().set_size(self.number, size),
+            true => Ok(()),
+        }
     }
 }

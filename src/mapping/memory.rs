@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use crossbeam_skiplist::SkipMap;
 
 use crate::error::{Error, Result};
-use crate::probe::{Mutation, Probe};
+use crate::probe::{Moment, Mutation, Probe};
 use crate::sync::Mutex;
 use crate::units::{DiskBlock, FileBlock, FileNumber, FileRange};
 
@@ -212,8 +212,12 @@ impl MappingStore for MemoryStore {
         if self.read(file, |state| state.size) >= size {
             return Ok(());
         }
+        self.probe.reached(Moment::GrowingStoredSize);
         self.change(file, |state| {
-            let size = state.size.max(size);
+            let size = match self.probe.is(Mutation::ExtendSizeInTwoSteps) {
+                false => state.size.max(size),
+                true => size,
+            };
             Ok((
                 FileState {
                     size,

@@ -10,7 +10,7 @@ use extent_map::mapping::MemoryStore;
 use extent_map::probe::{Moment, Mutation, Probe};
 use extent_map::units::DiskBlock;
 
-use crate::bug::{Bug, Outcome, Proof, check, check_synced, expect, regressions};
+use crate::bug::{Bug, Outcome, Proof, check, check_synced, expect, given, regressions};
 use crate::scene::{BLOCK, block, device, steered_volume, volume, with_first_file};
 use crate::space::{allocate_all, geometry, run};
 use crate::steered::StoreCall;
@@ -60,7 +60,7 @@ fn allocation_that_cannot_be_mapped(probe: Probe) -> Outcome {
     let (volume, file, store) = steered_volume(VolumeOptions::new(), probe)?;
     store.at_next(StoreCall::Insert, || Err(Error::NoSpace));
     let allocated = file.allocate(AllocateMode::Allocate, 0, BLOCK);
-    expect(14, allocated.is_err(), "a store that fails unheard")?;
+    given(allocated.is_err(), "a store that fails unheard")?;
     check(&volume)
 }
 
@@ -122,6 +122,6 @@ fn insert_without_room(probe: Probe) -> Outcome {
     let (volume, file) = with_first_file(volume)?;
     file.allocate(AllocateMode::AllocateKeepSize, 0, BLOCK)?;
     let refused = file.allocate(AllocateMode::AllocateKeepSize, 4 * BLOCK, BLOCK);
-    expect(14, refused.is_err(), "a full store that takes more")?;
+    given(refused.is_err(), "a full store that takes more")?;
     check(&volume)
 }

@@ -92,6 +92,14 @@ pub(crate) fn check_synced(volume: &Volume) -> Outcome {
     Ok(testing::check_synced(volume)?)
 }
 
+/// Checks that the story can begin; otherwise no invariant is to blame.
+pub(crate) fn given(holds: bool, otherwise: &str) -> Outcome {
+    match holds {
+        true => Ok(()),
+        false => Err(Failure(format!("not as it was to be: {otherwise}"))),
+    }
+}
+
 /// Checks an invariant that the volume itself cannot show.
 pub(crate) fn expect(invariant: u8, holds: bool, otherwise: &str) -> Outcome {
     match holds {

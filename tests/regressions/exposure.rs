@@ -1,6 +1,6 @@
 //! Bytes that nobody wrote into the file, and bytes that were written and lost.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use extent_map::Error;
 use extent_map::device::{FaultyDevice, OperationKind};
@@ -9,11 +9,11 @@ use extent_map::mapping::MemoryStore;
 use extent_map::probe::{Moment, Mutation, Probe};
 use extent_map::units::FileNumber;
 
-use crate::bug::{Bug, Outcome, Proof, check, check_synced, expect, regressions};
+use crate::bug::{Bug, Outcome, Proof, check, check_synced, expect, given, regressions};
 use crate::scene::{
     BLOCK, STALE, block, content, steered_volume, used_device, volume, with_first_file,
 };
-use crate::steered::{DeviceCall, Others, SteeredDevice, StoreCall};
+use crate::steered::{Cue, DeviceCall, Others, SteeredDevice, StoreCall};
 
 regressions! {
     the_head_of_an_extent_zeroed_instead_of_split_shows_zeros: Bug {
@@ -111,20 +111,13 @@ fn middle_conversion_without_room(probe: Probe) -> Outcome {
 }
 
 fn read_beside_a_punch(probe: Probe) -> Outcome {
-    let others = Others::new();
-    let read: Arc<Mutex<Option<File>>> = Arc::default();
-    let probe = {
-        let (others, read) = (others.clone(), Arc::clone(&read));
-        probe.at(Moment::PagesDropped, move || {
-            if let Some(file) = read.lock().unwrap().take() {
-                others.act(move || content(&file, BLOCK).map(drop));
-            }
-        })
-    };
+    let (others, cue) = (Others::new(), Cue::default());
+    let probe = probe.at(Moment::PagesDropped, cue.hook());
     let (volume, file) = volume(VolumeOptions::new(), probe)?;
     file.write_at(0, &[1; 2 * BLOCK as usize])?;
     file.sync_all()?;
-    *read.lock().unwrap() = Some(file.clone());
+    let reading = file.clone();
+    cue.set(others.action(move || content(&reading, BLOCK).map(drop)));
     file.allocate(AllocateMode::PunchHole, 0, BLOCK)?;
     others.join()?;
     check(&volume)
@@ -139,11 +132,8 @@ fn zeroing_beside_a_write(probe: Probe) -> Outcome {
     file.write_at(0, &block(1))?;
     file.write_at(2 * BLOCK, &block(2))?;
     let (others, writing) = (Others::new(), file.clone());
-    let acting = others.clone();
-    device.at_next(DeviceCall::Written, move || {
-        acting.act(move || writing.sync_range(0, BLOCK));
-        Ok(())
-    });
+    let sync = others.action(move || writing.sync_range(0, BLOCK));
+    device.at_next(DeviceCall::Written, sync);
     file.sync_range(2 * BLOCK, BLOCK)?;
     others.join()?;
     check(&volume)?;
@@ -178,7 +168,7 @@ fn partly_mapped_run(probe: Probe) -> Outcome {
     file.allocate(AllocateMode::Allocate, 0, BLOCK)?;
     file.write_at(0, &[1; 2 * BLOCK as usize])?;
     store.at_next(StoreCall::Insert, || Err(Error::NoSpace));
-    expect(4, file.sync_all().is_err(), "a store that fails unheard")?;
+    given(file.sync_all().is_err(), "a store that fails unheard")?;
     check(&volume)?;
     check_synced(&volume)
 }
@@ -186,7 +176,7 @@ fn partly_mapped_run(probe: Probe) -> Outcome {
 fn mode_change_before_completion(probe: Probe) -> Outcome {
     let (volume, file) = volume(VolumeOptions::new().low_space_clusters(250), probe)?;
     file.write_at(0, &[1; 2 * BLOCK as usize])?;
-    expect(1, file.reserved_blocks() == 2, "the blocks are not delayed")?;
+    given(file.reserved_blocks() == 2, "the blocks are not delayed")?;
     let other = volume.file(FileNumber(2))?;
     other.allocate(AllocateMode::Allocate, 0, 6 * BLOCK)?;
     // Less than 250 blocks are free: nothing is delayed any more.

@@ -46,11 +46,8 @@ fn inline_file_with_clusters(probe: Probe) -> Outcome {
 /// Lets another thread fault the file in as soon as this one has read its inline bytes.
 fn fault_after_the_look(file: &File, store: &SteeredStore) -> Others {
     let (others, faulting) = (Others::new(), file.clone());
-    let acting = others.clone();
-    store.at_next(StoreCall::InlineRead, move || {
-        acting.act(move || faulting.page_fault(0));
-        Ok(())
-    });
+    let fault = others.action(move || faulting.page_fault(0));
+    store.at_next(StoreCall::InlineRead, fault);
     others
 }
 

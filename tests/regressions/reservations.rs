@@ -1,15 +1,13 @@
 //! Promises of space that were lost, kept or given back twice.
 
-use std::sync::{Arc, Mutex};
-
 use extent_map::Error;
-use extent_map::file::{AllocateMode, File, VolumeOptions};
+use extent_map::file::{AllocateMode, VolumeOptions};
 use extent_map::probe::{Mutation, Probe};
 use extent_map::units::FileNumber;
 
-use crate::bug::{Bug, Outcome, Proof, check, check_synced, expect, regressions};
+use crate::bug::{Bug, Outcome, Proof, check, check_synced, given, regressions};
 use crate::scene::{BLOCK, block, steered_volume, volume};
-use crate::steered::{Others, StoreCall};
+use crate::steered::{Cue, Others, StoreCall};
 
 regressions! {
     a_page_fault_looks_again_before_it_delays: Bug {
@@ -80,19 +78,13 @@ regressions! {
 }
 
 fn fault_beside_an_allocation(probe: Probe) -> Outcome {
-    let others = Others::new();
-    let raced: Arc<Mutex<Option<File>>> = Arc::default();
-    let probe = {
-        let (others, raced) = (others.clone(), Arc::clone(&raced));
-        probe.between_looks(move |_, _| {
-            if let Some(file) = raced.lock().unwrap().take() {
-                others.act(move || file.allocate(AllocateMode::Allocate, 0, BLOCK));
-            }
-        })
-    };
+    let (others, cue) = (Others::new(), Cue::default());
+    let hook = cue.hook();
+    let probe = probe.between_looks(move |_, _| hook());
     let (volume, file) = volume(VolumeOptions::new(), probe)?;
     file.set_len(BLOCK)?;
-    *raced.lock().unwrap() = Some(file.clone());
+    let allocating = file.clone();
+    cue.set(others.action(move || allocating.allocate(AllocateMode::Allocate, 0, BLOCK)));
     file.page_fault(0)?;
     others.join()?;
     check(&volume)?;
@@ -115,7 +107,7 @@ fn refused_delayed_insert(probe: Probe) -> Outcome {
     file.write_at(2 * BLOCK, &block(1))?;
     file.sync_all()?;
     let refused = file.write_at(0, &[2; 4 * BLOCK as usize]);
-    expect(4, refused.is_err(), "delayed over a written block")?;
+    given(refused.is_err(), "delayed over a written block")?;
     check(&volume)
 }
 
@@ -124,7 +116,7 @@ fn mapping_tried_again(probe: Probe) -> Outcome {
     file.write_at(0, &block(1))?;
     file.write_at(2 * BLOCK, &block(2))?;
     store.at_next(StoreCall::Insert, || Err(Error::NoSpace));
-    expect(4, file.sync_all().is_err(), "a store that fails unheard")?;
+    given(file.sync_all().is_err(), "a store that fails unheard")?;
     check(&volume)?;
     check_synced(&volume)
 }
@@ -134,7 +126,7 @@ fn writeback_that_cannot_map(probe: Probe) -> Outcome {
     let (volume, file, store) = steered_volume(options, probe)?;
     file.write_at(0, &block(1))?;
     store.at_next(StoreCall::Insert, || Err(Error::NoSpace));
-    expect(4, file.sync_all().is_err(), "a store that fails unheard")?;
+    given(file.sync_all().is_err(), "a store that fails unheard")?;
     check(&volume)?;
     file.write_at(BLOCK, &block(2))?;
     check(&volume)?;
@@ -151,7 +143,7 @@ fn punched_prefix(probe: Probe) -> Outcome {
 fn truncation_after_the_mode_changed(probe: Probe) -> Outcome {
     let (volume, file) = volume(VolumeOptions::new().low_space_clusters(250), probe)?;
     file.write_at(0, &[1; 2 * BLOCK as usize])?;
-    expect(1, file.reserved_blocks() == 2, "the blocks are not delayed")?;
+    given(file.reserved_blocks() == 2, "the blocks are not delayed")?;
     let other = volume.file(FileNumber(2))?;
     other.allocate(AllocateMode::Allocate, 0, 6 * BLOCK)?;
     // Less than 250 blocks are free: nothing is delayed any more.

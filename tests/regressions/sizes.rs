@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use extent_map::file::{AllocateMode, File, VolumeOptions};
+use extent_map::file::{AllocateMode, VolumeOptions};
 use extent_map::probe::{Moment, Mutation, Probe};
 use extent_map::units::FileNumber;
 
 use crate::bug::{Bug, Outcome, Proof, check, check_synced, expect, regressions};
 use crate::scene::{BLOCK, block, content, volume};
-use crate::steered::Others;
+use crate::steered::{Cue, Others};
 
 regressions! {
     who_sees_the_size_sees_the_bytes: Bug {
@@ -24,39 +24,45 @@ regressions! {
         kernel: "After a short copy or an append the size on disk was larger than the size, or stale.",
         invariants: &[12],
         proof: Proof::Protected(
-            &[&[Mutation::StoreSizeUnclamped], &[Mutation::DropUnstoredSize]],
-            short_file_synced_and_punched,
+            &[
+                &[Mutation::StoreSizeUnclamped],
+                &[Mutation::DropUnstoredSize],
+                &[Mutation::ExtendSizeInTwoSteps],
+                &[Mutation::StoreSizeBeforeDropping],
+            ],
+            sizes_stored_late_and_early,
         ),
     },
 }
 
 fn read_beside_a_growing_write(probe: Probe) -> Outcome {
-    let others = Others::new();
-    let reading: Arc<Mutex<Option<File>>> = Arc::default();
-    let seen: Arc<Mutex<Vec<u8>>> = Arc::default();
-    let probe = {
-        let (others, reading, seen) = (others.clone(), Arc::clone(&reading), Arc::clone(&seen));
-        probe.at(Moment::Copying, move || {
-            let Some(file) = reading.lock().unwrap().take() else {
-                return;
-            };
-            let seen = Arc::clone(&seen);
-            others.act(move || {
-                *seen.lock().unwrap() = content(&file, BLOCK)?;
-                Ok(())
-            });
-        })
-    };
+    let (others, cue) = (Others::new(), Cue::default());
+    let probe = probe.at(Moment::Copying, cue.hook());
     let (volume, file) = volume(VolumeOptions::new(), probe)?;
-    *reading.lock().unwrap() = Some(file.clone());
+    let seen: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let (reading, read) = (file.clone(), Arc::clone(&seen));
+    cue.set(others.action(move || {
+        *read.lock().unwrap() = content(&reading, BLOCK)?;
+        Ok(())
+    }));
     file.write_at(0, &block(1))?;
     others.join()?;
-    let never = seen.lock().unwrap().iter().any(|byte| *byte != 1);
-    expect(22, !never, "the file was long before it had its bytes")?;
+    let seen = seen.lock().unwrap();
+    expect(
+        22,
+        seen.iter().all(|byte| *byte == 1),
+        "the file was long before it had its bytes",
+    )?;
     check(&volume)
 }
 
-fn short_file_synced_and_punched(probe: Probe) -> Outcome {
+fn sizes_stored_late_and_early(probe: Probe) -> Outcome {
+    short_files(probe.clone())?;
+    resize_beside_a_writeback(probe.clone(), 2 * BLOCK)?;
+    resize_beside_a_writeback(probe, 0)
+}
+
+fn short_files(probe: Probe) -> Outcome {
     let (volume, file) = volume(VolumeOptions::new(), probe)?;
     file.write_at(0, &[1; 100])?;
     file.sync_all()?;
@@ -66,4 +72,17 @@ fn short_file_synced_and_punched(probe: Probe) -> Outcome {
     punched.allocate(AllocateMode::PunchHole, 0, BLOCK)?;
     check(&volume)?;
     check_synced(&volume)
+}
+
+/// Another thread sets the size while writeback, which saw the old one, is about to store it.
+fn resize_beside_a_writeback(probe: Probe, size: u64) -> Outcome {
+    let (others, cue) = (Others::new(), Cue::default());
+    let probe = probe.at(Moment::GrowingStoredSize, cue.hook());
+    let (volume, file) = volume(VolumeOptions::new(), probe)?;
+    file.write_at(0, &block(1))?;
+    let resized = file.clone();
+    cue.set(others.action(move || resized.set_len(size)));
+    file.sync_all()?;
+    others.join()?;
+    check(&volume)
 }

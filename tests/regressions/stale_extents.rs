@@ -1,7 +1,7 @@
 //! What was known of a mapping and was true no longer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use extent_map::file::{AllocateMode, Volume, VolumeOptions};
@@ -12,9 +12,9 @@ use extent_map::probe::{Moment, Mutation, Probe};
 use extent_map::status::{Status, StatusContext, StatusTree};
 use extent_map::units::{ClusterRatio, FileBlock, FileRange};
 
-use crate::bug::{Bug, Outcome, Proof, check, check_synced, expect, regressions};
+use crate::bug::{Bug, Outcome, Proof, check, check_synced, expect, given, regressions};
 use crate::scene::{BLOCK, block, device, steered_volume, with_first_file};
-use crate::steered::{Others, StoreCall};
+use crate::steered::{Cue, Others, StoreCall};
 
 regressions! {
     a_hole_that_was_read_does_not_replace_what_was_delayed_since: Bug {
@@ -83,11 +83,8 @@ fn fault_beside_a_listing(probe: Probe) -> Outcome {
     let (volume, file, store) = steered_volume(VolumeOptions::new(), probe)?;
     file.set_len(BLOCK)?;
     let (others, faulting) = (Others::new(), file.clone());
-    let acting = others.clone();
-    store.at_next(StoreCall::Queried, move || {
-        acting.act(move || faulting.page_fault(0));
-        Ok(())
-    });
+    let fault = others.action(move || faulting.page_fault(0));
+    store.at_next(StoreCall::Queried, fault);
     file.extents()?;
     others.join()?;
     check(&volume)?;
@@ -119,16 +116,13 @@ fn listing_beside_a_conversion(probe: Probe) -> Outcome {
     let (volume, file, store) = steered_volume(VolumeOptions::new(), probe)?;
     file.set_len(BLOCK)?;
     let (others, writing) = (Others::new(), file.clone());
-    let acting = others.clone();
-    store.at_next(StoreCall::Queried, move || {
-        acting.act(move || {
-            writing.page_fault(0)?;
-            writing.sync_all()?;
-            writing.shrink_status(|_| true);
-            Ok(())
-        });
+    let convert = others.action(move || {
+        writing.page_fault(0)?;
+        writing.sync_all()?;
+        writing.shrink_status(|_| true);
         Ok(())
     });
+    store.at_next(StoreCall::Queried, convert);
     file.extents()?;
     others.join()?;
     check(&volume)
@@ -150,8 +144,7 @@ fn remembered_extent(probe: map_probe::Probe) -> Outcome {
     let view = map.pin();
     let value = |block| view.get(block).map(|extent| extent.value());
     // The second lookup beside the first makes the view remember the extent.
-    expect(
-        22,
+    given(
         (value(1), value(2)) == (Some(100), Some(100)),
         "what was put in",
     )?;
@@ -163,7 +156,7 @@ fn remembered_extent(probe: map_probe::Probe) -> Outcome {
 fn changes_at_once(probe: Probe) -> Outcome {
     const EACH: u64 = 200;
     let made = Arc::new(AtomicU64::new(0));
-    let in_the_middle: Arc<Mutex<Option<Arc<StatusTree>>>> = Arc::default();
+    let cue = Cue::default();
     let change = {
         let made = Arc::clone(&made);
         move |tree: &StatusTree, block| {
@@ -172,18 +165,11 @@ fn changes_at_once(probe: Probe) -> Outcome {
             tree.insert(range, Status::Hole).map(drop)
         }
     };
-    let probe = {
-        let (in_the_middle, change) = (Arc::clone(&in_the_middle), change.clone());
-        probe.at(Moment::Counting, move || {
-            let tree = in_the_middle.lock().unwrap().take();
-            if let Some(tree) = tree {
-                change(&tree, 0).expect("a block that a file can have");
-            }
-        })
-    };
-    let tree = StatusTree::new(&StatusContext::with_probe(ClusterRatio::ONE, probe));
-    let tree = Arc::new(tree);
-    *in_the_middle.lock().unwrap() = Some(Arc::clone(&tree));
+    let context =
+        StatusContext::with_probe(ClusterRatio::ONE, probe.at(Moment::Counting, cue.hook()));
+    let tree = Arc::new(StatusTree::new(&context));
+    let (changed, third) = (Arc::clone(&tree), change.clone());
+    cue.set(move || third(&changed, 0));
     thread::scope(|scope| {
         let work = |first| {
             let (tree, change) = (&tree, &change);

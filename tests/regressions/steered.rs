@@ -49,9 +49,22 @@ impl Others {
         self.threads.lock().unwrap().push(thread);
     }
 
-    /// Waits for all of them; the first error of one.
+    /// An action that does `work` so.
+    pub(crate) fn action(
+        &self,
+        work: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> impl FnOnce() -> Result<()> + Send + 'static {
+        let others = self.clone();
+        move || {
+            others.act(work);
+            Ok(())
+        }
+    }
+
+    /// Waits for all of them, at least one; the first error of one.
     pub(crate) fn join(&self) -> Result<()> {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap());
+        assert!(!threads.is_empty(), "nobody acted");
         threads
             .into_iter()
             .try_for_each(|thread| thread.join().expect("a thread that does not panic"))
@@ -85,6 +98,23 @@ impl<C: PartialEq> Steering<C> {
     fn reached(&self, call: C) -> Result<()> {
         let action = self.0.lock().unwrap().take_if(|(at, _)| *at == call);
         action.map_or(Ok(()), |(_, action)| action())
+    }
+}
+
+/// An action for the first moment of a probe that comes after the action was chosen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cue(Arc<Steering<()>>);
+
+impl Cue {
+    /// Chooses the action.
+    pub(crate) fn set(&self, action: impl FnOnce() -> Result<()> + Send + 'static) {
+        self.0.set((), action);
+    }
+
+    /// What the probe is to do.
+    pub(crate) fn hook(&self) -> impl Fn() + Send + Sync + 'static {
+        let cue = self.clone();
+        move || cue.0.reached(()).expect("an action that succeeds")
     }
 }
 
