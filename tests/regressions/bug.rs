@@ -26,7 +26,7 @@ pub(crate) struct Bug {
 
 /// Why the bug is not here.
 pub(crate) enum Proof {
-    /// The scenario holds, and breaks an invariant with each of these sets of mutations.
+    /// The scenario holds, and breaks an invariant with each of these sets of mutations, and not with a part of one.
     Protected(&'static [&'static [Mutation]], fn(Probe) -> Outcome),
     /// The same with mutations of the map.
     ProtectedInMap(
@@ -117,6 +117,7 @@ impl Bug {
                 for set in sets {
                     let probe = || Probe::new().mutations(set.iter().copied());
                     self.is_noticed(&format!("{set:?}"), || scenario(probe()));
+                    self.needs_all(set, scenario);
                 }
             }
             Proof::ProtectedInMap(mutations, scenario) => {
@@ -145,11 +146,29 @@ impl Bug {
         };
         println!("bug {} with {mutations}: {failure}", self.number);
         assert!(
-            self.invariants.iter().any(|number| failure.names(*number)),
+            self.is_named_in(&failure),
             "bug {}: with {mutations} it is not one of I{:?} that breaks, but {failure}",
             self.number,
             self.invariants
         );
+    }
+
+    /// Panics if one mutation of several breaks the invariants alone: then the others do not belong to it.
+    fn needs_all(&self, set: &[Mutation], scenario: fn(Probe) -> Outcome) {
+        for alone in set.iter().filter(|_| set.len() > 1) {
+            let probe = Probe::new().mutations([*alone]);
+            let failure = with_patience(PATIENCE[0], || scenario(probe)).err();
+            let breaks = failure.filter(|failure| self.is_named_in(failure));
+            assert!(
+                breaks.is_none(),
+                "bug {}: {alone:?} is enough: {breaks:?}",
+                self.number
+            );
+        }
+    }
+
+    fn is_named_in(&self, failure: &Failure) -> bool {
+        self.invariants.iter().any(|number| failure.names(*number))
     }
 
     /// The bug as a row of a table.
