@@ -59,9 +59,10 @@ impl Inode {
         self.read_partial_blocks(size, size)?;
         self.set_size(size);
         self.zero_edge(size, self.block_size().offset_of(first_gone))?;
-        let too_early = self.backing.probe.is(Mutation::StoreSizeBeforeDropping);
-        if too_early {
+        if self.backing.probe.is(Mutation::StoreSizeBeforeDropping) {
             self.store().set_size(self.number, size)?;
+            self.pages.drop_blocks(FileRange::from(first_gone));
+            return self.blocks.truncate(first_gone);
         }
         if self.backing.probe.is(Mutation::FreeBeforeDropping) {
             self.blocks.truncate(first_gone)?;
@@ -69,9 +70,6 @@ impl Inode {
         self.pages.drop_blocks(FileRange::from(first_gone));
         self.blocks.truncate(first_gone)?;
         // After the pages: writeback that still saw the old size has ended by now.
-        match too_early {
-            false => self.store().set_size(self.number, size),
-            true => Ok(()),
-        }
+        self.store().set_size(self.number, size)
     }
 }

@@ -1,7 +1,7 @@
 //! Space that was counted wrong, handed out twice, or not found.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use extent_map::Error;
 use extent_map::allocator::{AllocRequest, Allocator};
@@ -68,17 +68,19 @@ fn allocation_that_cannot_be_mapped(probe: Probe) -> Outcome {
 /// search looks into one.
 fn search_for_a_cluster_that_moves(probe: Probe) -> Outcome {
     const ENDS: [u64; 2] = [0, 7];
-    let moved: Arc<OnceLock<Arc<Allocator>>> = Arc::default();
+    let moved: Arc<OnceLock<Weak<Allocator>>> = Arc::default();
     let looks = AtomicU64::new(0);
     let probe = {
         let moved = Arc::clone(&moved);
         probe.at(Moment::LookingAtGroup, move || {
             let look = looks.fetch_add(1, Ordering::Relaxed) as usize;
             // The first look is into group 0, and the cluster is in group 1.
-            if let Some(allocator) = moved.get().filter(|_| look > 0) {
+            if look > 0
+                && let Some(allocator) = moved.get().and_then(Weak::upgrade)
+            {
                 let (to, from) = (ENDS[(look + 1) % 2], ENDS[look % 2]);
                 let space = allocator.free_into_reservation(run(to, 1));
-                allocate_all(allocator, space.expect("in use"), from);
+                allocate_all(&allocator, space.expect("in use"), from);
             }
         })
     };
@@ -86,7 +88,7 @@ fn search_for_a_cluster_that_moves(probe: Probe) -> Outcome {
     let allocator = Arc::new(allocator);
     allocator.claim(run(0, 7))?;
     let mut space = allocator.reserve(1)?;
-    assert!(moved.set(Arc::clone(&allocator)).is_ok());
+    assert!(moved.set(Arc::downgrade(&allocator)).is_ok());
     match allocator.allocate(AllocRequest::anywhere(1), &mut space) {
         Ok(allocation) => drop(allocation.commit()),
         Err(error) => expect(

@@ -152,7 +152,7 @@ fn remembered_extent(probe: map_probe::Probe) -> Outcome {
     expect(22, value(3) == Some(200), "an answer from before the call")
 }
 
-/// Two threads change a tree, and a third change comes in the middle of one of theirs where there is a middle.
+/// Two threads change a tree; one more change comes in the middle of one of theirs, or at the end if none has a middle.
 fn changes_at_once(probe: Probe) -> Outcome {
     const EACH: u64 = 200;
     let made = Arc::new(AtomicU64::new(0));
@@ -168,8 +168,8 @@ fn changes_at_once(probe: Probe) -> Outcome {
     let context =
         StatusContext::with_probe(ClusterRatio::ONE, probe.at(Moment::Counting, cue.hook()));
     let tree = Arc::new(StatusTree::new(&context));
-    let (changed, third) = (Arc::clone(&tree), change.clone());
-    cue.set(move || third(&changed, 0));
+    let (changed, more) = (Arc::clone(&tree), change.clone());
+    cue.set(move || more(&changed, 0));
     thread::scope(|scope| {
         let work = |first| {
             let (tree, change) = (&tree, &change);
@@ -180,6 +180,7 @@ fn changes_at_once(probe: Probe) -> Outcome {
             .into_iter()
             .try_for_each(|thread| thread.join().expect("a thread that does not panic"))
     })?;
+    cue.hook()();
     let counted = tree.change_counter();
     let made = made.load(Ordering::Relaxed);
     expect(
