@@ -178,7 +178,7 @@ impl Bug {
             Proof::Protected(sets, _) => {
                 let sets = sets.iter().map(|set| names(set.iter()));
                 format!(
-                    "fails without {}",
+                    "fails with {}",
                     sets.collect::<Vec<_>>().join(", and with ")
                 )
             }
