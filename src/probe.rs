@@ -21,46 +21,123 @@ pub enum Mutation {
     SkipSecondLook,
     /// Space is promised in two steps: first it is seen to be there, then it is taken.
     ReserveLooksThenActs,
-    /// A hole is delayed under the data lock held shared.
-    DelayUnderSharedLock,
-    /// What was read from the mapping replaces what the status tree knows.
-    CacheAnyway,
-    /// What was read from the mapping is cached after the data lock was given back.
-    CacheAfterUnlock,
-    /// Writeback caches what it reads from the mapping, although none of its locks keeps that still.
-    WritebackCaches,
     /// Whether a cluster is allocated is asked of the status tree, which may have forgotten.
     ClusterStateFromTree,
     /// Memory pressure forgets delayed blocks too.
     ForgetDelayed,
     /// The cluster that delayed blocks still need is freed first and promised to them after.
     FreeThenReserve,
+    /// A cluster that is freed under delayed blocks stays pending: they get no promise of their own.
+    FreedStaysPending,
+    /// The number of a change may be seen before the change.
+    CountChangesRelaxed,
     /// Punching and zeroing do not take the invalidate lock.
     PunchBesideFaults,
     /// Shrinking does not take the invalidate lock.
     ShrinkBesideFaults,
+    /// Shrinking sets the size after it has dropped what lies behind it.
+    ShrinkSizeLast,
     /// Collapsing and inserting do not take the invalidate lock.
     ShiftBesideFaults,
-    /// Shrinking stores the new size before writeback has ended.
-    StoreSizeEarly,
-    /// The stored size is raised in two steps: first it is seen to be smaller, then it is set.
-    ExtendSizeLooksThenActs,
+    /// Forgetting all pages does not take the invalidate lock.
+    DropBesideFaults,
     /// Writeback gives the folio locks back while the device works.
     UnlockFoliosOverIo,
     /// Writeback leaves pages writable through a mapping.
     KeepMappingsWritable,
-    /// Several threads may write one file back at once.
-    TwoWritebacksAtOnce,
-    /// A write into an inline file does not look again, under the data lock, whether the file is still inline.
-    InlineSecondLookMissing,
-    /// The number of a change may be seen before the change.
-    CountChangesRelaxed,
-    /// Forgetting all pages does not take the invalidate lock.
-    DropBesideFaults,
-    /// Shrinking sets the size after it has dropped what lies behind it.
-    ShrinkSizeLast,
-    /// A cluster that is freed under delayed blocks stays pending: they get no promise of their own.
-    FreedStaysPending,
+    /// A delayed extent is inserted beside readers of the mapping, who may cache what they read before.
+    DelayBesideReaders,
+    /// Caching what was read replaces what is known.
+    CacheReplaces,
+    /// What is delayed is the range that was asked for, not the hole that was found.
+    DelayUntrimmed,
+    /// A delayed extent replaces delayed and allocated ones unseen.
+    DelayedInsertReplaces,
+    /// A new promise is in the file's account before its delayed extent is in the tree.
+    AccountBeforeInsert,
+    /// A promise taken out of the account for an allocation is lost when the mapping fails.
+    LoseTakenPromise,
+    /// A promise that an allocation used up is released once more when the blocks are mapped.
+    ReleaseUsedToo,
+    /// What writeback cannot map is dropped from the tree, with neither lock nor account.
+    ForgetUnmappable,
+    /// A removal counts with the bounds that the trimmed entry has afterwards.
+    CountTrimmedEntry,
+    /// The bytes of a file inside the mapping store are taken for its extents.
+    ReadInlineAsExtents,
+    /// A file that was inside the mapping store at the first look is resized there, wherever it is now.
+    ResizeConvertedInline,
+    /// Moving blocks to the left excludes neither readers nor writers of the mapping.
+    CollapseUnlocked,
+    /// Listing the extents does not keep calls out that move them.
+    ListBesideCollapse,
+    /// Writeback caches what lies behind the blocks that it writes.
+    WritebackCachesNeighbours,
+    /// The mapping is read and cached while it may change.
+    QueryBesideChanges,
+    /// Where an extent was zeroed instead of split, the tree hears of the part only.
+    NoteOnlyThePart,
+    /// Where an extent is zeroed instead of split, what lies before the part is left as it is.
+    ZeroOnlyBehind,
+    /// A change is counted by reading the counter and storing one more, after the lock is gone.
+    CountChangesInTwoSteps,
+    /// Pages are filled while their blocks go away.
+    ReadBesidePunch,
+    /// Two writebacks of one file run at once.
+    WritebackBesideWriteback,
+    /// A growing write publishes the size before the bytes.
+    SizeBeforeBytes,
+    /// The stored size follows written blocks beyond the end of the file.
+    StoreSizeUnclamped,
+    /// The size is not stored when the page whose writeback would do it is dropped.
+    DropUnstoredSize,
+    /// The stored size grows by a look and a store that others may come between.
+    ExtendSizeInTwoSteps,
+    /// A truncation stores the size before the writeback that saw the old one has ended.
+    StoreSizeBeforeDropping,
+    /// An unwritten block is filled with what lies at its place on the device.
+    FillUnwrittenFromDevice,
+    /// Blocks become written whether or not the device took their data.
+    ConvertDespiteError,
+    /// What was mapped before an error counts as written.
+    CountMappedAsWritten,
+    /// Whether written blocks must be converted is asked of the volume's mode, not of the blocks.
+    ConvertByMode,
+    /// Blocks that leave the page cache stay marked dirty.
+    LeaveDirtyMarks,
+    /// A cancelled allocation also spends its promise.
+    SpendOnCancel,
+    /// Nothing free on one way around the volume is taken for nothing free.
+    SearchOnce,
+    /// Clusters are freed before it is checked that they are allocated.
+    FreeBeforeChecking,
+    /// A block in the middle of a cluster goes to the cluster's start.
+    IgnoreClusterOffset,
+    /// Blocks are freed before the writeback of their pages has ended.
+    FreeBeforeDropping,
+    /// An extent that the store has no room for is kept beside the error.
+    KeepRefusedExtent,
+    /// Inline bytes are written without looking whether the file is still inline.
+    RewriteInlineBlindly,
+    /// Removed delayed blocks give their promises back only while the volume delays.
+    ReleaseOnlyWhileDelaying,
+}
+
+/// A point in the code at which a test may act.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Moment {
+    /// A punch has dropped the pages of its range and not yet freed the blocks. Inode and invalidate lock are held.
+    PagesDropped,
+    /// A write is about to copy bytes into a page. The inode lock is held.
+    Copying,
+    /// A store in memory has seen that a stored size must grow. The folio locks of writeback may be held.
+    GrowingStoredSize,
+    /// The search for free clusters is about to look at a group. No lock of the allocator is held.
+    LookingAtGroup,
+    /// A change was made and is about to be counted: only under [`Mutation::CountChangesInTwoSteps`]. No lock of the
+    /// tree is held.
+    Counting,
 }
 
 /// What a test changes inside a volume; nothing by default.
@@ -71,10 +148,14 @@ pub struct Probe {
     mutations: u128,
     #[cfg(feature = "testing")]
     between_looks: Option<BetweenLooks>,
+    #[cfg(feature = "testing")]
+    at: Option<(Moment, Hook)>,
 }
 
 #[cfg(feature = "testing")]
 type BetweenLooks = Arc<dyn Fn(FileNumber, FileRange) + Send + Sync>;
+#[cfg(feature = "testing")]
+type Hook = Arc<dyn Fn() + Send + Sync>;
 
 impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,6 +190,13 @@ impl Probe {
         self
     }
 
+    /// Calls `hook` in the thread that reaches `moment`, each time; see there for the locks that it holds.
+    #[must_use]
+    pub fn at(mut self, moment: Moment, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.at = Some((moment, Arc::new(hook)));
+        self
+    }
+
     /// Whether the protection is missing.
     pub(crate) fn is(&self, mutation: Mutation) -> bool {
         self.mutations & 1 << mutation as u32 != 0
@@ -119,6 +207,21 @@ impl Probe {
             hook(file, range);
         }
     }
+
+    pub(crate) fn reached(&self, moment: Moment) {
+        if let Some((at, hook)) = &self.at
+            && *at == moment
+        {
+            hook();
+        }
+    }
+}
+
+impl Probe {
+    /// What protects, a lock that is taken for example, unless it is missing.
+    pub(crate) fn unless<T>(&self, missing: Mutation, protect: impl FnOnce() -> T) -> Option<T> {
+        (!self.is(missing)).then(protect)
+    }
 }
 
 #[cfg(not(feature = "testing"))]
@@ -128,4 +231,6 @@ impl Probe {
     }
 
     pub(crate) const fn looked(&self, _: FileNumber, _: FileRange) {}
+
+    pub(crate) const fn reached(&self, _: Moment) {}
 }

@@ -41,7 +41,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
 
 /// What everything may import, itself importing no layer; the last two are names in the crate's root.
 const SHARED: [&str; 7] = [
-    "units", "error", "stats", "probe", "sync", "Error", "Result",
+    "units", "error", "stats", "sync", "probe", "Error", "Result",
 ];
 
 const UNSAFE_ALLOWED: [&str; 3] = ["map/", "block/buffer.rs", "device/uring.rs"];

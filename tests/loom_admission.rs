@@ -127,13 +127,13 @@ fn a_block_that_is_admitted_and_allocated_at_once_is_allocated() {
 
 #[test]
 fn a_block_that_is_admitted_twice_at_once_is_promised_once() {
-    let broken = &[Mutation::DelayUnderSharedLock];
+    let broken = &[Mutation::DelayBesideReaders];
     proves("admit, admit", DELAYED, admit_beside_admit, broken);
 }
 
 #[test]
 fn a_hole_that_is_cached_never_hides_a_block_that_is_admitted() {
-    let broken = &[Mutation::CacheAfterUnlock, Mutation::CacheAnyway];
+    let broken = &[Mutation::QueryBesideChanges, Mutation::CacheReplaces];
     proves(
         "admit, query of a hole",
         DELAYED,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::probe::Mutation;
 use crate::units::{DiskBlock, DiskRun};
 
 use super::{Allocator, Place, Reservation};
@@ -77,6 +78,9 @@ impl Allocation<'_> {
         self.allocator.groups[self.place.group]
             .lock()
             .cancel(self.place.span);
+        if self.allocator.probe.is(Mutation::SpendOnCancel) {
+            self.allocator.ledger.spend(self.clusters());
+        }
         self.space.take()
     }
 }

@@ -38,7 +38,7 @@ pub use ledger::{Ledger, Space};
 pub use reservation::Reservation;
 
 use crate::error::{Error, Result};
-use crate::probe::Probe;
+use crate::probe::{Moment, Mutation, Probe};
 use crate::sync::uncounted::{AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, Rank};
 use crate::units::{DiskBlock, DiskRun, Geometry};
@@ -88,6 +88,27 @@ impl Allocator {
         first_usable: DiskBlock,
     ) -> Result<Self> {
         let probe = Probe::default();
+        Self::probed(
+            total_blocks,
+            geometry,
+            clusters_per_group,
+            first_usable,
+            probe,
+        )
+    }
+
+    /// The same with something changed.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    #[cfg(feature = "testing")]
+    pub fn with_probe(
+        total_blocks: u64,
+        geometry: Geometry,
+        clusters_per_group: u64,
+        first_usable: DiskBlock,
+        probe: Probe,
+    ) -> Result<Self> {
         Self::probed(
             total_blocks,
             geometry,
@@ -318,6 +339,7 @@ impl Allocator {
         // Once around the volume; the goal's group comes first from the goal on and last as a whole.
         let mut longest: Option<Place> = None;
         for step in 0..=self.groups.len() {
+            self.probe.reached(Moment::LookingAtGroup);
             let group = (first + step) % self.groups.len();
             let from = if step == 0 { from } else { 0 };
             let mut locked = self.groups[group].lock();
@@ -340,6 +362,9 @@ impl Allocator {
             }
         }
 
+        if self.probe.is(Mutation::SearchOnce) {
+            return Err(Error::NoSpace);
+        }
         // Others took what was free ahead of this search and freed behind it. With all groups held nothing
         // moves, and promise 2 of this module says that a free cluster is there.
         let mut groups = self.lock_all();
@@ -361,12 +386,18 @@ impl Allocator {
     fn clear<T>(&self, run: DiskRun, account: impl FnOnce(u64) -> T) -> Result<T> {
         let clusters = self.clusters_of(run)?;
         let mut parts = self.lock_parts(clusters);
+        let clear = |parts: &mut [(MutexGuard<'_, Group>, Span)]| {
+            for (group, part) in parts {
+                group.clear(*part);
+            }
+        };
         if !parts.iter().all(|(group, part)| group.is_committed(*part)) {
+            if self.probe.is(Mutation::FreeBeforeChecking) {
+                clear(&mut parts);
+            }
             return Err(Error::Corrupt("freeing clusters that are not allocated"));
         }
-        for (group, part) in &mut parts {
-            group.clear(*part);
-        }
+        clear(&mut parts);
         Ok(account(clusters.len()))
     }
 

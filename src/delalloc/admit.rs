@@ -50,10 +50,7 @@ impl FileBlocks {
             return Ok(found.clip(range));
         }
         self.backing.probe.looked(self.file, range);
-        let locked = match self.backing.probe.is(Mutation::DelayUnderSharedLock) {
-            true => self.share_data(),
-            false => self.lock_data(),
-        };
+        let locked = self.lock_data_unless(Mutation::DelayBesideReaders);
         let hole = if self.backing.probe.is(Mutation::SkipSecondLook) {
             look.extent()
                 .map_or(range, |hole| hole.range.intersect(range))
@@ -64,7 +61,10 @@ impl FileBlocks {
                 self.backing.counters.count(Counter::SecondLookChanged);
                 return Ok(found.clip(range));
             }
-            found.range.intersect(range)
+            match self.backing.probe.is(Mutation::DelayUntrimmed) {
+                false => found.range.intersect(range),
+                true => range,
+            }
         };
         self.back_hole(&locked, hole)
     }
@@ -128,11 +128,14 @@ impl FileBlocks {
                 (false, false) => 0,
             };
             match self.backing.allocator.ledger().reserve(spanned - edges) {
-                Ok(reservation) => {
+                Ok(mut reservation) => {
                     note(|| format!("{} clusters are promised for {run:?}", spanned - edges));
                     if self.backing.probe.is(Mutation::SkipSecondLook) {
                         // What the bug did: whatever is there now is replaced unseen.
                         let _uncounted = self.status.remove(run)?;
+                    }
+                    if self.backing.probe.is(Mutation::AccountBeforeInsert) {
+                        self.account.add(reservation.split(spanned - edges)?)?;
                     }
                     self.status.insert_delayed(
                         run,

@@ -3,6 +3,7 @@
 use crate::allocator::{AllocRequest, Reservation};
 use crate::error::{Error, Result};
 use crate::mapping::{ExtentState, MappedExtent};
+use crate::probe::Mutation;
 use crate::status::{Status, StatusExtent};
 use crate::sync::journal::note;
 use crate::units::{DiskBlock, FileRange};
@@ -110,10 +111,11 @@ impl FileBlocks {
             .add(space.split(self.reserved_in(run, wanted) - used)?)?;
         let clusters_end = ratio.range_of(run.first + clusters).start();
         let part = FileRange::new(blocks.start(), blocks.end().min(clusters_end));
-        let disk = allocation
-            .run()
-            .start
-            .advance(ratio.offset_in_cluster(part.start()));
+        let offset = match self.backing.probe.is(Mutation::IgnoreClusterOffset) {
+            false => ratio.offset_in_cluster(part.start()),
+            true => 0,
+        };
+        let disk = allocation.run().start.advance(offset);
         match self.map_unwritten(part, disk, used) {
             Ok(mapped) => {
                 let _remembered_by_the_store = allocation.commit();
@@ -121,7 +123,10 @@ impl FileBlocks {
                 Ok(mapped)
             }
             Err(error) => {
-                self.account.add(allocation.cancel().split(used)?)?;
+                let mut space = allocation.cancel();
+                if !self.backing.probe.is(Mutation::LoseTakenPromise) {
+                    self.account.add(space.split(used)?)?;
+                }
                 Err(error)
             }
         }
@@ -168,6 +173,10 @@ impl FileBlocks {
         self.backing.store.insert(self.file, extent)?;
         let mapped = status_of(&extent);
         let ended = self.status.insert(part, mapped.status)?;
+        let used = match self.backing.probe.is(Mutation::ReleaseUsedToo) {
+            false => used,
+            true => 0,
+        };
         self.account.release(ended.released.saturating_sub(used))?;
         note(|| format!("{part:?} is allocated, unwritten; {used} promises used"));
         Ok(mapped)

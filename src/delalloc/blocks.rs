@@ -7,18 +7,16 @@ use crate::mapping::{ExtentState, MappedExtent, Mapping};
 use crate::probe::Mutation;
 use crate::status::{Status, StatusExtent, StatusTree};
 use crate::sync::uncounted::{AtomicU64, Ordering};
-use crate::sync::{Rank, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sync::{Rank, RwLock, RwLockWriteGuard};
 use crate::units::{ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS};
 
 use super::Backing;
 use super::account::Account;
 
-/// Proof that the data lock is held exclusively; or shared, where a test wants it broken.
+/// Proof that the data lock is held exclusively; a test may forge it.
 #[derive(Debug)]
-#[allow(dead_code, reason = "guards are held, not read")]
-pub(super) enum DataLocked<'a> {
-    Exclusive(RwLockWriteGuard<'a, ()>),
-    Shared(RwLockReadGuard<'a, ()>),
+pub(super) struct DataLocked<'a> {
+    _exclusive: Option<RwLockWriteGuard<'a, ()>>,
 }
 
 /// The blocks of one file; see the [module](super) for what is promised. Any thread may call anything.
@@ -87,11 +85,9 @@ impl FileBlocks {
         if let Some(found) = self.status.lookup(block) {
             return Ok(found);
         }
-        let shared = self.data_lock.read();
+        let probe = &self.backing.probe;
+        let _shared = probe.unless(Mutation::QueryBesideChanges, || self.data_lock.read());
         let (found, cacheable) = self.find_stable(block)?;
-        if self.backing.probe.is(Mutation::CacheAfterUnlock) {
-            drop(shared);
-        }
         if cacheable {
             self.status.cache(found.range, found.status)?;
         }
@@ -123,12 +119,19 @@ impl FileBlocks {
 
     /// Takes the data lock exclusively.
     pub(super) fn lock_data(&self) -> DataLocked<'_> {
-        DataLocked::Exclusive(self.data_lock.write())
+        DataLocked {
+            _exclusive: Some(self.data_lock.write()),
+        }
     }
 
-    /// For [`Mutation::DelayUnderSharedLock`].
-    pub(super) fn share_data(&self) -> DataLocked<'_> {
-        DataLocked::Shared(self.data_lock.read())
+    /// The same where a test can take the lock away.
+    pub(super) fn lock_data_unless(&self, missing: Mutation) -> DataLocked<'_> {
+        DataLocked {
+            _exclusive: self
+                .backing
+                .probe
+                .unless(missing, || self.data_lock.write()),
+        }
     }
 
     /// What `block` is, with the data lock held exclusively; caches nothing, so callers that hold no

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::mapping::{ExtentState, MappedExtent};
+use crate::probe::Mutation;
 use crate::stats::Counter;
 use crate::sync::IoAllowed;
 use crate::sync::journal::note;
@@ -52,7 +53,9 @@ impl FileBlocks {
         }
         let before = FileRange::new(extent.range.start(), part.range.start());
         let after = FileRange::new(part.range.end(), extent.range.end());
-        for rest in [before, after].map(|rest| extent.clip(rest)) {
+        let spared = usize::from(self.backing.probe.is(Mutation::ZeroOnlyBehind));
+        let rests = [before, after].map(|rest| extent.clip(rest));
+        for rest in &rests[spared..] {
             if !rest.range.is_empty() {
                 self.backing.queue.zero(rest.run())?;
             }
@@ -60,9 +63,13 @@ impl FileBlocks {
         self.backing
             .store
             .convert(self.file, extent.range, ExtentState::Written)?;
+        let converted = match self.backing.probe.is(Mutation::NoteOnlyThePart) {
+            false => extent,
+            true => part,
+        };
         Ok(MappedExtent {
             state: ExtentState::Written,
-            ..*extent
+            ..*converted
         })
     }
 }

@@ -42,7 +42,7 @@ impl FileBlocks {
     /// Locks and errors as for [`punch`](Self::punch), here for everything from the range on.
     pub fn collapse(&self, range: FileRange) -> Result<()> {
         self.check_range(range)?;
-        let locked = self.lock_data();
+        let locked = self.lock_data_unless(Mutation::CollapseUnlocked);
         self.remove(&locked, FileRange::from(range.start()), range)?;
         self.backing
             .store
@@ -84,6 +84,10 @@ impl FileBlocks {
     fn forget(&self, _locked: &DataLocked<'_>, range: FileRange) -> Result<()> {
         let ended = self.status.remove(range)?;
         note(|| format!("forgets {range:?}; {} promises end", ended.released));
+        let keeps = self.backing.probe.is(Mutation::ReleaseOnlyWhileDelaying);
+        if keeps && !self.backing.delays_now() {
+            return Ok(());
+        }
         self.account.release(ended.released)
     }
 

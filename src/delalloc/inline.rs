@@ -24,11 +24,10 @@ impl FileBlocks {
     /// # Errors
     /// Those of the mapping store.
     pub fn change_inline(&self, change: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
-        let early = self.backing.probe.is(Mutation::InlineSecondLookMissing);
-        let seen = early.then(|| self.backing.store.inline_data(self.file));
         let _locked = self.lock_data();
-        let seen = seen.unwrap_or_else(|| self.backing.store.inline_data(self.file))?;
-        let Some(bytes) = seen else {
+        let probe = &self.backing.probe;
+        let nothing = probe.is(Mutation::RewriteInlineBlindly).then(Arc::default);
+        let Some(bytes) = self.backing.store.inline_data(self.file)?.or(nothing) else {
             return Ok(false);
         };
         let mut bytes = bytes.to_vec();

@@ -43,7 +43,11 @@ impl FileBlocks {
         counters.count(Counter::WritebackRuns);
         counters.add(Counter::WritebackBlocks, range.len());
         let (mapped, error) = self.map_for_writing(range);
-        let mut pieces = self.write(range, bytes, &mapped);
+        let gives_up = error.is_some() && self.backing.probe.is(Mutation::CountMappedAsWritten);
+        let mut pieces = match gives_up {
+            false => self.write(range, bytes, &mapped),
+            true => counted_as_written(&mapped),
+        };
         if let Some(error) = error {
             let rest = FileRange::new(
                 mapped.last().map_or(range.start(), |m| m.range.end()),
@@ -67,21 +71,25 @@ impl FileBlocks {
         while !rest.is_empty() {
             match self.map_start_for_writing(rest) {
                 Ok(found) => {
+                    if self.backing.probe.is(Mutation::WritebackCachesNeighbours) {
+                        let _cached = self.query(found.range.end());
+                    }
                     rest = FileRange::new(found.range.end(), rest.end());
                     mapped.push(found);
                 }
-                Err(error) => return (mapped, Some(error)),
+                Err(error) => {
+                    if self.backing.probe.is(Mutation::ForgetUnmappable) {
+                        let _uncounted = self.status.remove(rest);
+                    }
+                    return (mapped, Some(error));
+                }
             }
         }
         (mapped, None)
     }
 
     fn map_start_for_writing(&self, range: FileRange) -> Result<StatusExtent> {
-        let known = match self.backing.probe.is(Mutation::WritebackCaches) {
-            true => Some(self.query(range.start())?),
-            false => self.status.lookup(range.start()),
-        };
-        if let Some(known) = known
+        if let Some(known) = self.status.lookup(range.start())
             && known.status.is_allocated()
         {
             return Ok(known.clip(range));
@@ -113,7 +121,11 @@ impl FileBlocks {
             .iter()
             .zip(batch.submit())
             .map(|(piece, written)| {
-                let outcome = written.wait().and_then(|_| self.make_readable(piece));
+                let mut written = written.wait();
+                if self.backing.probe.is(Mutation::ConvertDespiteError) {
+                    written = Ok(Vec::new());
+                }
+                let outcome = written.and_then(|_| self.make_readable(piece));
                 WrittenPiece {
                     range: piece.range,
                     outcome,
@@ -124,6 +136,9 @@ impl FileBlocks {
 
     /// Converts a piece whose data has arrived to written.
     fn make_readable(&self, piece: &StatusExtent) -> Result<()> {
+        if self.backing.probe.is(Mutation::ConvertByMode) && !self.backing.delays_now() {
+            return Ok(());
+        }
         match piece.status {
             Status::Unwritten(_) => {
                 self.convert(&self.lock_data(), piece.range, ExtentState::Written)
@@ -131,4 +146,13 @@ impl FileBlocks {
             _ => Ok(()),
         }
     }
+}
+
+/// For [`Mutation::CountMappedAsWritten`].
+fn counted_as_written(mapped: &[StatusExtent]) -> Vec<WrittenPiece> {
+    let piece = |mapped: &StatusExtent| WrittenPiece {
+        range: mapped.range,
+        outcome: Ok(()),
+    };
+    mapped.iter().map(piece).collect()
 }

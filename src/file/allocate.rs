@@ -1,7 +1,7 @@
 //! The modes of `fallocate`.
 
 use crate::error::{Error, Result};
-use crate::probe::Mutation;
+use crate::probe::{Moment, Mutation};
 use crate::units::{FileRange, PAGE_SIZE};
 
 use super::File;
@@ -108,6 +108,7 @@ impl Inode {
         self.store_size_within(end)?;
         let inside = self.block_size().inside(start, end);
         self.pages.drop_blocks(inside);
+        self.backing.probe.reached(Moment::PagesDropped);
         self.blocks.punch(inside)
     }
 
@@ -126,7 +127,7 @@ impl Inode {
     /// Stores the size if the file ends at or before `end`, up to which pages are about to be dropped: the
     /// writeback of its last block would have done so, and may not come any more.
     fn store_size_within(&self, end: u64) -> Result<()> {
-        match self.size() <= end {
+        match self.size() <= end && !self.backing.probe.is(Mutation::DropUnstoredSize) {
             true => self.store().extend_size(self.number, self.size()),
             false => Ok(()),
         }

@@ -53,7 +53,7 @@ impl Inode {
             invalidate_lock: RwLock::new(Rank::Invalidate.of(number.0), ()),
             writeback_lock: Mutex::new(Rank::Writeback.of(number.0), ()),
             size: AtomicU64::new(backing.store.size(number)?),
-            pages: PageCache::new(backing.geometry.block_size),
+            pages: PageCache::new(backing.geometry.block_size, backing.probe.clone()),
             blocks: FileBlocks::open(number, Arc::clone(&backing))?,
             errors: ErrorSequence::default(),
             inline_limit,
@@ -84,7 +84,8 @@ impl Inode {
 
     /// Keeps pages from being filled and faulted in; not where a test wants that `missing`.
     pub(super) fn exclude_filling(&self, missing: Mutation) -> Option<RwLockWriteGuard<'_, ()>> {
-        (!self.backing.probe.is(missing)).then(|| self.invalidate_lock.write())
+        let probe = &self.backing.probe;
+        probe.unless(missing, || self.invalidate_lock.write())
     }
 
     /// Checks that `len` bytes (not none) at `offset` are a range a file can have; returns its end.
@@ -111,7 +112,13 @@ impl Inode {
         for bit in bits(mask & !page.valid) {
             let block = blocks.start().advance(bit as u64);
             let found = self.blocks.query(block)?;
-            if let Status::Written(disk) = found.status {
+            let wrongly = self.backing.probe.is(Mutation::FillUnwrittenFromDevice);
+            let stored = match found.status {
+                Status::Written(disk) => Some(disk),
+                Status::Unwritten(disk) if wrongly => Some(disk),
+                _ => None,
+            };
+            if let Some(disk) = stored {
                 let disk = disk.advance(block.0 - found.range.start().0);
                 self.read_block(disk, &mut page.bytes[bit * size.bytes() as usize..])?;
             }

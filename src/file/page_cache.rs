@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+use crate::probe::{Mutation, Probe};
 use crate::sync::journal::note;
 use crate::sync::{Arc, Mutex, MutexGuard, Rank, RwLock};
 use crate::units::{BlockSize, FileBlock, FileRange, PAGE_SIZE};
@@ -110,13 +111,15 @@ pub(super) struct PageCache {
     block_size: BlockSize,
     /// A leaf lock, held for a look or a change of the tree only.
     pages: RwLock<BTreeMap<u64, Arc<Page>>>,
+    probe: Probe,
 }
 
 impl PageCache {
-    pub(super) fn new(block_size: BlockSize) -> Self {
+    pub(super) fn new(block_size: BlockSize, probe: Probe) -> Self {
         Self {
             block_size,
             pages: RwLock::new(Rank::PageIndex, BTreeMap::new()),
+            probe,
         }
     }
 
@@ -182,7 +185,11 @@ impl PageCache {
         for page in self.existing(self.pages_meeting(range), usize::MAX) {
             let mut state = page.lock();
             let blocks = page.blocks(self.block_size);
+            let marks = state.dirty;
             state.forget(mask_of(blocks, range), self.block_size);
+            if self.probe.is(Mutation::LeaveDirtyMarks) {
+                state.dirty = marks;
+            }
             if blocks.intersect(range) == blocks {
                 state.attached = false;
                 note(|| format!("drops page {}", page.index));

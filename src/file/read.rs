@@ -1,6 +1,7 @@
 //! Reading through the page cache.
 
 use crate::error::{Error, Result};
+use crate::probe::Mutation;
 use crate::units::PAGE_SIZE;
 
 use super::File;
@@ -53,7 +54,8 @@ impl File {
 impl Inode {
     /// Reads what lies in the page of `offset`; none at or behind the end of the file.
     fn read_in_page(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let _filling = self.invalidate_lock.read();
+        let probe = &self.backing.probe;
+        let _filling = probe.unless(Mutation::ReadBesidePunch, || self.invalidate_lock.read());
         if offset >= self.size() {
             return Ok(0);
         }

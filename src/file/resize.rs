@@ -43,7 +43,8 @@ impl Inode {
         }
         let resized = self
             .blocks
-            .change_inline(|bytes| bytes.resize(size as usize, 0))?;
+            .change_inline(|bytes| bytes.resize(size as usize, 0))?
+            || self.backing.probe.is(Mutation::ResizeConvertedInline);
         if resized {
             self.set_size(size);
         }
@@ -60,19 +61,21 @@ impl Inode {
         if !late {
             self.set_size(size);
         }
-        if self.backing.probe.is(Mutation::StoreSizeEarly) {
-            self.store().set_size(self.number, size)?;
-        }
         self.zero_edge(size, self.block_size().offset_of(first_gone))?;
+        if self.backing.probe.is(Mutation::StoreSizeBeforeDropping) {
+            self.store().set_size(self.number, size)?;
+            self.pages.drop_blocks(FileRange::from(first_gone));
+            return self.blocks.truncate(first_gone);
+        }
+        if self.backing.probe.is(Mutation::FreeBeforeDropping) {
+            self.blocks.truncate(first_gone)?;
+        }
         self.pages.drop_blocks(FileRange::from(first_gone));
         self.blocks.truncate(first_gone)?;
         if late {
             self.set_size(size);
         }
         // After the pages: writeback that still saw the old size has ended by now.
-        match self.backing.probe.is(Mutation::StoreSizeEarly) {
-            true => Ok(()),
-            false => self.store().set_size(self.number, size),
-        }
+        self.store().set_size(self.number, size)
     }
 }

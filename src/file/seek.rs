@@ -1,6 +1,7 @@
 //! Where a file has data and where holes: seek and the extent list.
 
 use crate::error::{Error, Result};
+use crate::probe::Mutation;
 use crate::status::{Status, StatusExtent};
 use crate::units::{DiskBlock, FileBlock, FileRange};
 
@@ -44,7 +45,8 @@ impl File {
     /// Those of the mapping store.
     pub fn extents(&self) -> Result<Vec<FileExtent>> {
         let inode = &*self.inode;
-        let _shared = inode.inode_lock.read();
+        let probe = &inode.backing.probe;
+        let _shared = probe.unless(Mutation::ListBesideCollapse, || inode.inode_lock.read());
         if let Some(bytes) = inode.inline_bytes()? {
             let range = inode.block_size().covering(0, bytes.len() as u64);
             let inline = FileExtent {

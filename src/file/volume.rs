@@ -63,7 +63,8 @@ impl Volume {
     /// # Errors
     /// [`Error::InvalidInput`] for options that make no sense, [`Error::DeviceTooSmall`].
     pub fn format(device: Arc<dyn BlockDevice>, options: &VolumeOptions) -> Result<Self> {
-        Self::with_store(device, Arc::new(MemoryStore::new()), options)
+        let store = MemoryStore::new().probed(options.probe.clone());
+        Self::with_store(device, Arc::new(store), options)
     }
 
     /// Makes a volume on `device` whose files are those of `store`. Their blocks are marked allocated.

@@ -1,6 +1,7 @@
 //! Writing through the page cache.
 
 use crate::error::{Error, Result};
+use crate::probe::{Moment, Mutation};
 use crate::units::{FileRange, PAGE_SIZE};
 
 use super::File;
@@ -98,6 +99,10 @@ impl Inode {
             let len = data.len().min(PAGE_SIZE as usize - start);
             let end = offset + len as u64;
             let mask = self.mask_in_page(index, self.block_size().covering(offset, end));
+            if self.backing.probe.is(Mutation::SizeBeforeBytes) {
+                self.set_size(self.size().max(end));
+            }
+            self.backing.probe.reached(Moment::Copying);
             self.pages.with_page(index, |page| {
                 page.bytes[start..start + len].copy_from_slice(&data[..len]);
                 page.mark_dirty(mask);

@@ -62,8 +62,10 @@ impl File {
 impl Inode {
     /// Writes the dirty pages of `pages` (page numbers) back and waits. Errors go to the error sequence.
     pub(super) fn write_back(&self, pages: Range<u64>) {
-        let several = self.backing.probe.is(Mutation::TwoWritebacksAtOnce);
-        let _one_at_a_time = (!several).then(|| self.writeback_lock.lock());
+        let probe = &self.backing.probe;
+        let _one_at_a_time = probe.unless(Mutation::WritebackBesideWriteback, || {
+            self.writeback_lock.lock()
+        });
         let mut next = pages.start;
         loop {
             let some = self.pages.existing(next..pages.end, PAGES_AT_ONCE);
@@ -161,12 +163,10 @@ impl Inode {
 
     /// Lets the stored size follow data that has been written up to `end`, within the file's size.
     fn extend_stored_size(&self, end: u64) {
-        let end = end.min(self.size());
-        if self.backing.probe.is(Mutation::ExtendSizeLooksThenActs) {
-            let smaller = self.store().size(self.number).is_ok_and(|size| size < end);
-            let _set = smaller.then(|| self.store().set_size(self.number, end));
-            return;
-        }
+        let end = match self.backing.probe.is(Mutation::StoreSizeUnclamped) {
+            false => end.min(self.size()),
+            true => end,
+        };
         if let Err(error) = self.store().extend_size(self.number, end) {
             self.errors.record(error);
         }

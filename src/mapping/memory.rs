@@ -7,8 +7,9 @@ use arc_swap::ArcSwap;
 use crossbeam_skiplist::SkipMap;
 
 use crate::error::{Error, Result};
+use crate::probe::{Moment, Mutation, Probe};
 use crate::sync::{Mutex, Rank};
-use crate::units::{FileBlock, FileNumber, FileRange};
+use crate::units::{DiskBlock, FileBlock, FileNumber, FileRange};
 
 use super::extents::Extents;
 use super::{ExtentState, MappedExtent, Mapping, MappingStore, Shift};
@@ -43,6 +44,7 @@ pub struct MemoryStore {
     /// Entries are inserted once and never replaced.
     files: SkipMap<FileNumber, Arc<FileRecord>>,
     max_extents: usize,
+    probe: Probe,
 }
 
 impl Default for MemoryStore {
@@ -73,7 +75,20 @@ impl MemoryStore {
         Self {
             files: SkipMap::new(),
             max_extents,
+            probe: Probe::default(),
         }
+    }
+
+    /// The same with something changed.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_probe(self, probe: Probe) -> Self {
+        self.probed(probe)
+    }
+
+    /// The same; a test may change something.
+    pub(crate) fn probed(self, probe: Probe) -> Self {
+        Self { probe, ..self }
     }
 
     /// The record of `file`, if anything was ever stored for it.
@@ -124,6 +139,25 @@ impl MemoryStore {
         }
         Ok((after, ()))
     }
+
+    /// For [`Mutation::KeepRefusedExtent`]: the answer of an insert, which takes place in either case.
+    fn insert_and_keep(&self, file: FileNumber, extent: MappedExtent) -> Result<()> {
+        self.change_extents(file, |extents| {
+            let after = extents.with(extent)?;
+            let answer = self.within_limit(extents, after.clone());
+            Ok((after, answer.map(drop)))
+        })?
+    }
+}
+
+/// For [`Mutation::ReadInlineAsExtents`]: what lies where extents would be.
+fn bytes_as_extent(bytes: &[u8]) -> MappedExtent {
+    let len = bytes.len() as u64;
+    MappedExtent {
+        range: FileRange::at(FileBlock(0), len.max(1)),
+        disk: DiskBlock(len),
+        state: ExtentState::Unwritten,
+    }
 }
 
 impl MappingStore for MemoryStore {
@@ -136,10 +170,18 @@ impl MappingStore for MemoryStore {
     }
 
     fn extents(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>> {
+        if self.probe.is(Mutation::ReadInlineAsExtents)
+            && let Some(bytes) = self.inline_data(file)?
+        {
+            return Ok(vec![bytes_as_extent(&bytes)]);
+        }
         Ok(self.read(file, |state| state.extents.overlapping(range).to_vec()))
     }
 
     fn insert(&self, file: FileNumber, extent: MappedExtent) -> Result<()> {
+        if self.probe.is(Mutation::KeepRefusedExtent) {
+            return self.insert_and_keep(file, extent);
+        }
         self.change_extents(file, |extents| {
             self.within_limit(extents, extents.with(extent)?)
         })
@@ -179,8 +221,12 @@ impl MappingStore for MemoryStore {
         if self.read(file, |state| state.size) >= size {
             return Ok(());
         }
+        self.probe.reached(Moment::GrowingStoredSize);
         self.change(file, |state| {
-            let size = state.size.max(size);
+            let size = match self.probe.is(Mutation::ExtendSizeInTwoSteps) {
+                false => state.size.max(size),
+                true => size,
+            };
             Ok((
                 FileState {
                     size,
@@ -223,7 +269,6 @@ impl MappingStore for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::DiskBlock;
 
     #[test]
     fn a_full_store_refuses_to_split_but_still_converts_whole_extents_and_removes() {

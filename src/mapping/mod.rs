@@ -139,7 +139,8 @@ pub trait MappingStore: Send + Sync + Debug {
     /// file may both do so at once.
     fn extend_size(&self, file: FileNumber, bytes: u64) -> Result<()>;
 
-    /// The bytes of a file that lives inside the store; `None` when its data lives in blocks.
+    /// The bytes of a file that lives inside the store, which has no extents then; `None` when its data lives in
+    /// blocks.
     fn inline_data(&self, file: FileNumber) -> Result<Option<Arc<[u8]>>>;
 
     /// Replaces the inline bytes of a file and sets its size to their number; `None` ends its inline

@@ -141,7 +141,8 @@ impl<'t> StatusEditor<'t> {
         if range.is_empty() {
             return Ok(());
         }
-        if self.extents(range).any(|extent| !extent.status.is_hole()) {
+        let replaces = self.tree.context.probe.is(Mutation::DelayedInsertReplaces);
+        if !replaces && self.extents(range).any(|extent| !extent.status.is_hole()) {
             return Err(Error::Corrupt(
                 "delayed insert over delayed or allocated blocks",
             ));
@@ -173,8 +174,8 @@ impl<'t> StatusEditor<'t> {
                 "delayed blocks are never read from the mapping",
             ));
         }
-        let overwrites = self.tree.context.probe.is(Mutation::CacheAnyway);
-        if range.is_empty() || (!overwrites && self.extents(range).next().is_some()) {
+        let known = self.extents(range).next().is_some();
+        if range.is_empty() || known && !self.tree.context.probe.is(Mutation::CacheReplaces) {
             return Ok(CacheOutcome::Kept);
         }
         self.put(range, Some(status));
@@ -289,7 +290,7 @@ impl<'t> StatusEditor<'t> {
         }
         let (first, end) = cluster.clusters_touched(range);
         let first_stays = self.has_delayed(first);
-        let last_stays = self.has_delayed(end - 1);
+        let last_stays = self.has_delayed(end - 1) || self.counts_the_trimmed(range);
         let mut released = 0;
         let mut counted_to = first + u64::from(first_stays);
         for extent in delayed {
@@ -306,6 +307,14 @@ impl<'t> StatusEditor<'t> {
             }
         }
         released
+    }
+
+    /// For [`Mutation::CountTrimmedEntry`]: what is left of an entry behind `range` counts as part of its last cluster.
+    fn counts_the_trimmed(&self, range: FileRange) -> bool {
+        self.tree.context.probe.is(Mutation::CountTrimmedEntry)
+            && self
+                .lookup(range.end())
+                .is_some_and(|extent| extent.status.is_delayed())
     }
 
     /// After space was allocated in `range`: records which of its clusters still have delayed
@@ -336,6 +345,9 @@ impl<'t> StatusEditor<'t> {
 
     /// Counts a change that readers can see already.
     fn changed(&self) {
+        if self.tree.context.probe.is(Mutation::CountChangesInTwoSteps) {
+            return;
+        }
         // Release, to the Acquire in `StatusTree::change_counter`. Only writers add, under the
         // lock.
         let order = match self.tree.context.probe.is(Mutation::CountChangesRelaxed) {

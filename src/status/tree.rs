@@ -9,7 +9,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::map::{ExtentMap, Pinned, Reclaimer};
-use crate::probe::Probe;
+use crate::probe::{Moment, Mutation, Probe};
 use crate::stats::{Counter, Counters, Stats};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, Rank, uncounted};
@@ -31,7 +31,7 @@ impl StatusContext {
         Self::of_volume(cluster, Arc::default(), Probe::default())
     }
 
-    /// The context of a volume in which a test changes something.
+    /// The same; a test may change something.
     #[cfg(feature = "testing")]
     pub fn with_probe(cluster: ClusterRatio, probe: Probe) -> Self {
         Self::of_volume(cluster, Arc::default(), probe)
@@ -189,7 +189,18 @@ impl StatusTree {
     /// # Errors
     /// As [`StatusEditor::insert`].
     pub fn insert(&self, range: FileRange, status: Status) -> Result<Accounting> {
-        self.edit().insert(range, status)
+        let ended = self.edit().insert(range, status);
+        if self.context.probe.is(Mutation::CountChangesInTwoSteps) {
+            self.count_in_two_steps();
+        }
+        ended
+    }
+
+    /// For [`Mutation::CountChangesInTwoSteps`]: what others count between the steps is lost.
+    fn count_in_two_steps(&self) {
+        let counted = self.changes.load(Ordering::Relaxed);
+        self.context.probe.reached(Moment::Counting);
+        self.changes.store(counted + 1, Ordering::Release);
     }
 
     /// One [`StatusEditor::insert_delayed`] under the writer lock.

@@ -31,8 +31,10 @@ fn verify(name: &'static str, broken: &'static [&'static [Mutation]], body: fn(&
 }
 
 /// These calls wait for writeback in two ways.
-const TWO_AT_ONCE: &[&[Mutation]] =
-    &[&[Mutation::UnlockFoliosOverIo, Mutation::TwoWritebacksAtOnce]];
+const TWO_AT_ONCE: &[&[Mutation]] = &[&[
+    Mutation::UnlockFoliosOverIo,
+    Mutation::WritebackBesideWriteback,
+]];
 
 #[test]
 fn a_write() {
@@ -84,7 +86,7 @@ fn a_zero_range() {
 fn an_allocation() {
     verify(
         "sync, fallocate",
-        &[&[Mutation::ExtendSizeLooksThenActs]],
+        &[&[Mutation::ExtendSizeInTwoSteps]],
         |case| {
             let allocate = |world: &World<'_>| world.allocate(AllocateMode::Allocate, 1, 3);
             sync_beside(case, allocate, [1, 2, 0, 0]);
@@ -94,20 +96,20 @@ fn an_allocation() {
 
 #[test]
 fn a_truncation() {
-    verify("sync, truncate", &[&[Mutation::StoreSizeEarly]], |case| {
-        sync_beside(case, |world| world.set_pages(1), [1]);
-    });
+    verify(
+        "sync, truncate",
+        &[&[Mutation::StoreSizeBeforeDropping]],
+        |case| {
+            sync_beside(case, |world| world.set_pages(1), [1]);
+        },
+    );
 }
 
 #[test]
 fn growing() {
-    verify(
-        "sync, grow",
-        &[&[Mutation::ExtendSizeLooksThenActs]],
-        |case| {
-            sync_beside(case, |world| world.set_pages(4), [1, 2, 0, 0]);
-        },
-    );
+    verify("sync, grow", &[&[Mutation::ExtendSizeInTwoSteps]], |case| {
+        sync_beside(case, |world| world.set_pages(4), [1, 2, 0, 0]);
+    });
 }
 
 #[test]

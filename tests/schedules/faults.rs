@@ -187,7 +187,7 @@ fn an_inline_write_beside_a_page_fault_keeps_both_bytes() {
     Model {
         name: "inline write, page fault",
         asserts: &[22],
-        broken: &[&[Mutation::InlineSecondLookMissing]],
+        broken: &[&[Mutation::RewriteInlineBlindly]],
         body: |case| {
             let options = VolumeOptions::new().inline_limit(64);
             let world = World::shaped(case, 4, 1, usize::MAX, options);

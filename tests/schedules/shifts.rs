@@ -11,7 +11,10 @@ fn writeback_beside_collapse_remembers_no_place_that_has_moved() {
     Model {
         name: "writeback, collapse",
         asserts: &[3, 22],
-        broken: &[&[Mutation::WritebackCaches, Mutation::CacheAfterUnlock]],
+        broken: &[&[
+            Mutation::WritebackCachesNeighbours,
+            Mutation::QueryBesideChanges,
+        ]],
         body: |case| {
             let world = World::with_hole(case, 4);
             world.allocate(AllocateMode::Allocate, 0, 4);
@@ -37,7 +40,10 @@ fn writeback_beside_insert_remembers_no_place_that_has_moved() {
     Model {
         name: "writeback, insert",
         asserts: &[3, 22],
-        broken: &[&[Mutation::WritebackCaches, Mutation::CacheAfterUnlock]],
+        broken: &[&[
+            Mutation::WritebackCachesNeighbours,
+            Mutation::QueryBesideChanges,
+        ]],
         body: |case| {
             let world = World::with_hole(case, 3);
             world.allocate(AllocateMode::Allocate, 0, 3);

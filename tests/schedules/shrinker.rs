@@ -15,8 +15,8 @@ fn a_read_that_caches_a_hole_beside_a_write_hides_no_byte() {
         name: "read of a hole, write, shrinker",
         asserts: &[4, 22],
         broken: &[
-            &[Mutation::DelayUnderSharedLock, Mutation::CacheAnyway],
-            &[Mutation::CacheAfterUnlock, Mutation::CacheAnyway],
+            &[Mutation::DelayBesideReaders, Mutation::CacheReplaces],
+            &[Mutation::QueryBesideChanges, Mutation::CacheReplaces],
         ],
         body: |case| {
             let world = World::with_hole(case, 2);
@@ -60,7 +60,7 @@ fn a_read_beside_allocate_and_forgetting_remembers_no_hole_that_is_gone() {
     Model {
         name: "read, fallocate, shrinker",
         asserts: &[3, 22],
-        broken: &[&[Mutation::CacheAfterUnlock, Mutation::CacheAnyway]],
+        broken: &[&[Mutation::QueryBesideChanges, Mutation::CacheReplaces]],
         body: |case| {
             let world = World::with_hole(case, 1);
             world.race([

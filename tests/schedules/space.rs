@@ -99,7 +99,7 @@ fn two_stores_to_one_cluster_promise_it_once() {
     Model {
         name: "store, store in one cluster, writeback",
         asserts: &[1, 5],
-        broken: &[&[Mutation::DelayUnderSharedLock]],
+        broken: &[&[Mutation::DelayBesideReaders]],
         body: two_stores_in_one_cluster,
     }
     .verify();

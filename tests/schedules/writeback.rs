@@ -52,7 +52,7 @@ fn writeback_beside_truncation_brings_nothing_back() {
     Model {
         name: "writeback, truncate",
         asserts: &[10, 12, 22],
-        broken: &[&[Mutation::StoreSizeEarly]],
+        broken: &[&[Mutation::StoreSizeBeforeDropping]],
         body: |case| {
             let world = World::new(case, 16, 1);
             world.write(0, 1);
@@ -75,7 +75,7 @@ fn writeback_beside_growing_stores_no_size_that_is_too_small() {
     Model {
         name: "writeback, grow",
         asserts: &[12],
-        broken: &[&[Mutation::ExtendSizeLooksThenActs]],
+        broken: &[&[Mutation::ExtendSizeInTwoSteps]],
         body: |case| {
             let world = World::with_hole(case, 0);
             world.write(0, 1);
@@ -118,7 +118,7 @@ fn two_writebacks_where_no_extent_can_be_split_zero_nothing_that_was_written() {
     Model {
         name: "writeback, writeback, no room to split",
         asserts: &[10],
-        broken: &[&[Mutation::TwoWritebacksAtOnce]],
+        broken: &[&[Mutation::WritebackBesideWriteback]],
         body: |case| {
             let world = World::shaped(case, 16, 1, 1, VolumeOptions::new());
             world.allocate(AllocateMode::Allocate, 0, 2);

@@ -1,0 +1,277 @@
+//! Stores and devices that act, or fail, when a chosen call comes, and threads to act in.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use extent_map::Result;
+use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::mapping::{ExtentState, MappedExtent, Mapping, MappingStore, MemoryStore, Shift};
+use extent_map::units::{FileBlock, FileNumber, FileRange};
+
+thread_local! {
+    /// How long the scenario of this thread waits for a thread that one of its own locks may hold up.
+    static PATIENCE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Plays a scenario that waits so long for the threads it starts.
+pub(crate) fn with_patience<T>(patience: Duration, scenario: impl FnOnce() -> T) -> T {
+    PATIENCE.set(patience);
+    scenario()
+}
+
+/// Threads that act inside a call of the thread that started them.
+#[derive(Clone, Debug)]
+pub(crate) struct Others {
+    patience: Duration,
+    threads: Arc<Mutex<Vec<JoinHandle<Result<()>>>>>,
+}
+
+impl Others {
+    /// No threads yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            patience: PATIENCE.get(),
+            threads: Arc::default(),
+        }
+    }
+
+    /// Does `work` in another thread, and waits until it is done or, it seems, held up.
+    pub(crate) fn act(&self, work: impl FnOnce() -> Result<()> + Send + 'static) {
+        let (done, is_done) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let outcome = work();
+            let _nobody_waits_any_more = done.send(());
+            outcome
+        });
+        let _in_either_case = is_done.recv_timeout(self.patience);
+        self.threads.lock().unwrap().push(thread);
+    }
+
+    /// An action that does `work` so.
+    pub(crate) fn action(
+        &self,
+        work: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> impl FnOnce() -> Result<()> + Send + 'static {
+        let others = self.clone();
+        move || {
+            others.act(work);
+            Ok(())
+        }
+    }
+
+    /// Waits for all of them, at least one; the first error of one.
+    pub(crate) fn join(&self) -> Result<()> {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap());
+        assert!(!threads.is_empty(), "nobody acted");
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("a thread that does not panic"))
+    }
+}
+
+/// Something to do once.
+type Action = Box<dyn FnOnce() -> Result<()> + Send>;
+
+/// An action for the next call of one kind.
+struct Steering<C>(Mutex<Option<(C, Action)>>);
+
+impl<C> Default for Steering<C> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<C> std::fmt::Debug for Steering<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Steering").finish_non_exhaustive()
+    }
+}
+
+impl<C: PartialEq> Steering<C> {
+    fn set(&self, call: C, action: impl FnOnce() -> Result<()> + Send + 'static) {
+        *self.0.lock().unwrap() = Some((call, Box::new(action)));
+    }
+
+    /// Acts if this is the call.
+    fn reached(&self, call: C) -> Result<()> {
+        let action = self.0.lock().unwrap().take_if(|(at, _)| *at == call);
+        action.map_or(Ok(()), |(_, action)| action())
+    }
+}
+
+/// An action for the first moment of a probe that comes after the action was chosen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cue(Arc<Steering<()>>);
+
+impl Cue {
+    /// Chooses the action.
+    pub(crate) fn set(&self, action: impl FnOnce() -> Result<()> + Send + 'static) {
+        self.0.set((), action);
+    }
+
+    /// What the probe is to do.
+    pub(crate) fn hook(&self) -> impl Fn() + Send + Sync + 'static {
+        let cue = self.clone();
+        move || cue.0.reached(()).expect("an action that succeeds")
+    }
+}
+
+/// A call of a store at which it can be steered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreCall {
+    /// A query has its answer and has not given it yet.
+    Queried,
+    /// The inline bytes are read and not given yet.
+    InlineRead,
+    /// An extent is about to be inserted.
+    Insert,
+    /// Extents are about to be removed.
+    Remove,
+}
+
+/// A store in memory that can be steered.
+#[derive(Debug, Default)]
+pub(crate) struct SteeredStore {
+    truth: MemoryStore,
+    steering: Steering<StoreCall>,
+}
+
+impl SteeredStore {
+    /// Acts at the next `call`; an error is what the call answers, with nothing done.
+    pub(crate) fn at_next(
+        &self,
+        call: StoreCall,
+        action: impl FnOnce() -> Result<()> + Send + 'static,
+    ) {
+        self.steering.set(call, action);
+    }
+}
+
+impl MappingStore for SteeredStore {
+    fn query(&self, file: FileNumber, block: FileBlock) -> Result<Mapping> {
+        let answer = self.truth.query(file, block);
+        self.steering.reached(StoreCall::Queried)?;
+        answer
+    }
+
+    fn last_before(&self, file: FileNumber, block: FileBlock) -> Result<Option<MappedExtent>> {
+        self.truth.last_before(file, block)
+    }
+
+    fn extents(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>> {
+        self.truth.extents(file, range)
+    }
+
+    fn insert(&self, file: FileNumber, extent: MappedExtent) -> Result<()> {
+        self.steering.reached(StoreCall::Insert)?;
+        self.truth.insert(file, extent)
+    }
+
+    fn convert(&self, file: FileNumber, range: FileRange, to: ExtentState) -> Result<()> {
+        self.truth.convert(file, range, to)
+    }
+
+    fn remove(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>> {
+        self.steering.reached(StoreCall::Remove)?;
+        self.truth.remove(file, range)
+    }
+
+    fn shift(&self, file: FileNumber, from: FileBlock, shift: Shift) -> Result<()> {
+        self.truth.shift(file, from, shift)
+    }
+
+    fn size(&self, file: FileNumber) -> Result<u64> {
+        self.truth.size(file)
+    }
+
+    fn set_size(&self, file: FileNumber, bytes: u64) -> Result<()> {
+        self.truth.set_size(file, bytes)
+    }
+
+    fn extend_size(&self, file: FileNumber, bytes: u64) -> Result<()> {
+        self.truth.extend_size(file, bytes)
+    }
+
+    fn inline_data(&self, file: FileNumber) -> Result<Option<Arc<[u8]>>> {
+        let answer = self.truth.inline_data(file);
+        self.steering.reached(StoreCall::InlineRead)?;
+        answer
+    }
+
+    fn set_inline_data(&self, file: FileNumber, bytes: Option<Arc<[u8]>>) -> Result<()> {
+        self.truth.set_inline_data(file, bytes)
+    }
+
+    fn files(&self) -> Result<Vec<FileNumber>> {
+        self.truth.files()
+    }
+
+    fn commit(&self) -> Result<()> {
+        self.truth.commit()
+    }
+}
+
+/// A moment of a write at which a device can be steered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceCall {
+    /// The device has been asked and has written nothing yet.
+    Write,
+    /// Everything is written, which the caller does not know yet.
+    Written,
+}
+
+/// A device in memory that can be steered.
+#[derive(Debug)]
+pub(crate) struct SteeredDevice {
+    memory: MemoryDevice,
+    steering: Steering<DeviceCall>,
+}
+
+impl SteeredDevice {
+    /// A device of `size` bytes.
+    pub(crate) fn new(size: u64) -> Self {
+        Self {
+            memory: MemoryDevice::new(size),
+            steering: Steering::default(),
+        }
+    }
+
+    /// Acts at the next `call`; an error is what the write answers.
+    pub(crate) fn at_next(
+        &self,
+        call: DeviceCall,
+        action: impl FnOnce() -> Result<()> + Send + 'static,
+    ) {
+        self.steering.set(call, action);
+    }
+}
+
+impl BlockDevice for SteeredDevice {
+    fn size(&self) -> u64 {
+        self.memory.size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.memory.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.steering.reached(DeviceCall::Write)?;
+        self.memory.write_at(offset, data)?;
+        self.steering.reached(DeviceCall::Written)
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.memory.flush()
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        self.memory.discard(offset, len)
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+        self.memory.write_zeroes(offset, len)
+    }
+}
