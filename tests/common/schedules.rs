@@ -51,6 +51,9 @@ fn run(
     Runner::new(scheduler, config).run(move || body())
 }
 
+/// How much longer a search is that must find something.
+pub(crate) const PATIENCE: usize = 8;
+
 thread_local! {
     /// Whether panics are expected.
     static QUIET: Cell<bool> = const { Cell::new(false) };
@@ -75,9 +78,10 @@ pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> T {
 
 /// Runs `body` under schedules drawn in three ways (by PCT with depth 3; by random walks that are uniform over
 /// interleavings; uniformly at each step), and under the first ones of a depth-first search. A panic of it ends the search.
-pub(crate) fn explore(body: impl Fn() + Send + Sync + 'static) -> Search {
+/// Where one is expected, the search is `patience` times as long.
+pub(crate) fn explore(patience: usize, body: impl Fn() + Send + Sync + 'static) -> Search {
     let body = Arc::new(body);
-    let count = number("SCHEDULES", crate::SCHEDULES);
+    let count = patience * number("SCHEDULES", crate::SCHEDULES);
     // The same schedules in each run unless asked for others.
     let seed = number("SEED", 1) as u64;
     let random = run(PctScheduler::new_from_seed(seed, 3, count), &body)
@@ -94,7 +98,7 @@ pub(crate) fn explore(body: impl Fn() + Send + Sync + 'static) -> Search {
 
 /// Runs `body` under all schedules; a schedule in which it panics fails the test.
 pub(crate) fn holds(name: &str, body: impl Fn() + Send + Sync + 'static) {
-    println!("{name}: held in {} schedules", explore(body));
+    println!("{name}: held in {} schedules", explore(1, body));
 }
 
 /// Runs `body` until a schedule makes it panic; which one that was.
@@ -105,6 +109,6 @@ pub(crate) fn first_violation(body: impl Fn() + Send + Sync + 'static) -> Option
         counted.fetch_add(1, Ordering::Relaxed);
         body();
     };
-    let outcome = quietly(|| catch_unwind(AssertUnwindSafe(|| explore(body))));
+    let outcome = quietly(|| catch_unwind(AssertUnwindSafe(|| explore(PATIENCE, body))));
     outcome.is_err().then(|| count.load(Ordering::Relaxed))
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use extent_map::probe::{Mutation, Probe};
 use extent_map::testing::{self, Story};
 
-use crate::schedules::{Search, explore, quietly};
+use crate::schedules::{PATIENCE, Search, explore, quietly};
 
 /// One execution of a model.
 pub(crate) struct Case {
@@ -88,10 +88,10 @@ impl Model {
                 body(&case);
             }
         };
-        let search = || catch_unwind(AssertUnwindSafe(|| explore(body)));
+        let search = |patience| catch_unwind(AssertUnwindSafe(|| explore(patience, body)));
         let found = match mutations {
-            [] => search(),
-            _ => quietly(search),
+            [] => search(1),
+            _ => quietly(|| search(PATIENCE)),
         };
         found.map_err(|panic| Failure {
             schedule: executions.load(Relaxed),

@@ -36,7 +36,7 @@ impl<'c> World<'c> {
     ) -> Self {
         let options = options.cluster_blocks(ratio).low_space_clusters(0);
         let device = MemoryDevice::new((clusters + 1) * ratio * PAGE);
-        let store = MemoryStore::with_max_extents(max_extents);
+        let store = MemoryStore::with_max_extents(max_extents).with_probe(case.probe.clone());
         let options = options.probe(case.probe.clone());
         let volume = Volume::with_store(Arc::new(device), Arc::new(store), &options).unwrap();
         let [file, other] = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
