@@ -128,9 +128,10 @@ fn input_that_no_tree_can_hold_is_refused_and_changes_nothing() {
     }
     assert!(invalid(tree.remove(too_far).err()));
     assert!(invalid(tree.insert_delayed(too_far, false, false).err()));
-    assert!(invalid(
-        tree.insert_delayed(blocks(1, 3), false, true).err()
-    ));
+    for inside_a_cluster in [blocks(1, 3), blocks(9, 2)] {
+        let refused = tree.insert_delayed(inside_a_cluster, false, true);
+        assert!(invalid(refused.err()), "{inside_a_cluster:?}");
+    }
     assert_eq!((dump(&tree), tree.change_counter()), (vec![], 0));
     let to_the_end = FileRange::from(FileBlock(0));
     assert_eq!(

@@ -174,6 +174,28 @@ mod tests {
     }
 
     #[test]
+    fn a_status_is_exactly_one_of_four() {
+        let place = DiskBlock(7);
+        let kinds = [
+            Status::Written(place),
+            Status::Unwritten(place),
+            Status::Delayed,
+            Status::Hole,
+        ];
+        for (i, status) in kinds.into_iter().enumerate() {
+            let is = [
+                status.is_written(),
+                status.is_unwritten(),
+                status.is_delayed(),
+                status.is_hole(),
+            ];
+            assert_eq!(is, [0, 1, 2, 3].map(|kind| kind == i), "{status:?}");
+            assert_eq!(status.is_allocated(), i < 2);
+            assert_eq!(status.disk_block(), (i < 2).then_some(place));
+        }
+    }
+
+    #[test]
     fn only_the_same_kind_merges_and_space_only_when_adjacent() {
         let kinds = [
             Status::Written(DiskBlock(10)),
