@@ -15,4 +15,4 @@ mod oracle;
 pub use invariants::{Violation, check, check_synced};
 pub use observation::{Observation, change_counter};
 pub use op::{FileOp, Limits, Op, Outcome};
-pub use oracle::Oracle;
+pub use oracle::{DenseFile, Oracle};
