@@ -418,3 +418,21 @@ fn syncing_from_several_handles_at_once_completes_and_loses_nothing() {
         world.check();
     });
 }
+
+#[test]
+fn a_read_beside_a_write_that_grows_the_file_sees_the_page_at_one_instant() {
+    holds("read, growing write", || {
+        let world = World::new(16, 1, VolumeOptions::new());
+        assert_eq!(world.file.write_at(0, &[1; 100]), Ok(100));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut bytes = vec![0; PAGE as usize];
+                let len = world.file.read_at(0, &mut bytes).unwrap();
+                let before = len == 100 && bytes[..100] == [1; 100];
+                assert!(before || bytes == [2; PAGE as usize], "{len} bytes");
+            });
+            scope.spawn(|| world.write(0, 2));
+        });
+        world.check();
+    });
+}
