@@ -436,3 +436,21 @@ fn a_read_beside_a_write_that_grows_the_file_sees_the_page_at_one_instant() {
         world.check();
     });
 }
+
+#[test]
+fn a_seek_for_a_hole_beside_truncation_answers_for_one_size() {
+    holds("seek, set_len", || {
+        let world = World::with_hole(2);
+        world.write(0, 1);
+        world.write(1, 2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let hole = world.file.seek_hole(PAGE);
+                let allowed = [Ok(2 * PAGE), Err(Error::NotFound)];
+                assert!(allowed.contains(&hole), "{hole:?}");
+            });
+            scope.spawn(|| world.file.set_len(PAGE).unwrap());
+        });
+        world.check();
+    });
+}

@@ -96,10 +96,10 @@ impl File {
     /// # Errors
     /// [`Error::NotFound`] when `offset` is not before the end of the file; those of the mapping store.
     pub fn seek_hole(&self, offset: u64) -> Result<u64> {
-        Ok(self.seek(offset, false)?.unwrap_or(self.size()))
+        self.seek(offset, false)?.ok_or(Error::NotFound)
     }
 
-    /// The first offset from `offset` on, below the end of the file, that is data or not, as wanted.
+    /// The first offset from `offset` on that is data or not, as wanted; the end of the file is not.
     fn seek(&self, offset: u64, wanted: bool) -> Result<Option<u64>> {
         let inode = &*self.inode;
         let _shared = inode.inode_lock.read();
@@ -119,7 +119,7 @@ impl File {
             }
             block = same_to;
         }
-        Ok(None)
+        Ok((!wanted).then_some(size))
     }
 }
 
