@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use extent_map::Error;
 use extent_map::delalloc::Probe;
 use extent_map::device::MemoryDevice;
-use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
+use extent_map::file::{AllocateMode, ExtentKind, File, Volume, VolumeOptions};
 use extent_map::units::FileNumber;
 use shuttle::thread;
 
@@ -420,18 +420,30 @@ fn syncing_from_several_handles_at_once_completes_and_loses_nothing() {
 }
 
 #[test]
-fn a_read_beside_a_write_that_grows_the_file_sees_the_page_at_one_instant() {
-    holds("read, growing write", || {
-        let world = World::new(16, 1, VolumeOptions::new());
-        assert_eq!(world.file.write_at(0, &[1; 100]), Ok(100));
+fn a_seek_beside_writeback_passes_no_data_by() {
+    holds("seek, sync of an unwritten block", || {
+        let world = World::with_hole(1);
+        world.allocate(AllocateMode::Allocate, 0, 1);
+        world.write(0, 1);
+        thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(world.file.seek_data(0), Ok(0)));
+            scope.spawn(|| assert_eq!(world.file.sync_all(), Ok(())));
+        });
+        world.check();
+    });
+}
+
+#[test]
+fn extents_beside_writeback_show_data_as_written_where_nothing_is_delayed() {
+    holds("extents, sync without delayed allocation", || {
+        let world = World::new(16, 1, VolumeOptions::new().delayed_allocation(false));
+        world.write(0, 1);
         thread::scope(|scope| {
             scope.spawn(|| {
-                let mut bytes = vec![0; PAGE as usize];
-                let len = world.file.read_at(0, &mut bytes).unwrap();
-                let before = len == 100 && bytes[..100] == [1; 100];
-                assert!(before || bytes == [2; PAGE as usize], "{len} bytes");
+                let extents = world.file.extents().unwrap();
+                assert_eq!(extents[0].kind, ExtentKind::Written);
             });
-            scope.spawn(|| world.write(0, 2));
+            scope.spawn(|| assert_eq!(world.file.sync_all(), Ok(())));
         });
         world.check();
     });
@@ -450,6 +462,24 @@ fn a_seek_for_a_hole_beside_truncation_answers_for_one_size() {
                 assert!(allowed.contains(&hole), "{hole:?}");
             });
             scope.spawn(|| world.file.set_len(PAGE).unwrap());
+        });
+        world.check();
+    });
+}
+
+#[test]
+fn a_read_beside_a_write_that_grows_the_file_sees_the_page_at_one_instant() {
+    holds("read, growing write", || {
+        let world = World::new(16, 1, VolumeOptions::new());
+        assert_eq!(world.file.write_at(0, &[1; 100]), Ok(100));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut bytes = vec![0; PAGE as usize];
+                let len = world.file.read_at(0, &mut bytes).unwrap();
+                let before = len == 100 && bytes[..100] == [1; 100];
+                assert!(before || bytes == [2; PAGE as usize], "{len} bytes");
+            });
+            scope.spawn(|| world.write(0, 2));
         });
         world.check();
     });

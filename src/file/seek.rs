@@ -58,27 +58,11 @@ impl File {
                 vec![inline]
             });
         }
-        let mut extents = Vec::new();
-        for extent in inode.blocks.extents()? {
-            if inode.backing.policy.delayed || !matches!(extent.status, Status::Unwritten(_)) {
-                extents.extend(file_extent(&extent));
-                continue;
-            }
-            let mut clean_from = extent.range.start();
-            for dirty in inode.pages.dirty_runs(extent.range) {
-                let clean = extent.clip(FileRange::new(clean_from, dirty.start()));
-                extents.extend(file_extent(&clean));
-                let written = file_extent(&extent.clip(dirty));
-                extents.extend(written.map(|e| FileExtent {
-                    kind: ExtentKind::Written,
-                    ..e
-                }));
-                clean_from = dirty.end();
-            }
-            let clean = extent.clip(FileRange::new(clean_from, extent.range.end()));
-            extents.extend(file_extent(&clean));
-        }
-        Ok(extents)
+        let extents = match inode.backing.policy.delayed {
+            true => inode.blocks.extents()?,
+            false => inode.blocks.extents_as(|block| inode.shown_at(block))?,
+        };
+        Ok(extents.iter().filter_map(file_extent).collect())
     }
 
     /// The first offset at or after `offset` (bytes) that has data: written or delayed blocks, and
@@ -113,30 +97,41 @@ impl File {
         let end = FileBlock(inode.block_size().blocks_for(size));
         let mut block = inode.block_size().block_of(offset);
         while block < end {
-            let (is_data, same_to) = inode.data_at(block)?;
-            if is_data == wanted {
+            let found = inode.shown_at(block)?;
+            if matches!(found.status, Status::Written(_) | Status::Delayed) == wanted {
                 return Ok(Some(inode.block_size().offset_of(block).max(offset)));
             }
-            block = same_to;
+            block = found.range.end();
         }
         Ok((!wanted).then_some(size))
     }
 }
 
 impl Inode {
-    /// Whether `block` has data, and the end of the blocks behind it of which the same is true.
-    fn data_at(&self, block: FileBlock) -> Result<(bool, FileBlock)> {
-        let found = self.blocks.query(block)?;
-        let rest = FileRange::new(block, found.range.end());
-        Ok(match found.status {
-            Status::Written(_) | Status::Delayed => (true, rest.end()),
-            Status::Hole => (false, rest.end()),
-            Status::Unwritten(_) => match self.pages.first_dirty_run(rest) {
-                Some(dirty) if dirty.start() == block => (true, dirty.end()),
-                Some(dirty) => (false, dirty.start()),
-                None => (false, rest.end()),
-            },
-        })
+    /// What `block` and those behind it are. Unwritten blocks with data in the page cache are shown as written.
+    /// The inode lock is held.
+    fn shown_at(&self, block: FileBlock) -> Result<StatusExtent> {
+        loop {
+            let found = self.blocks.query(block)?.clip(FileRange::from(block));
+            let Status::Unwritten(disk) = found.status else {
+                return Ok(found);
+            };
+            let clean_to = match self.pages.first_dirty_run(found.range) {
+                Some(range) if range.start() == block => {
+                    let status = Status::Written(disk);
+                    return Ok(StatusExtent { range, status });
+                }
+                Some(dirty) => dirty.start(),
+                None => found.range.end(),
+            };
+            // Writeback takes no inode lock: a page that is clean now may have been dirty at the first look. Then
+            // its block is written now.
+            let again = self.blocks.query(block)?;
+            if again.status.is_unwritten() {
+                let end = clean_to.min(again.range.end());
+                return Ok(found.clip(FileRange::new(block, end)));
+            }
+        }
     }
 }
 
