@@ -13,7 +13,7 @@ use porcupine_rs::{
 use super::{Done, Lock, Parts};
 
 /// Histories are short; no answer after this long is counted as one of its own.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is known about a history.
 #[derive(Clone, Debug, PartialEq, Eq)]

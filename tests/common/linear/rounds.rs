@@ -1,5 +1,7 @@
 //! Round after round of histories, and what came of them.
 
+use std::fmt;
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use super::Verdict;
@@ -13,6 +15,28 @@ pub(crate) struct Totals {
     pub(crate) unknown: u64,
     /// Each with the seed of its round.
     pub(crate) violations: Vec<(u64, String)>,
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.histories += other.histories;
+        self.operations += other.operations;
+        self.unknown += other.unknown;
+        self.violations.extend(other.violations);
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} histories, {} operations, {} not proven, {} with a violation",
+            self.histories,
+            self.operations,
+            self.unknown,
+            self.violations.len()
+        )
+    }
 }
 
 /// How many rounds there are.

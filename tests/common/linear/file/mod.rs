@@ -13,7 +13,7 @@ use extent_map::testing::{self, FileOp, Observation, Outcome};
 use extent_map::units::{FileNumber, PAGE_SIZE};
 use extent_map::{Error, Result};
 
-use super::{Subject, Verdict, judge, record};
+use super::{Done, Subject, Verdict, judge, record};
 use crate::thread;
 
 /// What a volume is like.
@@ -291,13 +291,26 @@ impl Plan {
     {
         let subject = wrap(World::new(&self.shape, self.skip_second_look));
         let history = record(&subject, &scripts::script(self, seed));
-        let rules = rules::Rules::new(&self.shape, &history);
-        let verdict = judge(rules.empty_file(), &history, |done| rules.parts(done));
-        let verdict = match (verdict, testing::check(&subject.as_ref().volume)) {
+        let verdict = match (
+            self.judge(&history),
+            testing::check(&subject.as_ref().volume),
+        ) {
             (Verdict::Explained, Err(violations)) => Verdict::Violated(format!("{violations:?}")),
             (verdict, _) => verdict,
         };
         (history.len(), verdict)
+    }
+
+    /// What was done in a round.
+    pub(crate) fn record(&self, seed: u64) -> Vec<Done<Call, Answer>> {
+        let world = World::new(&self.shape, self.skip_second_look);
+        record(&world, &scripts::script(self, seed))
+    }
+
+    /// What is to be said about it.
+    pub(crate) fn judge(&self, history: &[Done<Call, Answer>]) -> Verdict {
+        let rules = rules::Rules::new(&self.shape, history);
+        judge(rules.empty_file(), history, |done| rules.parts(done))
     }
 }
 

@@ -175,13 +175,14 @@ impl<'h> Rules<'h> {
         };
         let mut parts = FileParts::new(Lock::Free);
         for (at, in_page) in by_page(offset, len) {
-            if left == 0 && !parts.is_empty() {
-                // The page before was stored to completely, and this one not at all.
-                parts.then(move |file, _| at >= file.size());
-                return parts;
-            }
+            let is_first = parts.is_empty();
             for _ in 0..self.earlier_faults(done) {
                 self.fault(&mut parts, done, at, false);
+            }
+            if left == 0 && !is_first {
+                // The page before was stored to completely, and this one not at all.
+                parts.then(move |file, _| at >= file.size());
+                break;
             }
             let stored = left.min(in_page);
             let page = self.page_of(at);
@@ -193,6 +194,9 @@ impl<'h> Rules<'h> {
             if stored < in_page {
                 break;
             }
+        }
+        if left > 0 {
+            parts.then(|_, _| false);
         }
         parts
     }

@@ -10,7 +10,7 @@ use extent_map::status::{
 use extent_map::units::{ClusterRatio, FileBlock, FileRange};
 use extent_map::{Error, Result};
 
-use super::{Subject, Verdict, judge, record};
+use super::{Done, Subject, Verdict, judge, record};
 use known::Known;
 
 /// Blocks that scripts use.
@@ -165,10 +165,23 @@ impl Plan {
     where
         W: Subject<Call = Call, Answer = Answer>,
     {
-        let cluster = ClusterRatio::new(self.ratio).expect("a power of two");
-        let subject = wrap(StatusTree::new(&StatusContext::new(cluster)));
+        let subject = wrap(self.empty_tree());
         let history = record(&subject, &scripts::script(self, seed));
-        let nothing = Known::nothing(BLOCKS, self.ratio);
-        (history.len(), judge(nothing, &history, rules::parts))
+        (history.len(), self.judge(&history))
+    }
+
+    /// What was done in a round.
+    pub(crate) fn record(&self, seed: u64) -> Vec<Done<Call, Answer>> {
+        record(&self.empty_tree(), &scripts::script(self, seed))
+    }
+
+    /// What is to be said about it.
+    pub(crate) fn judge(&self, history: &[Done<Call, Answer>]) -> Verdict {
+        judge(Known::nothing(BLOCKS, self.ratio), history, rules::parts)
+    }
+
+    fn empty_tree(&self) -> StatusTree {
+        let cluster = ClusterRatio::new(self.ratio).expect("a power of two");
+        StatusTree::new(&StatusContext::new(cluster))
     }
 }
