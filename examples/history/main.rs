@@ -78,6 +78,9 @@ fn main() -> ExitCode {
                 stop_at_violation: false,
             };
             let totals = rounds.run(&subject.round);
+            if totals.histories == 0 {
+                break;
+            }
             subject.rounds_done += totals.histories;
             for (seed, violation) in &totals.violations {
                 println!("{}, seed {seed}: {violation}", subject.name);
