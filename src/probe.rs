@@ -45,6 +45,12 @@ pub enum Mutation {
     UnlockFoliosOverIo,
     /// Writeback leaves pages writable through a mapping.
     KeepMappingsWritable,
+    /// A block that looked unwritten and whose page is clean is not looked up again.
+    ShowWithOneLook,
+    /// A search for a hole takes the size after it has given the inode lock back.
+    SeekSizeUnlocked,
+    /// A read that came to the end of the file asks for the rest of its page once more.
+    ReadBeyondSeenEnd,
     /// A delayed extent is inserted beside readers of the mapping, who may cache what they read before.
     DelayBesideReaders,
     /// Caching what was read replaces what is known.

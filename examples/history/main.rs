@@ -1,14 +1,18 @@
-//! Records what threads see of a map that others edit and checks that it is linearizable, for as long as you like.
+//! Records what threads see of a map, a file or a status tree that others change, and checks that it is linearizable,
+//! for as long as you like. Prints violations, and exits with 1 if there was one or a
+//! history that could not be proven.
 //!
 //! ```text
-//! cargo run --release --example history -- [--seconds N] [--threads N] [--seed N]
+//! cargo run --release --example history -- [--of map|file|status|all] [--seconds N] [--threads N] [--seed N]
 //! ```
 
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-use extent_map::map::ExtentMap;
+use clap::{Parser, ValueEnum};
+
+mod subjects;
 
 #[path = "../../tests/common/history/mod.rs"]
 #[allow(
@@ -17,22 +21,41 @@ use extent_map::map::ExtentMap;
     reason = "tests also make histories by hand"
 )]
 mod history;
+#[path = "../../tests/common/linear/mod.rs"]
+#[allow(dead_code, reason = "tests also break things")]
+mod linear;
 #[path = "../../tests/common/random.rs"]
 mod random;
 
-use history::{MIXES, check, record};
+use linear::{Rounds, Totals};
 
-/// Reads of one reader in one round.
-const READS: usize = 100_000;
+/// How long one kind of history is recorded before the next has its turn.
+const TURN: Duration = Duration::from_secs(10);
 
-/// Records what threads see of a map that others edit and checks that it is linearizable.
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Of {
+    /// Extent maps
+    Map,
+    /// Files of volumes
+    File,
+    /// Extent status trees
+    Status,
+    /// One after the other
+    All,
+}
+
+/// Records what threads see of something that others change and checks that it is linearizable.
 #[derive(Debug, Parser)]
 struct Arguments {
+    /// What is watched
+    #[arg(long, value_enum, default_value = "all")]
+    of: Of,
     /// No round begins later
     #[arg(long, value_name = "N", default_value_t = 10)]
     seconds: u64,
-    /// Half of them write
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..))]
+    /// How many; of a map, half of them write
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=8))]
     threads: u8,
     /// What threads do depends on it, when they do it does not
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -42,22 +65,32 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let begin = Instant::now();
-    let (mut rounds, mut operations, mut violations) = (0, 0, 0);
-    while begin.elapsed() < Duration::from_secs(arguments.seconds) {
-        let mix = MIXES[rounds as usize % MIXES.len()];
-        let seed = arguments.seed.wrapping_add(rounds);
-        let threads = usize::from(arguments.threads);
-        let history = record(&ExtentMap::new(), mix, threads, READS, seed);
-        if let Err(violation) = check(&history) {
-            println!("{}, seed {seed}: {violation}", mix.name);
-            violations += 1;
+    let time = Duration::from_secs(arguments.seconds);
+    let mut subjects = subjects::of(arguments.of, usize::from(arguments.threads));
+    let turn = TURN.min(time / subjects.len() as u32);
+    let mut all = Totals::default();
+    while begin.elapsed() < time {
+        for subject in &mut subjects {
+            let rounds = Rounds {
+                seed: arguments.seed.wrapping_add(subject.rounds_done),
+                rounds: u64::MAX,
+                time: turn.min(time.saturating_sub(begin.elapsed())),
+                stop_at_violation: false,
+            };
+            let totals = rounds.run(&subject.round);
+            if totals.histories == 0 {
+                break;
+            }
+            subject.rounds_done += totals.histories;
+            for (seed, violation) in &totals.violations {
+                println!("{}, seed {seed}: {violation}", subject.name);
+            }
+            all += totals;
+            println!("{:6} s, {}: {all}", begin.elapsed().as_secs(), subject.name);
         }
-        rounds += 1;
-        operations += history.operations();
     }
-    println!("{operations} operations in {rounds} rounds, {violations} with a violation");
-    match violations {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    match all.violations.is_empty() && all.unknown == 0 {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }

@@ -101,10 +101,18 @@ impl FileBlocks {
     /// # Errors
     /// Those of the mapping store.
     pub fn extents(&self) -> Result<Vec<StatusExtent>> {
+        self.extents_as(|block| self.query(block))
+    }
+
+    /// The same, of what `look` says that is around a block.
+    pub(crate) fn extents_as(
+        &self,
+        look: impl Fn(FileBlock) -> Result<StatusExtent>,
+    ) -> Result<Vec<StatusExtent>> {
         let mut extents = Vec::new();
         let mut next = FileBlock(0);
         while next.0 < MAX_FILE_BLOCKS {
-            let found = self.query(next)?.clip(FileRange::from(next));
+            let found = look(next)?.clip(FileRange::from(next));
             next = found.range.end();
             if found.status != Status::Hole {
                 // The tree may have known one run of one kind in two pieces.

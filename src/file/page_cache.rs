@@ -198,17 +198,6 @@ impl PageCache {
         }
     }
 
-    /// The dirty blocks of `range`, as runs in order.
-    pub(super) fn dirty_runs(&self, range: FileRange) -> Vec<FileRange> {
-        let mut runs = Vec::new();
-        for page in self.existing(self.pages_meeting(range), usize::MAX) {
-            let blocks = page.blocks(self.block_size);
-            let dirty = page.lock().dirty & mask_of(blocks, range);
-            push_runs(&mut runs, blocks, dirty);
-        }
-        runs
-    }
-
     /// The first of the dirty runs of `range`; looks at no page behind its end.
     pub(super) fn first_dirty_run(&self, range: FileRange) -> Option<FileRange> {
         let mut runs = Vec::new();

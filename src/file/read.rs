@@ -26,10 +26,14 @@ impl File {
             buf[..len].copy_from_slice(&bytes[start..start + len]);
             return Ok(len);
         }
+        let again = inode.backing.probe.is(Mutation::ReadBeyondSeenEnd);
         let mut done = 0;
         while done < buf.len() {
-            match inode.read_in_page(offset.saturating_add(done as u64), &mut buf[done..]) {
-                Ok(0) => break,
+            let at = offset.saturating_add(done as u64);
+            let in_page = (PAGE_SIZE - at % PAGE_SIZE).min((buf.len() - done) as u64) as usize;
+            match inode.read_in_page(at, &mut buf[done..done + in_page]) {
+                // The end of the file. Were it to grow now, the rest of the page would be of another instant.
+                Ok(len) if len < in_page && !(again && len > 0) => return Ok(done + len),
                 Ok(len) => done += len,
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => break,

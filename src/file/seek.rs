@@ -60,27 +60,11 @@ impl File {
                 vec![inline]
             });
         }
-        let mut extents = Vec::new();
-        for extent in inode.blocks.extents()? {
-            if inode.backing.policy.delayed || !matches!(extent.status, Status::Unwritten(_)) {
-                extents.extend(file_extent(&extent));
-                continue;
-            }
-            let mut clean_from = extent.range.start();
-            for dirty in inode.pages.dirty_runs(extent.range) {
-                let clean = extent.clip(FileRange::new(clean_from, dirty.start()));
-                extents.extend(file_extent(&clean));
-                let written = file_extent(&extent.clip(dirty));
-                extents.extend(written.map(|e| FileExtent {
-                    kind: ExtentKind::Written,
-                    ..e
-                }));
-                clean_from = dirty.end();
-            }
-            let clean = extent.clip(FileRange::new(clean_from, extent.range.end()));
-            extents.extend(file_extent(&clean));
-        }
-        Ok(extents)
+        let extents = match inode.backing.policy.delayed {
+            true => inode.blocks.extents()?,
+            false => inode.blocks.extents_as(|block| inode.shown_at(block))?,
+        };
+        Ok(extents.iter().filter_map(file_extent).collect())
     }
 
     /// The first offset at or after `offset` (bytes) that has data: written or delayed blocks, and
@@ -98,13 +82,13 @@ impl File {
     /// # Errors
     /// [`Error::NotFound`] when `offset` is not before the end of the file; those of the mapping store.
     pub fn seek_hole(&self, offset: u64) -> Result<u64> {
-        Ok(self.seek(offset, false)?.unwrap_or(self.size()))
+        self.seek(offset, false)?.ok_or(Error::NotFound)
     }
 
-    /// The first offset from `offset` on, below the end of the file, that is data or not, as wanted.
+    /// The first offset from `offset` on that is data or not, as wanted; the end of the file is not.
     fn seek(&self, offset: u64, wanted: bool) -> Result<Option<u64>> {
         let inode = &*self.inode;
-        let _shared = inode.inode_lock.read();
+        let shared = inode.inode_lock.read();
         let size = inode.size();
         if offset >= size {
             return Err(Error::NotFound);
@@ -115,30 +99,49 @@ impl File {
         let end = FileBlock(inode.block_size().blocks_for(size));
         let mut block = inode.block_size().block_of(offset);
         while block < end {
-            let (is_data, same_to) = inode.data_at(block)?;
-            if is_data == wanted {
+            let found = inode.shown_at(block)?;
+            if matches!(found.status, Status::Written(_) | Status::Delayed) == wanted {
                 return Ok(Some(inode.block_size().offset_of(block).max(offset)));
             }
-            block = same_to;
+            block = found.range.end();
         }
-        Ok(None)
+        drop(shared);
+        let size = match inode.backing.probe.is(Mutation::SeekSizeUnlocked) {
+            true => inode.size(),
+            false => size,
+        };
+        Ok((!wanted).then_some(size))
     }
 }
 
 impl Inode {
-    /// Whether `block` has data, and the end of the blocks behind it of which the same is true.
-    fn data_at(&self, block: FileBlock) -> Result<(bool, FileBlock)> {
-        let found = self.blocks.query(block)?;
-        let rest = FileRange::new(block, found.range.end());
-        Ok(match found.status {
-            Status::Written(_) | Status::Delayed => (true, rest.end()),
-            Status::Hole => (false, rest.end()),
-            Status::Unwritten(_) => match self.pages.first_dirty_run(rest) {
-                Some(dirty) if dirty.start() == block => (true, dirty.end()),
-                Some(dirty) => (false, dirty.start()),
-                None => (false, rest.end()),
-            },
-        })
+    /// What `block` and those behind it are. Unwritten blocks with data in the page cache are shown as written.
+    /// The inode lock is held.
+    fn shown_at(&self, block: FileBlock) -> Result<StatusExtent> {
+        loop {
+            let found = self.blocks.query(block)?.clip(FileRange::from(block));
+            let Status::Unwritten(disk) = found.status else {
+                return Ok(found);
+            };
+            let clean_to = match self.pages.first_dirty_run(found.range) {
+                Some(range) if range.start() == block => {
+                    let status = Status::Written(disk);
+                    return Ok(StatusExtent { range, status });
+                }
+                Some(dirty) => dirty.start(),
+                None => found.range.end(),
+            };
+            // Writeback takes no inode lock: a page that is clean now may have been dirty at the first look. Then
+            // its block is written now.
+            let again = match self.backing.probe.is(Mutation::ShowWithOneLook) {
+                true => found,
+                false => self.blocks.query(block)?,
+            };
+            if again.status.is_unwritten() {
+                let end = clean_to.min(again.range.end());
+                return Ok(found.clip(FileRange::new(block, end)));
+            }
+        }
     }
 }
 

@@ -16,5 +16,5 @@ mod story;
 pub use invariants::{Violation, check, check_synced};
 pub use observation::{Observation, change_counter};
 pub use op::{FileOp, Limits, Op, Outcome};
-pub use oracle::Oracle;
+pub use oracle::{DenseFile, Oracle};
 pub use story::Story;

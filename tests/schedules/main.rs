@@ -17,6 +17,7 @@ mod schedules;
 
 mod beside_sync;
 mod faults;
+mod looks;
 mod model;
 mod shifts;
 mod shrinker;

@@ -5,8 +5,12 @@
 //! nowhere. Zeroing a part of a block never changes its state: blocks whose state would have to change
 //! read as zeros already.
 
+mod moments;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::observation::{Observation, push_merged};
 use super::op::{FileOp, Op, Outcome, data_len, pattern};
@@ -25,26 +29,37 @@ pub struct Oracle {
 }
 
 /// What all files have in common.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Shape {
     geometry: Geometry,
     delayed: bool,
     inline_limit: u64,
 }
 
-#[derive(Clone, Debug)]
-struct DenseFile {
+/// One file of an [`Oracle`]. A state in which a checker of histories can find itself again: cheap to clone,
+/// to compare and to hash.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DenseFile {
     shape: Shape,
     size: u64,
     /// Still inside the mapping store, and has no blocks.
     inline: bool,
     states: Vec<State>,
-    /// As many as the blocks of `states` have; zeros behind the size.
-    bytes: Vec<u8>,
+    /// As many as the blocks of `states` have; zeros behind the size. Shared by clones until one changes.
+    bytes: Arc<Vec<u8>>,
+}
+
+impl Hash for DenseFile {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // A few bytes of each page tell most contents apart.
+        let some_bytes = self.bytes.iter().step_by(509);
+        (self.size, &self.states).hash(state);
+        some_bytes.for_each(|byte| byte.hash(state));
+    }
 }
 
 /// How one block is backed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum State {
     #[default]
     Absent,
@@ -129,7 +144,7 @@ impl Oracle {
     pub fn observe(&self, file: usize) -> Observation {
         match self.files.get(&file) {
             Some(file) => file.observe(),
-            None => DenseFile::new(self.shape).observe(),
+            None => self.file().observe(),
         }
     }
 
@@ -147,21 +162,25 @@ impl DenseFile {
             size: 0,
             inline: shape.inline_limit > 0,
             states: Vec::new(),
-            bytes: Vec::new(),
+            bytes: Arc::default(),
         }
     }
 
-    fn apply(&mut self, op: &FileOp) -> Result<Outcome> {
+    /// Does a whole operation at one instant.
+    ///
+    /// # Errors
+    /// Those that the file must answer.
+    pub fn apply(&mut self, op: &FileOp) -> Result<Outcome> {
         match *op {
-            FileOp::Write { offset, len, seed } => self.write(offset, &pattern(seed, len)?),
+            FileOp::Write { offset, len, seed } => self.write_data(offset, &pattern(seed, len)?),
             FileOp::StoreMapped { offset, len, seed } => {
                 self.store_mapped(offset, &pattern(seed, len)?)
             }
-            FileOp::Read { offset, len } => self.read(offset, len),
+            FileOp::Read { offset, len } => self.read_data(offset, len),
             FileOp::LoadMapped { offset, .. } if offset - offset % PAGE_SIZE >= self.size => {
                 Err(Error::BeyondEnd)
             }
-            FileOp::LoadMapped { offset, len } => self.read(offset, len),
+            FileOp::LoadMapped { offset, len } => self.read_data(offset, len),
             FileOp::Allocate { mode, offset, len } => {
                 self.allocate(mode, offset, len).map(|()| Outcome::Done)
             }
@@ -184,7 +203,7 @@ impl DenseFile {
         }
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) -> Result<Outcome> {
+    fn write_data(&mut self, offset: u64, data: &[u8]) -> Result<Outcome> {
         let written = Ok(Outcome::Count(data.len() as u64));
         if data.is_empty() {
             return written;
@@ -224,7 +243,7 @@ impl DenseFile {
         Ok(Outcome::Count(done as u64))
     }
 
-    fn read(&self, offset: u64, len: u64) -> Result<Outcome> {
+    fn read_data(&self, offset: u64, len: u64) -> Result<Outcome> {
         let end = offset.saturating_add(data_len(len)? as u64).min(self.size);
         Ok(Outcome::Bytes(self.content(offset.min(end)..end)))
     }
@@ -309,7 +328,7 @@ impl DenseFile {
         self.write_back(bytes.end..u64::MAX);
         let (start, end) = self.indices(&bytes);
         self.states.drain(start..end);
-        self.bytes.drain(bytes.start as usize..bytes.end as usize);
+        Arc::make_mut(&mut self.bytes).drain(bytes.start as usize..bytes.end as usize);
         self.size -= bytes.end - bytes.start;
         Ok(())
     }
@@ -326,7 +345,7 @@ impl DenseFile {
         self.states.splice(start..start, gap);
         let at = bytes.start as usize;
         let gap = vec![0; (bytes.end - bytes.start) as usize];
-        self.bytes.splice(at..at, gap);
+        Arc::make_mut(&mut self.bytes).splice(at..at, gap);
         self.size = grown;
         Ok(())
     }
@@ -380,13 +399,14 @@ impl DenseFile {
 
     fn put(&mut self, offset: u64, data: &[u8]) {
         self.extend(offset + data.len() as u64);
-        self.bytes[offset as usize..][..data.len()].copy_from_slice(data);
+        let bytes = Arc::make_mut(&mut self.bytes);
+        bytes[offset as usize..][..data.len()].copy_from_slice(data);
     }
 
     fn zero_bytes(&mut self, bytes: Range<u64>) {
         let len = self.bytes.len() as u64;
         let (start, end) = (bytes.start.min(len), bytes.end.min(len));
-        self.bytes[start as usize..end as usize].fill(0);
+        Arc::make_mut(&mut self.bytes)[start as usize..end as usize].fill(0);
     }
 
     /// Sets the state of each block of `range` that there is.
@@ -404,9 +424,11 @@ impl DenseFile {
             .block_size()
             .blocks_for(end)
             .max(self.states.len() as u64) as usize;
-        self.states.resize(blocks, State::Absent);
-        self.bytes
-            .resize(blocks * self.block_size().bytes() as usize, 0);
+        if blocks > self.states.len() {
+            self.states.resize(blocks, State::Absent);
+            let bytes = blocks * self.block_size().bytes() as usize;
+            Arc::make_mut(&mut self.bytes).resize(bytes, 0);
+        }
     }
 
     fn check_aligned(&self, bytes: &Range<u64>) -> Result<()> {
@@ -424,14 +446,11 @@ impl DenseFile {
         (blocks.start().0 as usize, blocks.end().0 as usize)
     }
 
-    fn block_size(&self) -> BlockSize {
-        self.shape.geometry.block_size
-    }
-
     fn content(&self, bytes: Range<u64>) -> Vec<u8> {
-        let mut content = self.bytes.clone();
-        content.resize(bytes.end as usize, 0);
-        content.drain(..bytes.start as usize);
+        let len = self.bytes.len() as u64;
+        let known = bytes.start.min(len) as usize..bytes.end.min(len) as usize;
+        let mut content = self.bytes[known].to_vec();
+        content.resize((bytes.end - bytes.start) as usize, 0);
         content
     }
 
@@ -493,7 +512,8 @@ impl DenseFile {
         extents
     }
 
-    fn observe(&self) -> Observation {
+    /// Everything that a caller sees while nothing is going on.
+    pub fn observe(&self) -> Observation {
         let (allocated, reserved) = self.clusters();
         Observation {
             size: self.size,
