@@ -94,7 +94,7 @@ impl File {
             return Err(Error::NotFound);
         }
         if inode.inline_bytes()?.is_some() {
-            return Ok(wanted.then_some(offset));
+            return Ok(Some(if wanted { offset } else { size }));
         }
         let end = FileBlock(inode.block_size().blocks_for(size));
         let mut block = inode.block_size().block_of(offset);

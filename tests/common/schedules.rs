@@ -88,7 +88,7 @@ pub(crate) fn explore(patience: usize, body: impl Fn() + Send + Sync + 'static) 
         + run(UrwRandomScheduler::new_from_seed(seed, count), &body)
         + run(RandomScheduler::new_from_seed(seed, count), &body);
     let limit = (count / 4).max(1);
-    let depth_first = run(DfsScheduler::new(Some(limit), false), &body);
+    let depth_first = run(DfsScheduler::new(Some(limit), true), &body);
     Search {
         random,
         depth_first,
