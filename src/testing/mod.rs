@@ -17,6 +17,6 @@ mod script;
 
 pub use invariants::{Violation, check, check_synced};
 pub use observation::{Observation, change_counter};
-pub use op::{FileOp, Op, Outcome};
+pub use op::{FileOp, Op, Outcome, pattern};
 pub use oracle::Oracle;
 pub use script::{Script, Shape};

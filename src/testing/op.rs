@@ -139,7 +139,7 @@ impl Outcome {
 ///
 /// # Errors
 /// [`Error::InvalidInput`] for more than [`FileOp::MAX_DATA`].
-pub(super) fn pattern(seed: u8, len: u64) -> Result<Vec<u8>> {
+pub fn pattern(seed: u8, len: u64) -> Result<Vec<u8>> {
     // A prime period, so that no two blocks look alike.
     const PERIOD: usize = 251;
     let start = usize::from(seed) * 31 % PERIOD;
