@@ -9,7 +9,7 @@ use extent_map::Result;
 use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice, OperationKind};
 use extent_map::map::probe::{Mutation, Probe};
 use extent_map::map::{ExtentMap, Reclaimer};
-use extent_map::testing::Script;
+use extent_map::testing::{Script, Shape};
 use extent_map::units::{DiskBlock, DiskRun};
 use extent_map_fuzz::{allocator, block_queue, device_faults, file_ops, map_concurrent};
 
@@ -47,12 +47,13 @@ fn an_allocator_that_loses_a_promise_or_a_cluster_is_found() {
 }
 
 #[test]
-fn a_volume_that_behaves_as_one_of_another_kind_is_found() {
+fn a_volume_with_other_clusters_than_it_should_have_is_found() {
     assert!(is_found("file_ops", |seed| {
         let script = Script::arbitrary(&mut Unstructured::new(seed)).unwrap();
-        let other = match script.shape.delayed {
-            true => script.shape.not_delayed(),
-            false => script.shape.inline(4096),
+        let cluster_blocks = 2 * script.shape.cluster_blocks;
+        let other = Shape {
+            cluster_blocks,
+            ..script.shape
         };
         file_ops::compare(&script, other.oracle().unwrap());
     }));
