@@ -1,6 +1,5 @@
 //! Threads on one volume under a schedule that the input chooses: nothing is lost, made up or leaked.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -111,26 +110,21 @@ fn explain(number: usize, content: &[u8], history: &[Done]) {
     if writers.iter().flatten().any(|event| *event == Event::Move) {
         return;
     }
-    for (at, byte) in content.iter().enumerate() {
-        let at = at as u64;
-        let last: Vec<_> = writers
-            .iter()
-            .map(|events| last_bytes(events, at))
-            .collect();
-        let (before, threads) = last.split_first().expect("there is a before");
-        let mut possible: BTreeSet<u8> = threads
-            .iter()
-            .flat_map(|(bytes, _)| bytes.clone())
-            .collect();
-        if threads.iter().all(|(_, surely)| !surely) {
-            possible.extend(&before.0);
-            if !before.1 {
-                possible.insert(0);
-            }
+    let (before, threads) = writers.split_first().expect("there is a before");
+    for (at, byte) in (0..).zip(content) {
+        let [mut explained, mut surely] = [false; 2];
+        for events in threads {
+            let last = last_change(events, at, *byte);
+            explained |= last.explains;
+            surely |= last.surely;
+        }
+        if !surely {
+            let last = last_change(before, at, *byte);
+            explained |= last.explains || (*byte == 0 && !last.surely);
         }
         assert!(
-            possible.contains(byte),
-            "byte {at} of file {number} is {byte}, not of {possible:?}: {history:?}"
+            explained,
+            "byte {at} of file {number} is {byte}: {history:?}"
         );
     }
 }
@@ -167,22 +161,34 @@ fn event(op: &FileOp, outcome: &Outcome) -> Option<Event> {
     }
 }
 
-/// What the byte at `at` can be after `events`, and whether one of them has surely changed it.
-fn last_bytes(events: &[Event], at: u64) -> (Vec<u8>, bool) {
-    let (mut bytes, mut surely) = (Vec::new(), false);
-    for event in events {
+/// What is known of the last change of a byte by one thread.
+struct LastChange {
+    /// It may have made the byte what it is.
+    explains: bool,
+    /// There was one.
+    surely: bool,
+}
+
+/// Whether `events` may have made the byte at `at` what it is, `byte`.
+fn last_change(events: &[Event], at: u64, byte: u8) -> LastChange {
+    let mut zeroed = false;
+    for event in events.iter().rev() {
         match event {
             Event::Put(offset, put) => {
-                let byte = at
-                    .checked_sub(*offset)
-                    .and_then(|index| put.get(index as usize));
-                if let Some(byte) = byte {
-                    (bytes, surely) = (vec![*byte], true);
+                let index = at.checked_sub(*offset).map(|index| index as usize);
+                if let Some(last) = index.and_then(|index| put.get(index)) {
+                    return LastChange {
+                        explains: *last == byte || (zeroed && byte == 0),
+                        surely: true,
+                    };
                 }
             }
-            Event::Zero(from, to) if (*from..*to).contains(&at) => bytes.push(0),
-            Event::Zero(..) | Event::Move => {}
+            Event::Zero(from, to) => zeroed |= (*from..*to).contains(&at),
+            Event::Move => {}
         }
     }
-    (bytes, surely)
+    LastChange {
+        explains: zeroed && byte == 0,
+        surely: false,
+    }
 }
