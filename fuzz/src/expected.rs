@@ -246,6 +246,10 @@ impl Expected {
     }
 
     fn compare(&self, number: usize, offset: u64, bytes: &[u8], expected: &[u8]) {
+        // The oracle has no stale byte.
+        if bytes == expected {
+            return;
+        }
         let fates = self.files[number]
             .fates
             .get(offset as usize..)

@@ -1,5 +1,7 @@
 //! Threads on one volume under a schedule that the input chooses: nothing is lost, made up or leaked.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -111,20 +113,28 @@ fn explain(number: usize, content: &[u8], history: &[Done]) {
         return;
     }
     let (before, threads) = writers.split_first().expect("there is a before");
-    for (at, byte) in (0..).zip(content) {
-        let [mut explained, mut surely] = [false; 2];
-        for events in threads {
-            let last = last_change(events, at, *byte);
-            explained |= last.explains;
-            surely |= last.surely;
+    // Between two neighbouring borders every event has changed all bytes or none.
+    let borders = writers.iter().flatten().flat_map(Event::borders);
+    let borders = borders.chain([0]).filter(|at| *at < content.len() as u64);
+    let borders: BTreeSet<u64> = borders.chain([content.len() as u64]).collect();
+    for (from, to) in borders.iter().zip(borders.iter().skip(1)) {
+        let bytes = &content[*from as usize..*to as usize];
+        let mut last: Vec<_> = threads
+            .iter()
+            .map(|events| LastChange::of(events, *from..*to))
+            .collect();
+        if last.iter().all(|last| last.put.is_none()) {
+            last.push(LastChange::of(before, *from..*to));
         }
-        if !surely {
-            let last = last_change(before, at, *byte);
-            explained |= last.explains || (*byte == 0 && !last.surely);
-        }
+        let nobody = last.iter().all(|last| last.put.is_none());
+        let zero = nobody || last.iter().any(|last| last.zeroed);
+        let put: Vec<&[u8]> = last.iter().filter_map(|last| last.put).collect();
+        let explained = |(index, byte): (usize, &u8)| {
+            (zero && *byte == 0) || put.iter().any(|put| put[index] == *byte)
+        };
         assert!(
-            explained,
-            "byte {at} of file {number} is {byte}: {history:?}"
+            put.contains(&bytes) || bytes.iter().enumerate().all(explained),
+            "bytes {from}..{to} of file {number} are {bytes:?}: {history:?}"
         );
     }
 }
@@ -161,34 +171,41 @@ fn event(op: &FileOp, outcome: &Outcome) -> Option<Event> {
     }
 }
 
-/// What is known of the last change of a byte by one thread.
-struct LastChange {
-    /// It may have made the byte what it is.
-    explains: bool,
-    /// There was one.
-    surely: bool,
-}
-
-/// Whether `events` may have made the byte at `at` what it is, `byte`.
-fn last_change(events: &[Event], at: u64, byte: u8) -> LastChange {
-    let mut zeroed = false;
-    for event in events.iter().rev() {
-        match event {
-            Event::Put(offset, put) => {
-                let index = at.checked_sub(*offset).map(|index| index as usize);
-                if let Some(last) = index.and_then(|index| put.get(index)) {
-                    return LastChange {
-                        explains: *last == byte || (zeroed && byte == 0),
-                        surely: true,
-                    };
-                }
-            }
-            Event::Zero(from, to) => zeroed |= (*from..*to).contains(&at),
-            Event::Move => {}
+impl Event {
+    /// Where the bytes begin and end.
+    fn borders(&self) -> [u64; 2] {
+        match self {
+            Self::Put(offset, bytes) => [*offset, *offset + bytes.len() as u64],
+            Self::Zero(from, to) => [*from, *to],
+            Self::Move => [0; 2],
         }
     }
-    LastChange {
-        explains: zeroed && byte == 0,
-        surely: false,
+}
+
+/// What one thread has last done to a range of bytes.
+struct LastChange<'a> {
+    /// What it has put there.
+    put: Option<&'a [u8]>,
+    /// Some may have become zeros after that.
+    zeroed: bool,
+}
+
+impl<'a> LastChange<'a> {
+    /// Of `range`, which no event has changed only in part.
+    fn of(events: &'a [Event], range: Range<u64>) -> Self {
+        let mut zeroed = false;
+        for event in events.iter().rev() {
+            let [from, to] = event.borders();
+            if !(from..to).contains(&range.start) {
+                continue;
+            }
+            if let Event::Put(_, bytes) = event {
+                let bytes = &bytes[(range.start - from) as usize..(range.end - from) as usize];
+                let put = Some(bytes);
+                return Self { put, zeroed };
+            }
+            zeroed = true;
+        }
+        Self { put: None, zeroed }
     }
 }

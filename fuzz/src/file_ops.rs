@@ -38,11 +38,12 @@ pub fn compare(script: &Script, mut oracle: Oracle) {
             mem::take(&mut expected.content),
         );
         assert_eq!(seen, expected, "file {number}");
-        let differs = bytes
-            .iter()
-            .zip(&expected_bytes)
-            .position(|(seen, byte)| seen != byte);
-        assert_eq!(differs, None, "first wrong byte of file {number}");
+        let differs = || bytes.iter().zip(&expected_bytes).position(|(a, b)| a != b);
+        assert!(
+            bytes == expected_bytes,
+            "file {number} differs at {:?}",
+            differs()
+        );
     }
     assert_eq!(testing::check_synced(&volume), Ok(()));
 }
