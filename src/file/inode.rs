@@ -107,7 +107,12 @@ impl Inode {
             let found = self.blocks.query(block)?;
             if let Status::Written(disk) = found.status {
                 let disk = disk.advance(block.0 - found.range.start().0);
-                self.read_block(disk, &mut page.bytes[bit * size.bytes() as usize..])?;
+                let len = size.bytes() as usize;
+                let bytes = &mut page.bytes[bit * len..(bit + 1) * len];
+                self.read_block(disk, bytes)?;
+                // What was cut off is still there if the write that zeroed it has failed.
+                let inside = self.size().saturating_sub(size.offset_of(block));
+                bytes[len.min(inside as usize)..].fill(0);
             }
             page.valid |= 1 << bit;
         }
