@@ -310,6 +310,43 @@ fn a_failed_write_is_reported_once_per_open_file_and_shows_no_stale_byte() {
 }
 
 #[test]
+fn what_is_punched_or_cut_off_reads_as_zeros_also_after_a_failed_write_of_it() {
+    let punch = |file: &File| file.allocate(AllocateMode::PunchHole, 100, 8000);
+    let cut = |file: &File| file.set_len(100).and_then(|()| file.set_len(BLOCK));
+    for change in [&punch as &dyn Fn(&File) -> Result<()>, &cut] {
+        let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+        let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+        let file = volume.file(FileNumber(1)).unwrap();
+        file.write_at(0, &[1; BLOCK as usize]).unwrap();
+        device.fail_at(Some(OperationKind::Write), 0);
+        assert_eq!(errno(file.sync_all()), Some(EIO));
+        // The block is unwritten and clean, and the cache has what did not arrive.
+        change(&file).unwrap();
+        let mut content = [9; BLOCK as usize];
+        file.read_at(0, &mut content).unwrap();
+        assert!(content[100..].iter().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
+fn what_was_cut_off_does_not_come_back_into_the_cache_after_a_failed_write() {
+    let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+    let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    file.write_at(0, &[1; BLOCK as usize]).unwrap();
+    file.sync_all().unwrap();
+    file.set_len(100).unwrap();
+    device.fail_at(Some(OperationKind::Write), 0);
+    assert_eq!(errno(volume.drop_caches()), Some(EIO));
+    // The device still has the whole block.
+    let mut content = [9; BLOCK as usize];
+    assert_eq!(file.read_at(0, &mut content), Ok(100));
+    file.set_len(BLOCK).unwrap();
+    assert_eq!(file.read_at(0, &mut content), Ok(BLOCK as usize));
+    assert!(content[100..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
 fn a_failed_flush_is_heard_of_by_every_open_file_also_when_the_next_one_succeeds() {
     let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
     let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use arbitrary::Unstructured;
 use extent_map::block::{Bio, BlockQueue};
 use extent_map::device::OperationKind::{self, Discard, Flush, Read, Write, WriteZeroes};
 use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice, Operation};
@@ -13,10 +14,13 @@ use extent_map::units::{BlockSize, DiskBlock, DiskRun};
 use extent_map::{Error, IoError, Result};
 use proptest::prelude::*;
 
+#[path = "common/batches.rs"]
+mod batches;
 #[path = "common/io.rs"]
 mod io;
 
-use io::{EIO, is_io, read};
+use batches::{DEVICE_BYTES, Step};
+use io::{EIO, is_io};
 
 const BLOCK: usize = 4096;
 
@@ -301,64 +305,18 @@ fn a_batch_without_bios_does_nothing_and_a_dropped_one_submits_nothing() {
     assert_eq!((seen(&device), counters.snapshot().bios), (vec![], 0));
 }
 
-#[derive(Clone, Debug)]
-enum Push {
-    Write { start: u64, count: usize, byte: u8 },
-    Read { start: u64, count: u64 },
-    Zero { start: u64, count: u64 },
-    Flush,
-}
-
-fn push() -> impl Strategy<Value = Push> {
-    prop_oneof![
-        4 => (0..32_u64, 0..5_usize, 1..=255_u8)
-            .prop_map(|(start, count, byte)| Push::Write { start, count, byte }),
-        2 => (0..32_u64, 0..5_u64).prop_map(|(start, count)| Push::Read { start, count }),
-        1 => (0..32_u64, 0..5_u64).prop_map(|(start, count)| Push::Zero { start, count }),
-        1 => Just(Push::Flush),
-    ]
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However a batch is sorted and merged, its bios see and leave what they would one after the other.
+    /// However batches are sorted and merged, their bios see and leave what they would one after the other.
     #[test]
-    fn a_batch_does_what_its_bios_would_do_in_order(
-        pushes in prop::collection::vec(push(), 0..20),
+    fn batches_do_what_their_bios_would_do_in_order(
+        steps in prop::collection::vec(any::<[u8; Step::ENCODED_LEN]>(), 0..40),
         max_blocks in 1..8_u64,
     ) {
-        const BLOCKS: usize = 32;
-        let Setup { device, queue, .. } = setup(BLOCKS as u64);
-        let queue = queue.max_request_bytes(max_blocks * BLOCK as u64);
-        let mut bytes = blocks(0, BLOCKS);
-        let mut expected = Vec::new();
-        let mut batch = queue.batch();
-        for push in pushes {
-            let (bio, start, count) = match push {
-                Push::Write { start, count, byte } => (write(start, byte, count), start, count),
-                Push::Read { start, count } => (Bio::read(run(start, count)), start, count as usize),
-                Push::Zero { start, count } => (Bio::write_zeroes(run(start, count)), start, count as usize),
-                Push::Flush => (Bio::flush(), 0, 0),
-            };
-            batch.push(bio);
-            let range = start as usize * BLOCK..(start as usize + count) * BLOCK;
-            expected.push(bytes.get_mut(range).map(|target| match push {
-                Push::Write { byte, .. } => {
-                    target.fill(byte);
-                    vec![]
-                }
-                Push::Zero { .. } => {
-                    target.fill(0);
-                    vec![]
-                }
-                Push::Read { .. } => target.to_vec(),
-                Push::Flush => vec![],
-            }));
-        }
-        let outcomes = batch.submit().into_iter().map(|bio| bio.wait().ok());
-        prop_assert!(outcomes.eq(expected));
-        prop_assert!(read(&*device, 0, bytes.len()) == bytes);
+        let draw = |bytes: &[u8; Step::ENCODED_LEN]| Unstructured::new(bytes).arbitrary();
+        let steps: Vec<Step> = steps.iter().map(|bytes| draw(bytes).unwrap()).collect();
+        batches::compare(Arc::new(MemoryDevice::new(DEVICE_BYTES)), max_blocks, &steps);
     }
 }
 

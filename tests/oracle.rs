@@ -6,58 +6,14 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use arbitrary::Unstructured;
 use extent_map::device::MemoryDevice;
-use extent_map::file::{AllocateMode, ExtentKind, File, Volume, VolumeOptions};
+use extent_map::file::{AllocateMode, ExtentKind, File, Volume};
 use extent_map::mapping::MemoryStore;
-use extent_map::testing::{self, FileOp, Limits, Observation, Op, Oracle, Violation};
+use extent_map::testing::{self, FileOp, Observation, Op, Oracle, Shape, Violation};
 use extent_map::units::FileNumber;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-
-const FILES: usize = 3;
-
-#[derive(Clone, Copy, Debug)]
-struct Shape {
-    block_size: u64,
-    cluster_blocks: u64,
-    delayed: bool,
-    inline_limit: u64,
-}
-
-impl Shape {
-    const fn new(block_size: u64, cluster_blocks: u64) -> Self {
-        Self {
-            block_size,
-            cluster_blocks,
-            delayed: true,
-            inline_limit: 0,
-        }
-    }
-
-    const fn not_delayed(self) -> Self {
-        Self {
-            delayed: false,
-            ..self
-        }
-    }
-
-    const fn inline(self, inline_limit: u64) -> Self {
-        Self {
-            inline_limit,
-            ..self
-        }
-    }
-
-    fn limits(self) -> Limits {
-        let cluster = self.block_size * self.cluster_blocks;
-        Limits {
-            files: FILES,
-            block_size: self.block_size,
-            cluster_blocks: self.cluster_blocks,
-            bytes: (12 * cluster).clamp(24 << 10, 256 << 10),
-        }
-    }
-}
 
 /// An operation, and whether to look at all there is to see afterwards, which fills caches.
 #[derive(Clone, Debug)]
@@ -66,9 +22,9 @@ struct Step {
     look: bool,
 }
 
-fn steps(limits: Limits) -> impl Strategy<Value = Vec<Step>> {
+fn steps(shape: Shape) -> impl Strategy<Value = Vec<Step>> {
     let step = any::<([u8; Op::ENCODED_LEN], u8)>().prop_map(move |(bytes, look)| Step {
-        op: Op::from_bytes(&mut &bytes[..], &limits).expect("enough bytes"),
+        op: Op::draw(&mut Unstructured::new(&bytes), &shape).expect("enough bytes"),
         look: look % 2 == 0,
     });
     prop::collection::vec(step, 1..50)
@@ -86,21 +42,16 @@ struct Pair {
 
 impl Pair {
     fn new(shape: Shape) -> Self {
-        let device = Arc::new(MemoryDevice::new(
-            8192 * shape.block_size * shape.cluster_blocks,
-        ));
+        let device = Arc::new(MemoryDevice::new(shape.device_size()));
         let store = Arc::new(MemoryStore::new());
         let (volume, files) = open(shape, &device, &store);
-        let oracle = Oracle::new(shape.block_size, shape.cluster_blocks, shape.delayed)
-            .unwrap()
-            .inline_limit(shape.inline_limit);
         Self {
             shape,
             device,
             store,
             volume,
             files,
-            oracle,
+            oracle: shape.oracle().unwrap(),
         }
     }
 
@@ -185,18 +136,11 @@ impl Pair {
 }
 
 fn numbers() -> impl Iterator<Item = FileNumber> {
-    (1..=FILES as u64).map(FileNumber)
+    (1..=Shape::FILES as u64).map(FileNumber)
 }
 
 fn open(shape: Shape, device: &Arc<MemoryDevice>, store: &Arc<MemoryStore>) -> (Volume, Vec<File>) {
-    let options = VolumeOptions::new()
-        .block_size(shape.block_size)
-        .cluster_blocks(shape.cluster_blocks)
-        .delayed_allocation(shape.delayed)
-        .inline_limit(shape.inline_limit)
-        // Runs of free clusters are short, so that one request needs several.
-        .group_clusters(61);
-    let volume = Volume::with_store(device.clone(), store.clone(), &options).unwrap();
+    let volume = Volume::with_store(device.clone(), store.clone(), &shape.options()).unwrap();
     let files = numbers()
         .map(|number| volume.file(number).unwrap())
         .collect();
@@ -230,7 +174,7 @@ fn differ_never(shape: Shape) {
         ..ProptestConfig::default()
     };
     TestRunner::new(config)
-        .run(&steps(shape.limits()), |steps| {
+        .run(&steps(shape), |steps| {
             let mut pair = Pair::new(shape);
             steps.iter().try_for_each(|step| pair.step(step))?;
             pair.finish()

@@ -11,6 +11,7 @@ use extent_map::device::BlockDevice;
 use extent_map::device::FileDevice;
 use extent_map::device::MemoryDevice;
 use extent_map::file::{File, Volume, VolumeOptions};
+use extent_map::testing::Outcome;
 use extent_map::units::FileNumber;
 use extent_map::{Error, Result};
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ use tempfile::NamedTempFile;
 
 use super::observation::{Observation, without};
 use super::report::{Failure, Report};
-use super::trace::{Head, Op, Seen, Span, Step, Trace};
+use super::trace::{Head, Seen, Step, Trace};
 
 /// How to replay.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -91,18 +92,14 @@ pub(crate) fn replay(trace: &Trace, settings: &Settings) -> Report {
 struct Replay<'a> {
     volume: Volume,
     _image: Option<NamedTempFile>,
-    files: Vec<Tracked>,
+    files: Vec<File>,
+    /// Clusters that ext4 was last seen to use for each file's extent tree. Nothing here counts them.
+    tree_clusters: Vec<u64>,
     head: &'a Head,
     settings: &'a Settings,
     dice: Dice,
     step: u64,
     report: &'a mut Report,
-}
-
-struct Tracked {
-    file: File,
-    /// Clusters that ext4 was last seen to use for the file's extent tree. Nothing here counts them.
-    tree_clusters: u64,
 }
 
 impl<'a> Replay<'a> {
@@ -117,18 +114,12 @@ impl<'a> Replay<'a> {
             .cluster_blocks(head.cluster_blocks)
             .delayed_allocation(head.delayed);
         let volume = Volume::format(device, &options)?;
-        let files = (0..head.files)
-            .map(|number| {
-                let file = volume.file(FileNumber(number))?;
-                Ok(Tracked {
-                    file,
-                    tree_clusters: 0,
-                })
-            })
-            .collect::<Result<_>>()?;
+        let files = (0..head.files).map(|number| volume.file(FileNumber(number)));
+        let files = files.collect::<Result<Vec<_>>>()?;
         let mut replay = Self {
             volume,
             _image: image,
+            tree_clusters: vec![0; files.len()],
             files,
             head,
             settings,
@@ -160,14 +151,13 @@ impl<'a> Replay<'a> {
         self.step = step.number;
         self.report.steps += 1;
         self.shrink();
-        let mut read = None;
-        let returned = match self.apply(&step.op, &mut read) {
-            Ok(number) => json!(number),
-            Err(error) => json!(errno_name(&error)),
-        };
-        self.expect("r".into(), &step.returned, returned);
+        let outcome = step.op.apply(&self.volume, &self.files);
+        self.expect("r".into(), &step.returned, returned(&outcome));
         if let Some(expected) = &step.read {
-            let got = json!(read.map(|bytes| hash(&bytes)));
+            let got = match &outcome {
+                Outcome::Bytes(bytes) => json!(hash(bytes)),
+                _ => json!(null),
+            };
             self.expect("x".into(), expected, got);
         }
         if let Some(expected) = &step.delayed_blocks {
@@ -184,7 +174,7 @@ impl<'a> Replay<'a> {
         self.step += 1;
         self.shrink();
         for number in 0..self.files.len() {
-            if let Err(error) = self.files[number].file.sync_all() {
+            if let Err(error) = self.files[number].sync_all() {
                 self.fail(
                     format!("fsync of file {number}"),
                     "0".into(),
@@ -198,7 +188,7 @@ impl<'a> Replay<'a> {
             self.fail("remount".into(), "0".into(), error.to_string());
         }
         for Seen { file, fields } in seen {
-            match content(&self.files[*file].file) {
+            match content(&self.files[*file]) {
                 Ok(bytes) => self.expect(
                     format!("h of file {file} on the device"),
                     &fields["h"],
@@ -209,45 +199,12 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Does an operation; returns what the system call would, and puts the bytes it reads into `read`.
-    fn apply(&self, op: &Op, read: &mut Option<Vec<u8>>) -> Result<u64> {
-        let file = |number: usize| &self.files[number].file;
-        let done = match *op {
-            Op::Write { file: n, at, seed } => file(n).write_at(at.offset, &pattern(at, seed))?,
-            Op::Store { file: n, at, seed } => {
-                file(n).store_mapped(at.offset, &pattern(at, seed))?
-            }
-            Op::Read { file: n, at } => {
-                let buffer = read.insert(vec![0; at.len as usize]);
-                let len = file(n).read_at(at.offset, buffer)?;
-                buffer.truncate(len);
-                len
-            }
-            Op::Load { file: n, at } => {
-                let buffer = read.insert(vec![0; at.len as usize]);
-                let len = file(n).load_mapped(at.offset, buffer)?;
-                buffer.truncate(len);
-                len
-            }
-            Op::Allocate { file: n, mode, at } => {
-                file(n).allocate(mode, at.offset, at.len).map(|()| 0)?
-            }
-            Op::SetLen { file: n, size } => file(n).set_len(size).map(|()| 0)?,
-            Op::SyncAll { file: n } => file(n).sync_all().map(|()| 0)?,
-            Op::SyncData { file: n } => file(n).sync_data().map(|()| 0)?,
-            Op::SyncRange { file: n, at } => file(n).sync_range(at.offset, at.len).map(|()| 0)?,
-            Op::Sync => self.volume.sync().map(|()| 0)?,
-            Op::Remount => self.volume.drop_caches().map(|()| 0)?,
-        };
-        Ok(done as u64)
-    }
-
     fn shrink(&mut self) {
         if self.settings.shrink > 0.0 {
-            for tracked in &self.files {
+            for file in &self.files {
                 let dice = &mut self.dice;
                 let p = self.settings.shrink;
-                tracked.file.shrink_status(|_| dice.roll() < p);
+                file.shrink_status(|_| dice.roll() < p);
             }
         }
     }
@@ -263,7 +220,7 @@ impl<'a> Replay<'a> {
     /// Compares everything that was seen of files.
     fn compare(&mut self, seen: &[Seen]) {
         for Seen { file, fields } in seen {
-            match Observation::of(&self.files[*file].file, self.head.block_size) {
+            match Observation::of(&self.files[*file], self.head.block_size) {
                 Ok(ours) => self.compare_file(*file, fields, &ours),
                 Err(error) => self.fail_to_observe(*file, &error),
             }
@@ -295,15 +252,15 @@ impl<'a> Replay<'a> {
         let cluster_sectors = self.head.cluster_blocks * self.head.block_size / 512;
         match expected["b"].as_u64() {
             None => self.unreadable(field("b"), &expected["b"]),
-            Some(b) if b == ours.sectors => self.files[file].tree_clusters = 0,
-            Some(b) if b == ours.sectors + cluster_sectors => self.files[file].tree_clusters = 1,
+            Some(b) if b == ours.sectors => self.tree_clusters[file] = 0,
+            Some(b) if b == ours.sectors + cluster_sectors => self.tree_clusters[file] = 1,
             Some(_) => self.expect(field("b"), &expected["b"], json!(ours.sectors)),
         }
     }
 
     fn compare_free(&mut self, file: usize, expected: &Value) {
         let field = format!("fr of file {file}");
-        let trees: u64 = self.files.iter().map(|tracked| tracked.tree_clusters).sum();
+        let trees: u64 = self.tree_clusters.iter().sum();
         let free = self.volume.statfs().free_blocks;
         let got = free.checked_sub(trees * self.head.cluster_blocks);
         self.expect(field, expected, json!(got));
@@ -328,14 +285,6 @@ fn violations(volume: &Volume) -> Vec<String> {
     found.iter().map(ToString::to_string).collect()
 }
 
-/// The bytes that a recorded write with this seed wrote; never zero.
-fn pattern(at: Span, seed: u64) -> Vec<u8> {
-    let first = seed % 251 * 31;
-    (0..at.len)
-        .map(|byte| ((first + byte % 251) % 251 + 1) as u8)
-        .collect()
-}
-
 /// Everything in a file.
 pub(super) fn content(file: &File) -> Result<Vec<u8>> {
     let mut bytes = vec![0; file.size() as usize];
@@ -350,16 +299,19 @@ fn hash(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The name of the errno, as recordings write it.
-fn errno_name(error: &Error) -> String {
-    let name = match error {
-        Error::InvalidInput(_) => "EINVAL",
-        Error::FileTooBig => "EFBIG",
-        Error::NoSpace => "ENOSPC",
-        Error::Io(_) => "EIO",
-        _ => return format!("errno {}", error.errno()),
-    };
-    name.into()
+/// What the system call returned, as recordings write it: a number, or the name of an errno.
+fn returned(outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Done => json!(0),
+        Outcome::Count(count) => json!(count),
+        Outcome::Bytes(bytes) => json!(bytes.len()),
+        Outcome::Offset(offset) => json!(offset),
+        Outcome::Failed(5) => json!("EIO"),
+        Outcome::Failed(22) => json!("EINVAL"),
+        Outcome::Failed(27) => json!("EFBIG"),
+        Outcome::Failed(28) => json!("ENOSPC"),
+        Outcome::Failed(errno) => json!(format!("errno {errno}")),
+    }
 }
 
 /// A reproducible sequence of numbers that look random (SplitMix64).

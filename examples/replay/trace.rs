@@ -4,6 +4,7 @@
 //! was seen at the end. Operations are parsed in full; what was seen stays JSON and is compared as such.
 
 use extent_map::file::AllocateMode;
+use extent_map::testing::{FileOp, Op};
 use serde_json::Value;
 
 /// Bytes of files lie below this; recorded files are much shorter.
@@ -67,46 +68,6 @@ pub(crate) struct Seen {
     pub(crate) file: usize,
     /// The fields by name.
     pub(crate) fields: Value,
-}
-
-/// An operation, with the arguments of the system call; offsets, lengths and sizes in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Op {
-    /// A write; the seed says which bytes.
-    Write { file: usize, at: Span, seed: u64 },
-    /// A store through a shared mapping.
-    Store { file: usize, at: Span, seed: u64 },
-    /// A read.
-    Read { file: usize, at: Span },
-    /// A load through a mapping.
-    Load { file: usize, at: Span },
-    /// A `fallocate`.
-    Allocate {
-        file: usize,
-        mode: AllocateMode,
-        at: Span,
-    },
-    /// A truncation.
-    SetLen { file: usize, size: u64 },
-    /// An `fsync`.
-    SyncAll { file: usize },
-    /// An `fdatasync`.
-    SyncData { file: usize },
-    /// A `sync_file_range`.
-    SyncRange { file: usize, at: Span },
-    /// A `syncfs`.
-    Sync,
-    /// Unmounting and mounting again.
-    Remount,
-}
-
-/// Bytes of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    /// The first byte.
-    pub(crate) offset: u64,
-    /// How many.
-    pub(crate) len: u64,
 }
 
 /// What is wrong with a line.
@@ -231,7 +192,7 @@ impl Line {
             return Ok(Self::End(seen(end.take(), head.files)?));
         }
         let op = line["op"].as_array().ok_or(Defect::Field("op"))?;
-        let op = Op::parse(op, head.files)?;
+        let op = operation(op, head.files)?;
         let observed = match head.white_box {
             true => Vec::new(),
             false => seen(line["o"].take(), head.files)?,
@@ -287,6 +248,11 @@ impl Arguments<'_> {
         number.ok_or(Defect::Field(what))
     }
 
+    /// The file, and what `rest` makes of the other arguments.
+    fn on_file(mut self, rest: impl FnOnce(&mut Self) -> Result<FileOp>) -> Result<Op> {
+        Ok(Op::File(self.file()?, rest(&mut self)?))
+    }
+
     fn file(&mut self) -> Result<usize> {
         match self.number("file")? {
             file if file < self.files => Ok(file as usize),
@@ -298,11 +264,16 @@ impl Arguments<'_> {
         at_most(self.number("size")?, MAX_FILE_BYTES, "size")
     }
 
-    fn span(&mut self) -> Result<Span> {
-        Ok(Span {
-            offset: at_most(self.number("offset")?, MAX_FILE_BYTES, "offset")?,
-            len: at_most(self.number("length")?, MAX_FILE_BYTES, "length")?,
-        })
+    /// An offset and a length.
+    fn range(&mut self) -> Result<(u64, u64)> {
+        let offset = at_most(self.number("offset")?, MAX_FILE_BYTES, "offset")?;
+        let len = at_most(self.number("length")?, MAX_FILE_BYTES, "length")?;
+        Ok((offset, len))
+    }
+
+    /// What chooses the bytes that are written; they repeat after so many seeds.
+    fn seed(&mut self) -> Result<u8> {
+        Ok((self.number("seed")? % 251) as u8)
     }
 
     fn mode(&mut self) -> Result<AllocateMode> {
@@ -319,49 +290,45 @@ impl Arguments<'_> {
     }
 }
 
-impl Op {
-    fn parse(op: &[Value], files: u64) -> Result<Self> {
-        let mut rest = op.iter();
-        let name = rest.next().and_then(Value::as_str);
-        let name = name.ok_or(Defect::Field("operation name"))?;
-        let mut args = Arguments { rest, files };
-        Ok(match name {
-            "pwrite" => Self::Write {
-                file: args.file()?,
-                at: args.span()?,
-                seed: args.number("seed")?,
-            },
-            "mwrite" => Self::Store {
-                file: args.file()?,
-                at: args.span()?,
-                seed: args.number("seed")?,
-            },
-            "pread" => Self::Read {
-                file: args.file()?,
-                at: args.span()?,
-            },
-            "mread" => Self::Load {
-                file: args.file()?,
-                at: args.span()?,
-            },
-            "falloc" => Self::Allocate {
-                file: args.file()?,
-                mode: args.mode()?,
-                at: args.span()?,
-            },
-            "trunc" => Self::SetLen {
-                file: args.file()?,
-                size: args.size()?,
-            },
-            "fsync" => Self::SyncAll { file: args.file()? },
-            "fdatasync" => Self::SyncData { file: args.file()? },
-            "sfr" => Self::SyncRange {
-                file: args.file()?,
-                at: args.span()?,
-            },
-            "syncfs" => Self::Sync,
-            "remount" => Self::Remount,
-            name => return Err(Defect::UnknownOperation(name.into())),
-        })
+/// The operation that a recorded system call is here.
+fn operation(recorded: &[Value], files: u64) -> Result<Op> {
+    let mut rest = recorded.iter();
+    let name = rest.next().and_then(Value::as_str);
+    let name = name.ok_or(Defect::Field("operation name"))?;
+    let args = Arguments { rest, files };
+    match name {
+        "pwrite" => args.on_file(|args| {
+            let (offset, len) = args.range()?;
+            let seed = args.seed()?;
+            Ok(FileOp::Write { offset, len, seed })
+        }),
+        "mwrite" => args.on_file(|args| {
+            let (offset, len) = args.range()?;
+            let seed = args.seed()?;
+            Ok(FileOp::StoreMapped { offset, len, seed })
+        }),
+        "pread" => args.on_file(|args| {
+            let (offset, len) = args.range()?;
+            Ok(FileOp::Read { offset, len })
+        }),
+        "mread" => args.on_file(|args| {
+            let (offset, len) = args.range()?;
+            Ok(FileOp::LoadMapped { offset, len })
+        }),
+        "falloc" => args.on_file(|args| {
+            let mode = args.mode()?;
+            let (offset, len) = args.range()?;
+            Ok(FileOp::Allocate { mode, offset, len })
+        }),
+        "trunc" => args.on_file(|args| Ok(FileOp::SetLen(args.size()?))),
+        "fsync" => args.on_file(|_| Ok(FileOp::SyncAll)),
+        "fdatasync" => args.on_file(|_| Ok(FileOp::SyncData)),
+        "sfr" => args.on_file(|args| {
+            let (offset, len) = args.range()?;
+            Ok(FileOp::SyncRange { offset, len })
+        }),
+        "syncfs" => Ok(Op::Sync),
+        "remount" => Ok(Op::DropCaches),
+        name => Err(Defect::UnknownOperation(name.into())),
     }
 }

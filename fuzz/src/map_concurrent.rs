@@ -5,9 +5,9 @@
 
 use extent_map::map::{ExtentMap, Lookup, Overlapping, Pinned};
 
-use crate::bytes::Bytes;
-use crate::dense::{Dense, Plain, around, plain};
-use crate::random::Random;
+use super::bytes::Bytes;
+use super::common::dense::{Dense, Plain, around, plain};
+use super::common::random::Random;
 
 const SLOTS: usize = 256;
 /// A walk of so many extents is of one state.

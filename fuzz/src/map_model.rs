@@ -2,7 +2,7 @@
 
 use extent_map::map::ExtentMap;
 
-use crate::bytes::Bytes;
+use super::bytes::Bytes;
 
 const SLOTS: usize = 64;
 

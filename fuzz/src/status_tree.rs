@@ -6,7 +6,7 @@ use extent_map::Error;
 use extent_map::status::{CacheOutcome, Status, StatusContext, StatusTree};
 use extent_map::units::{ClusterRatio, DiskBlock, FileBlock, FileRange};
 
-use crate::bytes::Bytes;
+use super::bytes::Bytes;
 
 const BLOCKS: usize = 64;
 /// Block `n` of the file always lives here plus `n`.

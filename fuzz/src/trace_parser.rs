@@ -1,7 +1,7 @@
 //! The reader of recorded traces: no input may make it panic.
 
-use crate::replay::blackbox::Settings;
-use crate::replay::recording;
+use super::replay::blackbox::Settings;
+use super::replay::recording;
 
 /// Reads and replays `data` as a recording of either kind.
 pub fn run(data: &[u8]) {

@@ -120,7 +120,12 @@ impl Inode {
             };
             if let Some(disk) = stored {
                 let disk = disk.advance(block.0 - found.range.start().0);
-                self.read_block(disk, &mut page.bytes[bit * size.bytes() as usize..])?;
+                let len = size.bytes() as usize;
+                let bytes = &mut page.bytes[bit * len..(bit + 1) * len];
+                self.read_block(disk, bytes)?;
+                // What was cut off is still there if the write that zeroed it has failed.
+                let inside = self.size().saturating_sub(size.offset_of(block));
+                bytes[len.min(inside as usize)..].fill(0);
             }
             page.valid |= 1 << bit;
         }
@@ -137,7 +142,7 @@ impl Inode {
     }
 
     /// Zeroes the bytes `start..end`, which lie in one block, in the cache, as the edge of a punched,
-    /// zeroed or truncated range. Holes and clean unwritten blocks are zeros already and stay clean.
+    /// zeroed or truncated range. Holes and clean unwritten blocks stay clean: the volume has zeros there.
     pub(super) fn zero_edge(&self, start: u64, end: u64) -> Result<()> {
         if start >= end {
             return Ok(());
@@ -147,14 +152,18 @@ impl Inode {
         let index = start / PAGE_SIZE;
         let mask = self.mask_in_page(index, FileRange::at(block, 1));
         self.pages.with_page(index, |page| {
-            if page.dirty & mask == 0 {
-                match self.blocks.query(block)?.status {
-                    Status::Hole | Status::Unwritten(_) => return Ok(()),
-                    Status::Written(_) | Status::Delayed => self.fill(index, page, mask)?,
-                }
+            let mut is_data = page.dirty & mask != 0;
+            if !is_data
+                && let Status::Written(_) | Status::Delayed = self.blocks.query(block)?.status
+            {
+                self.fill(index, page, mask)?;
+                is_data = true;
             }
+            // Also where the device has zeros: after a failed write the cache has other bytes.
             page.bytes[(start % PAGE_SIZE) as usize..][..(end - start) as usize].fill(0);
-            page.mark_dirty(mask);
+            if is_data {
+                page.mark_dirty(mask);
+            }
             Ok(())
         })
     }

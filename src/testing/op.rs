@@ -1,8 +1,7 @@
-//! Operations on the files of a volume, and how they are drawn from bytes.
+//! Operations on the files of a volume.
 
 use crate::error::{Error, Result};
 use crate::file::{AllocateMode, File, Volume};
-use crate::units::PAGE_SIZE;
 
 /// One operation on a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,75 +66,10 @@ pub enum Outcome {
     Failed(i32),
 }
 
-/// What [`Op::from_bytes`] may draw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// How many files there are.
-    pub files: usize,
-    /// Bytes in one block.
-    pub block_size: u64,
-    /// Blocks in one cluster.
-    pub cluster_blocks: u64,
-    /// Offsets and lengths are at most about this many bytes.
-    pub bytes: u64,
-}
-
 /// The errno for a file that is not in the list.
 pub(super) const ENOENT: i32 = 2;
 
 impl Op {
-    /// How many bytes [`from_bytes`](Self::from_bytes) takes for each operation.
-    pub const ENCODED_LEN: usize = 8;
-
-    /// Draws an operation from the first [`ENCODED_LEN`](Self::ENCODED_LEN) bytes of `source`, taking
-    /// them; `None` when there are fewer.
-    ///
-    /// Any bytes are an operation; smaller ones are a simpler one, so that minimised bytes are a minimised
-    /// sequence. Most offsets and ends lie on a boundary of a block, page or cluster, or one byte off.
-    pub fn from_bytes(source: &mut &[u8], limits: &Limits) -> Option<Self> {
-        let (&bytes, rest) = source.split_first_chunk::<{ Self::ENCODED_LEN }>()?;
-        *source = rest;
-        let [kind, file, from_unit, from, to_unit, to, seed, fine] = bytes;
-        let file = usize::from(file).checked_rem(limits.files).unwrap_or(0);
-        let offset = limits.edge(from_unit, from, fine);
-        // Most are short: then several fit into one cluster, and one can cut what another left.
-        let to = match to_unit {
-            0..192 => to % 4 + 1,
-            192..240 => to / 8,
-            240.. => to,
-        };
-        let len = limits.edge(to_unit, to, fine.rotate_left(3));
-        let allocate = |mode| FileOp::Allocate { mode, offset, len };
-        let move_blocks = |mode| FileOp::Allocate {
-            mode,
-            offset: limits.align(offset, seed),
-            len: limits.align(len, seed),
-        };
-        let op = match kind % 32 {
-            0..6 => FileOp::Write { offset, len, seed },
-            6..10 => FileOp::StoreMapped { offset, len, seed },
-            10 => FileOp::Read { offset, len },
-            11 => FileOp::LoadMapped { offset, len },
-            12 | 13 => allocate(AllocateMode::Allocate),
-            14 => allocate(AllocateMode::AllocateKeepSize),
-            15..18 => allocate(AllocateMode::PunchHole),
-            18 => allocate(AllocateMode::ZeroRange),
-            19 => allocate(AllocateMode::ZeroRangeKeepSize),
-            20 => move_blocks(AllocateMode::CollapseRange),
-            21 => move_blocks(AllocateMode::InsertRange),
-            22 | 23 => FileOp::SetLen(offset),
-            24 => FileOp::SeekData(offset),
-            25 => FileOp::SeekHole(offset),
-            26 if seed % 2 == 0 => FileOp::SyncData,
-            26 => FileOp::SyncAll,
-            27 | 28 => FileOp::SyncRange { offset, len },
-            29 | 30 => FileOp::ShrinkStatus(u64::from(seed % 4)),
-            _ if seed % 2 == 0 => return Some(Self::Sync),
-            _ => return Some(Self::DropCaches),
-        };
-        Some(Self::File(file, op))
-    }
-
     /// Does the operation on `volume`, or on the one of `files` it is for.
     pub fn apply(&self, volume: &Volume, files: &[File]) -> Outcome {
         let done = match self {
@@ -201,44 +135,11 @@ impl Outcome {
     }
 }
 
-impl Limits {
-    /// An offset at or near a multiple of the block, page or cluster size.
-    fn edge(&self, unit: u8, multiple: u8, fine: u8) -> u64 {
-        let unit = match unit % 4 {
-            0 => self.block_size,
-            1 => PAGE_SIZE,
-            2 => self.cluster_bytes(),
-            _ => self.block_size.saturating_mul(3),
-        }
-        .max(1);
-        let edge = unit * (u64::from(multiple) % (self.bytes / unit).saturating_add(1));
-        match fine % 8 {
-            4 => edge.saturating_sub(1),
-            5 => edge.saturating_add(1),
-            6 => edge.saturating_add(unit / 2),
-            7 => edge.saturating_add(u64::from(fine)),
-            _ => edge,
-        }
-    }
-
-    /// Whole clusters, but for a few seeds: what is not aligned is refused, and a few refusals are enough.
-    fn align(&self, bytes: u64, seed: u8) -> u64 {
-        match seed {
-            0..240 => bytes - bytes % self.cluster_bytes(),
-            _ => bytes,
-        }
-    }
-
-    fn cluster_bytes(&self) -> u64 {
-        self.block_size.saturating_mul(self.cluster_blocks).max(1)
-    }
-}
-
 /// The bytes that an operation with this seed writes; none of them is 0.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] for more than [`FileOp::MAX_DATA`].
-pub(super) fn pattern(seed: u8, len: u64) -> Result<Vec<u8>> {
+pub fn pattern(seed: u8, len: u64) -> Result<Vec<u8>> {
     // A prime period, so that no two blocks look alike.
     const PERIOD: usize = 251;
     let start = usize::from(seed) * 31 % PERIOD;
