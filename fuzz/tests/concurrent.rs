@@ -12,7 +12,17 @@ use inputs::is_found;
 
 #[test]
 fn the_seeds_miss_each_of_these_protections() {
-    for mutation in [Mutation::SkipSecondLook, Mutation::ForgetDelayed] {
+    for mutation in [
+        Mutation::SkipSecondLook,
+        Mutation::KeepMappingsWritable,
+        Mutation::UnlockFoliosOverIo,
+        Mutation::DelayUntrimmed,
+        Mutation::CountTrimmedEntry,
+        Mutation::StoreSizeUnclamped,
+        Mutation::DropUnstoredSize,
+        Mutation::IgnoreClusterOffset,
+        Mutation::ConvertByMode,
+    ] {
         let found = is_found("file_concurrent", |seed| {
             file_concurrent::run_with(Probe::new().mutations([mutation]), seed);
         });
