@@ -64,18 +64,18 @@ impl Ledger {
     /// # Errors
     /// [`Error::NotSupported`] when `total` is above 2^32 - 1.
     pub fn new(total: u64) -> Result<Self> {
-        Self::probed(total, Probe::default())
-    }
-
-    /// The same; a test may change something.
-    pub(super) fn probed(total: u64, probe: Probe) -> Result<Self> {
         let total = u32::try_from(total)
             .map_err(|_| Error::NotSupported("a volume of more than 2^32 - 1 clusters"))?;
         Ok(Self {
             total,
             account: AtomicU64::new(u64::from(total) * AVAILABLE),
-            probe,
+            probe: Probe::default(),
         })
+    }
+
+    /// Lets a test change something.
+    pub(super) fn set_probe(&mut self, probe: Probe) {
+        self.probe = probe;
     }
 
     /// Promises `clusters` clusters to the caller. Exact: concurrent callers are never promised more than is

@@ -87,45 +87,6 @@ impl Allocator {
         clusters_per_group: u64,
         first_usable: DiskBlock,
     ) -> Result<Self> {
-        let probe = Probe::default();
-        Self::probed(
-            total_blocks,
-            geometry,
-            clusters_per_group,
-            first_usable,
-            probe,
-        )
-    }
-
-    /// The same with something changed.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    #[cfg(feature = "testing")]
-    pub fn with_probe(
-        total_blocks: u64,
-        geometry: Geometry,
-        clusters_per_group: u64,
-        first_usable: DiskBlock,
-        probe: Probe,
-    ) -> Result<Self> {
-        Self::probed(
-            total_blocks,
-            geometry,
-            clusters_per_group,
-            first_usable,
-            probe,
-        )
-    }
-
-    /// The same; a test may change something.
-    pub(crate) fn probed(
-        total_blocks: u64,
-        geometry: Geometry,
-        clusters_per_group: u64,
-        first_usable: DiskBlock,
-        probe: Probe,
-    ) -> Result<Self> {
         if clusters_per_group == 0 {
             return Err(Error::InvalidInput("a group needs at least one cluster"));
         }
@@ -138,7 +99,7 @@ impl Allocator {
                 "the first usable block lies behind the volume",
             ));
         }
-        let ledger = Arc::new(Ledger::probed(usable.len(), probe.clone())?);
+        let ledger = Arc::new(Ledger::new(usable.len())?);
         let groups = (0..usable.end.div_ceil(clusters_per_group)).map(|number| {
             let start = number * clusters_per_group;
             let len = clusters_per_group.min(usable.end - start);
@@ -152,8 +113,23 @@ impl Allocator {
             groups: groups.collect(),
             ledger,
             last_group: AtomicUsize::new(0),
-            probe,
+            probe: Probe::default(),
         })
+    }
+
+    /// The same allocator, not in use yet, in which a test changes something.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_probe(self, probe: Probe) -> Self {
+        self.probed(probe)
+    }
+
+    /// The same; without the feature `testing` nothing changes.
+    pub(crate) fn probed(mut self, probe: Probe) -> Self {
+        if let Some(ledger) = Arc::get_mut(&mut self.ledger) {
+            ledger.set_probe(probe.clone());
+        }
+        Self { probe, ..self }
     }
 
     /// The block size and cluster ratio the allocator was made with.

@@ -93,13 +93,8 @@ impl Volume {
         // The first cluster is the volume's own: no file block lives at disk block 0.
         let first_usable = DiskBlock(cluster.blocks());
         let blocks = have / block_size.bytes();
-        let allocator = Allocator::probed(
-            blocks,
-            geometry,
-            options.group_clusters,
-            first_usable,
-            options.probe.clone(),
-        )?;
+        let allocator = Allocator::new(blocks, geometry, options.group_clusters, first_usable)?
+            .probed(options.probe.clone());
         let counters = Arc::new(Counters::default());
         let probe = options.probe.clone();
         let total = allocator.space().total();

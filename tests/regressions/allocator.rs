@@ -84,7 +84,7 @@ fn search_for_a_cluster_that_moves(probe: Probe) -> Outcome {
             }
         })
     };
-    let allocator = Allocator::with_probe(8, geometry(4096, 1), 4, DiskBlock(0), probe)?;
+    let allocator = Allocator::new(8, geometry(4096, 1), 4, DiskBlock(0))?.with_probe(probe);
     let allocator = Arc::new(allocator);
     allocator.claim(run(0, 7))?;
     let mut space = allocator.reserve(1)?;
@@ -101,7 +101,7 @@ fn search_for_a_cluster_that_moves(probe: Probe) -> Outcome {
 }
 
 fn double_free(probe: Probe) -> Outcome {
-    let allocator = Allocator::with_probe(8, geometry(4096, 1), 4, DiskBlock(0), probe)?;
+    let allocator = Allocator::new(8, geometry(4096, 1), 4, DiskBlock(0))?.with_probe(probe);
     let run = allocator
         .allocate_direct(AllocRequest::anywhere(1))?
         .commit();

@@ -84,10 +84,7 @@ fn a_store_to_an_allocated_cluster_that_was_forgotten_promises_nothing() {
         asserts: &[1, 5],
         broken: &[&[Mutation::ClusterStateFromTree]],
         body: |case| {
-            let world = World::new(case, 2, 4);
-            world.set_pages(4);
-            world.write(0, 1);
-            world.sync();
+            let world = World::with_one_cluster(case, 2);
             world.race([
                 ("page fault", &|| world.store(3, 2)),
                 ("shrinker", &|| world.forget()),

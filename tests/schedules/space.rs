@@ -112,10 +112,7 @@ fn punching_an_allocated_block_beside_a_store_to_its_cluster_keeps_the_promise()
         asserts: &[1, 5],
         broken: &[&[Mutation::FreedStaysPending]],
         body: |case| {
-            let world = World::new(case, 2, 4);
-            world.set_pages(4);
-            world.write(0, 1);
-            world.sync();
+            let world = World::with_one_cluster(case, 2);
             world.race([
                 ("store", &|| world.store(3, 2)),
                 ("punch", &|| world.allocate(AllocateMode::PunchHole, 0, 1)),
@@ -135,10 +132,7 @@ fn a_pending_cluster_that_is_freed_is_promised_again_before_anybody_can_take_it(
         asserts: &[1, 21],
         broken: &[&[Mutation::FreeThenReserve]],
         body: |case| {
-            let world = World::new(case, 1, 4);
-            world.set_pages(4);
-            world.write(0, 1);
-            world.sync();
+            let world = World::with_one_cluster(case, 1);
             // Allocated, and with a delayed block: pending.
             world.store(3, 2);
             world.race([

@@ -60,6 +60,15 @@ impl<'c> World<'c> {
         world
     }
 
+    /// A volume with `clusters` clusters of four blocks, whose file has one of them and data in its first block only.
+    pub(crate) fn with_one_cluster(case: &'c Case, clusters: u64) -> Self {
+        let world = Self::new(case, clusters, 4);
+        world.set_pages(4);
+        world.write(0, 1);
+        world.sync();
+        world
+    }
+
     /// Does everything at once.
     pub(crate) fn race<const N: usize>(&self, acts: [Act<'_>; N]) {
         thread::scope(|scope| {
