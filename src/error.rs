@@ -121,3 +121,48 @@ impl From<Error> for io::Error {
         Self::new(kind, error)
     }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_the_errno_and_the_kind_that_linux_gives_it() {
+        let io = |errno| {
+            Error::Io(IoError {
+                operation: "read",
+                offset: 0,
+                errno,
+            })
+        };
+        let cases = [
+            (Error::InvalidInput("x"), 22, io::ErrorKind::InvalidInput),
+            (
+                Error::DeviceTooSmall { have: 1, need: 2 },
+                22,
+                io::ErrorKind::InvalidInput,
+            ),
+            (Error::FileTooBig, 27, io::ErrorKind::FileTooLarge),
+            (Error::NoSpace, 28, io::ErrorKind::StorageFull),
+            (Error::BeyondEnd, 14, io::ErrorKind::Other),
+            (Error::NotFound, 6, io::ErrorKind::NotFound),
+            (io(61), 5, io::ErrorKind::Other),
+            (Error::Corrupt("x"), 117, io::ErrorKind::InvalidData),
+            (
+                Error::ReservationLeak {
+                    file: 1,
+                    clusters: 1,
+                },
+                16,
+                io::ErrorKind::ResourceBusy,
+            ),
+            (Error::NotSupported("x"), 95, io::ErrorKind::Unsupported),
+        ];
+        for (error, errno, kind) in cases {
+            assert_eq!(error.errno(), errno, "{error:?}");
+            let text = error.to_string();
+            let converted = io::Error::from(error);
+            assert_eq!((converted.kind(), converted.to_string()), (kind, text));
+        }
+    }
+}

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use extent_map::device::{BlockDevice, FaultyDevice, FileDevice, MemoryDevice, OperationKind};
 use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
+use extent_map::mapping::{ExtentState, MappedExtent, MappingStore, MemoryStore};
 use extent_map::testing;
-use extent_map::units::FileNumber;
+use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange};
 use extent_map::{Error, Result};
 
 const BLOCK: u64 = 4096;
@@ -373,4 +374,39 @@ fn closing_a_volume_writes_promised_data_back() {
         .unwrap();
     assert_eq!(volume.file(FileNumber(1)).unwrap().reserved_blocks(), 2);
     assert_eq!(volume.close().unwrap().reservation_leaks, 0);
+}
+
+#[test]
+fn a_store_whose_extents_cannot_be_those_of_a_volume_is_refused() {
+    let extent = |disk| MappedExtent {
+        range: FileRange::at(FileBlock(2), 2),
+        disk: DiskBlock(disk),
+        state: ExtentState::Written,
+    };
+    // The first of these starts before its cluster could, the others where no cluster is, or another file's.
+    for (disk, others) in [(1, 64), (6, 6), (1 << 40, 64)] {
+        let store = MemoryStore::new();
+        store.insert(FileNumber(1), extent(disk)).unwrap();
+        store.insert(FileNumber(2), extent(others)).unwrap();
+        let device = Arc::new(MemoryDevice::new(1 << 20));
+        let options = VolumeOptions::new().cluster_blocks(4);
+        let volume = Volume::with_store(device, Arc::new(store), &options);
+        assert!(volume.is_err(), "{disk} {others}");
+    }
+}
+
+#[test]
+fn what_was_read_before_the_device_failed_is_returned() {
+    let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+    let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    file.write_at(0, &[7; 2 * BLOCK as usize]).unwrap();
+    volume.drop_caches().unwrap();
+    device.fail_at(Some(OperationKind::Read), 1);
+    let mut bytes = [0; 2 * BLOCK as usize];
+    assert_eq!(file.read_at(0, &mut bytes), Ok(BLOCK as usize));
+    assert_eq!(bytes[..BLOCK as usize], [7; BLOCK as usize]);
+    device.fail_at(Some(OperationKind::Read), 0);
+    assert_eq!(errno(file.read_at(BLOCK, &mut bytes)), Some(EIO));
+    assert_eq!(file.read_at(BLOCK, &mut bytes), Ok(BLOCK as usize));
 }

@@ -176,3 +176,63 @@ fn allocating_beside_a_delayed_block_uses_the_promise_of_their_cluster() {
     file.truncate(FileBlock(0)).unwrap();
     assert_eq!(backing.allocator.space().available(), free.total());
 }
+
+#[test]
+fn a_file_inside_the_mapping_store_is_one_hole_about_which_nothing_is_remembered() {
+    let (_, backing) = backing(1);
+    let bytes = Arc::from(&b"inside"[..]);
+    backing
+        .store
+        .set_inline_data(FileNumber(1), Some(bytes))
+        .unwrap();
+    let file = open(&backing, 1);
+    let found = file.query(FileBlock(3)).unwrap();
+    assert_eq!(found.status, Status::Hole);
+    assert!(found.range.contains(FileBlock(3)));
+    assert_eq!(file.status().entry_count(), 0);
+    // One caller brings the file out of the store, the next finds that it is out.
+    assert_eq!(
+        file.leave_inline().unwrap().as_deref(),
+        Some(&b"inside"[..])
+    );
+    assert_eq!(file.leave_inline().unwrap(), None);
+    assert_eq!(file.change_inline(|bytes| bytes.clear()), Ok(false));
+    assert_eq!(file.query(FileBlock(0)).unwrap().status, Status::Delayed);
+}
+
+#[test]
+fn a_file_that_finds_no_space_outside_the_mapping_store_stays_inside() {
+    let (_, backing) = backing(1);
+    let bytes: Arc<[u8]> = Arc::from(&b"inside"[..]);
+    backing
+        .store
+        .set_inline_data(FileNumber(1), Some(Arc::clone(&bytes)))
+        .unwrap();
+    let (file, other) = (open(&backing, 1), open(&backing, 2));
+    other
+        .admit(blocks(0, backing.allocator.space().available()))
+        .unwrap();
+    assert_eq!(file.leave_inline(), Err(Error::NoSpace));
+    assert_eq!(file.inline_data(), Ok(Some(bytes)));
+    assert_eq!(file.reserved_clusters(), 0);
+}
+
+#[test]
+fn nothing_is_moved_to_the_right_while_something_is_delayed() {
+    let (_, backing) = backing(1);
+    let file = open(&backing, 1);
+    file.allocate(blocks(0, 4)).unwrap();
+    file.admit(blocks(6, 1)).unwrap();
+    let before = file.extents().unwrap();
+    assert!(matches!(
+        file.insert_gap(FileBlock(2), 1),
+        Err(Error::Corrupt(_))
+    ));
+    assert_eq!(file.extents().unwrap(), before);
+    file.truncate(FileBlock(6)).unwrap();
+    let too_far = file.insert_gap(FileBlock(0), MAX_FILE_BLOCKS - 3);
+    assert_eq!(too_far, Err(Error::FileTooBig));
+    assert_eq!(file.extents().unwrap(), before[..1]);
+    file.insert_gap(FileBlock(0), MAX_FILE_BLOCKS - 4).unwrap();
+    assert_eq!(file.extents().unwrap()[0].range.end().0, MAX_FILE_BLOCKS);
+}

@@ -80,3 +80,31 @@ fn threads_can_register_by_themselves() {
     assert_eq!(view.iter().count(), 1000);
     assert_eq!(view.get(4).map(Extent::value), Some(2 << 32));
 }
+
+#[test]
+fn an_editor_finds_the_next_extent_as_a_view_does() {
+    let map = striped(5000);
+    let view = map.pin();
+    let edit = map.edit();
+    for block in [0, 1, 777, 4997, 4998, 4999, 5000, u64::MAX] {
+        let found = edit.next_from(block);
+        assert_eq!(found, view.next_from(block), "{block}");
+        assert_eq!(found.is_some(), block <= 4998);
+    }
+}
+
+#[test]
+fn a_view_is_iterated_and_a_map_printed_extent_by_extent() {
+    let map = ExtentMap::<u64>::default();
+    assert_eq!(format!("{map:?}"), "{}");
+    map.insert(2..4, 7 << 32).unwrap();
+    map.insert(8..=8, 9).unwrap();
+    let view = map.pin();
+    let extents: Vec<Extent<u64>> = (&view).into_iter().collect();
+    assert_eq!(extents, view.iter().collect::<Vec<_>>());
+    assert_eq!(extents.len(), 2);
+    let printed = format!("{map:?}");
+    for extent in &extents {
+        assert!(printed.contains(&format!("{extent:?}")), "{printed}");
+    }
+}

@@ -6,6 +6,7 @@ use std::thread;
 use extent_map::Error;
 use extent_map::device::MemoryDevice;
 use extent_map::file::{AllocateMode, Volume, VolumeOptions};
+use extent_map::probe::{Mutation, Probe};
 use extent_map::testing;
 use extent_map::units::FileNumber;
 
@@ -170,4 +171,21 @@ fn a_fault_without_space_promises_nothing() {
     full.set_len(0).unwrap();
     assert_eq!(hole.store_mapped(0, &[1]), Ok(1));
     volume.close().unwrap();
+}
+
+#[test]
+fn a_volume_that_ends_with_promises_for_nothing_says_whose_they_are() {
+    let probe = Probe::new().mutations([Mutation::ReleaseOnlyWhileDelaying]);
+    let device = Arc::new(MemoryDevice::new(5 * BLOCK));
+    let options = VolumeOptions::new().low_space_clusters(0).probe(probe);
+    let volume = Volume::format(device, &options).unwrap();
+    let file = volume.file(FileNumber(7)).unwrap();
+    // So much is promised that the volume delays no more; without the mutation that does not matter.
+    file.write_at(0, &[1; 3 * BLOCK as usize]).unwrap();
+    file.set_len(0).unwrap();
+    let leak = Error::ReservationLeak {
+        file: 7,
+        clusters: 3,
+    };
+    assert_eq!(volume.close(), Err(leak));
 }
