@@ -294,6 +294,43 @@ fn every_source_file_keeps_the_house_rules() {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
+/// Everything that the Rust files below `folder` say.
+fn everything_in(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all += &everything_in(&path);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            all += &fs::read_to_string(&path).unwrap();
+        }
+    }
+    all
+}
+
+#[test]
+fn every_protection_that_can_be_taken_away_is_in_the_code_and_a_test_takes_it_away() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (src, tests) = (home.join("src"), everything_in(&home.join("tests")));
+    for probe in ["probe.rs", "map/probe.rs"] {
+        let source = fs::read_to_string(src.join(probe)).unwrap();
+        let (_, list) = source.split_once("pub enum Mutation {").unwrap();
+        let (list, _) = list.split_once('}').unwrap();
+        let lines = list.lines().map(str::trim);
+        let names = lines.filter_map(|line| line.strip_suffix(','));
+        let names: Vec<_> = names.filter(|name| !name.starts_with("//")).collect();
+        assert!(names.len() >= 8, "{probe}: {names:?}");
+        let code = everything_in(&src);
+        for name in names {
+            assert!(
+                code.contains(&format!("Mutation::{name}")),
+                "{name} does nothing"
+            );
+            assert!(tests.contains(name), "no test takes {name} away");
+        }
+    }
+}
+
 #[test]
 fn the_scanner_sees_imports_that_run_upwards_or_sideways() {
     let upwards = [
