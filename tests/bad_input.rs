@@ -100,6 +100,22 @@ fn the_last_block_a_file_can_have() {
 }
 
 #[test]
+fn a_hole_is_punched_up_to_the_last_page_which_is_longer_than_any_file() {
+    for block_size in [512, 1024, 2048] {
+        let options = VolumeOptions::new().block_size(block_size);
+        let volume = Volume::format(Arc::new(MemoryDevice::new(1 << 20)), &options).unwrap();
+        let file = volume.file(FileNumber(1)).unwrap();
+        let largest = u64::from(u32::MAX) * block_size;
+        assert_eq!(file.write_at(largest - 5000, &[1; 4999]), Ok(4999));
+        let last = largest - 2 * block_size;
+        let punched = file.allocate(AllocateMode::PunchHole, last, 2 * block_size);
+        assert_eq!(punched, Ok(()));
+        assert_eq!(file.seek_hole(largest - 5000), Ok(last));
+        testing::check(&volume).unwrap();
+    }
+}
+
+#[test]
 fn a_store_into_the_page_of_the_end_but_behind_it_stores_nothing_and_returns() {
     for block_size in [512, 1024, 4096] {
         let device = Arc::new(MemoryDevice::new(1 << 20));

@@ -97,9 +97,10 @@ impl Inode {
             return Ok(());
         }
         // A range that reaches behind the end takes the rest of the page that contains the end, and no
-        // more: what was preallocated behind that page survives.
+        // more: what was preallocated behind that page survives. The last page may be longer than any file.
         let end = if end > size {
-            size.next_multiple_of(PAGE_SIZE)
+            let page_end = size.next_multiple_of(PAGE_SIZE);
+            page_end.min(self.backing.geometry.max_file_size())
         } else {
             end
         };
