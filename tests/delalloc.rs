@@ -76,6 +76,18 @@ fn a_hole_is_delayed_as_one_extent() {
 }
 
 #[test]
+fn where_no_space_is_enough_blocks_are_allocated_at_once() {
+    let (_, mut backing) = backing(1);
+    let policy = &mut Arc::get_mut(&mut backing).unwrap().policy;
+    policy.low_space_clusters = u64::MAX;
+    let promise = backing.allocator.reserve(1).unwrap();
+    let file = open(&backing, 1);
+    let backed = file.admit(blocks(10, 5)).unwrap();
+    assert!(backed.status.is_unwritten(), "{backed:?}");
+    drop(promise);
+}
+
+#[test]
 fn ranges_no_file_can_have_are_refused() {
     let (_, backing) = backing(1);
     let file = open(&backing, 1);

@@ -49,7 +49,7 @@ impl FileBlocks {
     pub fn zero(&self, range: FileRange) -> Result<()> {
         match range.is_empty() {
             true => Ok(()),
-            false => self.convert(&self.lock_data(), range, ExtentState::Unwritten),
+            false => self.convert(&self.lock_data(), range, ExtentState::Unwritten, &[]),
         }
     }
 

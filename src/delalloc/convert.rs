@@ -16,12 +16,14 @@ impl FileBlocks {
     ///
     /// Where the store has no room to split an extent, what stays visible is kept right by zeroing on the
     /// device (as ext4 does): on the way to written, the rest of the extent is zeroed and becomes written
-    /// too; on the way to unwritten, the blocks are zeroed and stay written.
+    /// too; on the way to unwritten, the blocks are zeroed and stay written. Zeroing spares `arrived`, in order:
+    /// what the device has got of the same batch, whose turn to be converted may only come.
     pub(super) fn convert(
         &self,
         _locked: &DataLocked<'_>,
         range: FileRange,
         to: ExtentState,
+        arrived: &[FileRange],
     ) -> Result<()> {
         for extent in self.backing.store.extents(self.file, range)? {
             let part = extent.clip(range);
@@ -30,7 +32,7 @@ impl FileBlocks {
             }
             let converted = match self.backing.store.convert(self.file, part.range, to) {
                 Ok(()) => MappedExtent { state: to, ..part },
-                Err(Error::NoSpace) => self.zero_instead_of_split(&extent, &part)?,
+                Err(Error::NoSpace) => self.zero_instead_of_split(&extent, &part, arrived)?,
                 Err(error) => return Err(error),
             };
             self.note(&status_of(&converted))?;
@@ -44,6 +46,7 @@ impl FileBlocks {
         &self,
         extent: &MappedExtent,
         part: &MappedExtent,
+        arrived: &[FileRange],
     ) -> Result<MappedExtent> {
         self.backing.counters.count(Counter::ZeroedInsteadOfSplit);
         let _under_the_data_lock = IoAllowed::new();
@@ -51,13 +54,10 @@ impl FileBlocks {
             self.backing.queue.zero(part.run())?;
             return Ok(*part);
         }
-        let before = FileRange::new(extent.range.start(), part.range.start());
-        let after = FileRange::new(part.range.end(), extent.range.end());
-        let spared = usize::from(self.backing.probe.is(Mutation::ZeroOnlyBehind));
-        let rests = [before, after].map(|rest| extent.clip(rest));
-        for rest in &rests[spared..] {
-            if !rest.range.is_empty() {
-                self.backing.queue.zero(rest.run())?;
+        let only_behind = self.backing.probe.is(Mutation::ZeroOnlyBehind);
+        for rest in between(extent.range, arrived) {
+            if !only_behind || rest.start() >= part.range.end() {
+                self.backing.queue.zero(extent.clip(rest).run())?;
             }
         }
         self.backing
@@ -72,4 +72,14 @@ impl FileBlocks {
             ..*converted
         })
     }
+}
+
+/// What is left of `whole` without `parts`, which are in order.
+fn between(whole: FileRange, parts: &[FileRange]) -> impl Iterator<Item = FileRange> {
+    let starts = std::iter::once(whole.start()).chain(parts.iter().map(|part| part.end()));
+    let ends = parts.iter().map(|part| part.start()).chain([whole.end()]);
+    let rests = starts
+        .zip(ends)
+        .map(move |(start, end)| FileRange::new(start, end).intersect(whole));
+    rests.filter(|rest| !rest.is_empty())
 }

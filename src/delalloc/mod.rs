@@ -108,7 +108,7 @@ impl Backing {
             return false;
         }
         let space = self.allocator.space();
-        let (free, promised) = (space.free(), space.promised());
-        2 * free >= 3 * promised && free >= promised + self.policy.low_space_clusters
+        2 * space.free() >= 3 * space.promised()
+            && space.available() >= self.policy.low_space_clusters
     }
 }

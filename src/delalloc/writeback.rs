@@ -117,32 +117,39 @@ impl FileBlocks {
             let data: Arc<[u8]> = bytes[from as usize..to as usize].into();
             batch.push(Bio::write(disk, data));
         }
-        mapped
+        let despite_error = self.backing.probe.is(Mutation::ConvertDespiteError);
+        let ended = batch.submit().into_iter().map(|bio| match bio.wait() {
+            Err(error) if !despite_error => Err(error),
+            _ => Ok(()),
+        });
+        let written: Vec<Result<()>> = ended.collect();
+        let arrived: Vec<FileRange> = mapped
             .iter()
-            .zip(batch.submit())
-            .map(|(piece, written)| {
-                let mut written = written.wait();
-                if self.backing.probe.is(Mutation::ConvertDespiteError) {
-                    written = Ok(Vec::new());
-                }
-                let outcome = written.and_then(|_| self.make_readable(piece));
-                WrittenPiece {
-                    range: piece.range,
-                    outcome,
-                }
-            })
-            .collect()
+            .zip(&written)
+            .filter_map(|(piece, written)| written.is_ok().then_some(piece.range))
+            .collect();
+        let pieces = mapped
+            .iter()
+            .zip(written)
+            .map(|(piece, written)| WrittenPiece {
+                range: piece.range,
+                outcome: written.and_then(|()| self.make_readable(piece, &arrived)),
+            });
+        pieces.collect()
     }
 
-    /// Converts a piece whose data has arrived to written.
-    fn make_readable(&self, piece: &StatusExtent) -> Result<()> {
+    /// Converts a piece whose data has arrived, as one of those that `arrived`, to written.
+    fn make_readable(&self, piece: &StatusExtent, arrived: &[FileRange]) -> Result<()> {
         if self.backing.probe.is(Mutation::ConvertByMode) && !self.backing.delays_now() {
             return Ok(());
         }
         match piece.status {
-            Status::Unwritten(_) => {
-                self.convert(&self.lock_data(), piece.range, ExtentState::Written)
-            }
+            Status::Unwritten(_) => self.convert(
+                &self.lock_data(),
+                piece.range,
+                ExtentState::Written,
+                arrived,
+            ),
             _ => Ok(()),
         }
     }

@@ -31,7 +31,8 @@ impl File {
     /// Changes how the bytes `offset..offset + len` are backed; see [`AllocateMode`].
     ///
     /// Takes the inode lock exclusively. `Allocate` and `AllocateKeepSize` take nothing else above the
-    /// data lock and so run beside page faults; the other modes take the invalidate lock exclusively and
+    /// data lock, the folio lock of the last page before the file grows apart, and so run beside page faults; the
+    /// other modes take the invalidate lock exclusively and
     /// wait for writeback of the pages they drop.
     ///
     /// # Errors
@@ -46,6 +47,7 @@ impl File {
         inode.leave_inline()?;
         match mode {
             AllocateMode::Allocate => {
+                inode.zero_behind_end(end)?;
                 let done = inode.preallocate(offset, end)?;
                 inode.grow(done)?;
                 inode.enough(done, end)
@@ -56,6 +58,7 @@ impl File {
             }
             AllocateMode::PunchHole => inode.punch(offset, end),
             AllocateMode::ZeroRange => {
+                inode.zero_behind_end(end)?;
                 inode.zero(offset, end)?;
                 inode.grow(end)
             }
@@ -97,9 +100,10 @@ impl Inode {
             return Ok(());
         }
         // A range that reaches behind the end takes the rest of the page that contains the end, and no
-        // more: what was preallocated behind that page survives.
+        // more: what was preallocated behind that page survives. The last page may be longer than any file.
         let end = if end > size {
-            size.next_multiple_of(PAGE_SIZE)
+            let page_end = size.next_multiple_of(PAGE_SIZE);
+            page_end.min(self.backing.geometry.max_file_size())
         } else {
             end
         };

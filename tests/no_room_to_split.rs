@@ -1,0 +1,31 @@
+//! Writeback where the store has no room to split an extent: the rest of it is zeroed on the device, and nothing else.
+
+use std::sync::Arc;
+
+use extent_map::device::MemoryDevice;
+use extent_map::file::{Volume, VolumeOptions};
+use extent_map::mapping::MemoryStore;
+use extent_map::testing;
+use extent_map::units::FileNumber;
+
+const BLOCK: u64 = 4096;
+
+#[test]
+fn pieces_of_one_run_that_the_store_joined_all_arrive() {
+    // A run of delayed blocks is allocated group by group, and the pieces lie side by side: one extent. The first
+    // that becomes written cannot be split from the others, whose data is on the device already.
+    let store = Arc::new(MemoryStore::with_max_extents(1));
+    let device = Arc::new(MemoryDevice::new(64 * BLOCK));
+    let options = VolumeOptions::new().group_clusters(4);
+    let volume = Volume::with_store(device, store, &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    let data: Vec<u8> = (0..7 * BLOCK).map(|at| 1 + (at / BLOCK) as u8).collect();
+    assert_eq!(file.write_at(0, &data), Ok(data.len()));
+    file.sync_all().unwrap();
+    assert!(volume.stats().zeroed_instead_of_split > 0);
+    testing::check_synced(&volume).unwrap();
+    volume.drop_caches().unwrap();
+    let mut content = vec![0; data.len()];
+    file.read_at(0, &mut content).unwrap();
+    assert!(content == data);
+}
