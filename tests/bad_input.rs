@@ -347,11 +347,12 @@ fn what_is_punched_or_cut_off_reads_as_zeros_also_after_a_failed_write_of_it() {
 
 #[test]
 fn what_was_cut_off_does_not_come_back_after_a_failed_write_of_its_zeros() {
-    let grow: [&dyn Fn(&File) -> Result<()>; 4] = [
-        &|file| file.set_len(BLOCK),
-        &|file| file.write_at(2 * BLOCK, &[5]).map(drop),
-        &|file| file.allocate(AllocateMode::Allocate, 2 * BLOCK, 10),
-        &|file| file.allocate(AllocateMode::ZeroRange, 2 * BLOCK, 10),
+    type Growth = fn(&File) -> Result<()>;
+    let grow: [Growth; 4] = [
+        |file| file.set_len(BLOCK),
+        |file| file.write_at(2 * BLOCK, &[5]).map(drop),
+        |file| file.allocate(AllocateMode::Allocate, 2 * BLOCK, 10),
+        |file| file.allocate(AllocateMode::ZeroRange, 2 * BLOCK, 10),
     ];
     for (how, grow) in grow.iter().enumerate() {
         for read_before in [false, true] {
@@ -379,32 +380,54 @@ fn what_was_cut_off_does_not_come_back_after_a_failed_write_of_its_zeros() {
 }
 
 #[test]
-fn a_failed_flush_is_heard_of_by_every_open_file_also_when_the_next_one_succeeds() {
-    let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
-    let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
-    let files = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
-    for file in &files {
-        file.write_at(0, &[1; 100]).unwrap();
-    }
-    device.fail_at(Some(OperationKind::Flush), 0);
-    assert_eq!(errno(volume.sync()), Some(EIO));
-    for file in &files {
+fn what_could_not_be_written_is_not_moved() {
+    for mode in [AllocateMode::CollapseRange, AllocateMode::InsertRange] {
+        let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+        let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+        let file = volume.file(FileNumber(1)).unwrap();
+        file.write_at(0, &[1; 3 * BLOCK as usize]).unwrap();
+        device.fail_at(Some(OperationKind::Write), 0);
+        assert_eq!(errno(file.allocate(mode, BLOCK, BLOCK)), Some(EIO));
+        assert_eq!(file.size(), 3 * BLOCK);
         assert_eq!(errno(file.sync_all()), Some(EIO));
-        assert_eq!(file.sync_all(), Ok(()));
+        assert_eq!(file.allocate(mode, BLOCK, BLOCK), Ok(()));
+        testing::check(&volume).unwrap();
     }
-    assert_eq!(volume.sync(), Ok(()));
 }
 
 #[test]
-fn closing_a_volume_writes_promised_data_back() {
-    let volume = volume();
-    volume
-        .file(FileNumber(1))
-        .unwrap()
-        .write_at(0, &[1; 8192])
-        .unwrap();
-    assert_eq!(volume.file(FileNumber(1)).unwrap().reserved_blocks(), 2);
-    assert_eq!(volume.close().unwrap().reservation_leaks, 0);
+fn a_failed_flush_is_heard_of_by_every_open_file_also_when_the_next_one_succeeds() {
+    let of_volume: fn(&Volume, &File) -> Result<()> = |volume, _| volume.sync();
+    let of_file: fn(&Volume, &File) -> Result<()> = |_, file| file.sync_all();
+    for (sync, told) in [(of_volume, false), (of_file, true)] {
+        let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+        let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+        let files = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
+        for file in &files {
+            file.write_at(0, &[1; 100]).unwrap();
+            file.sync_range(0, 0).unwrap();
+        }
+        device.fail_at(Some(OperationKind::Flush), 0);
+        assert_eq!(errno(sync(&volume, &files[0])), Some(EIO));
+        for (number, file) in files.iter().enumerate() {
+            let hears = number > 0 || !told;
+            assert_eq!(errno(file.sync_all()), hears.then_some(EIO));
+            assert_eq!(file.sync_all(), Ok(()));
+        }
+        assert_eq!(volume.sync(), Ok(()));
+    }
+}
+
+#[test]
+fn a_failed_write_that_no_open_file_heard_of_is_told_to_the_next() {
+    let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+    let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+    let open = || volume.file(FileNumber(1)).unwrap();
+    open().write_at(0, &[1; 100]).unwrap();
+    device.fail_at(Some(OperationKind::Write), 0);
+    assert_eq!(errno(volume.sync()), Some(EIO));
+    assert_eq!(errno(open().sync_all()), Some(EIO));
+    assert_eq!(open().sync_all(), Ok(()));
 }
 
 #[test]

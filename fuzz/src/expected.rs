@@ -103,6 +103,12 @@ impl Expected {
         let failed = !struck.is_empty();
         match op {
             FileOp::SyncData | FileOp::SyncAll | FileOp::SyncRange { .. } => {
+                if struck.contains(&OperationKind::Flush) {
+                    // What the others have written is as little durable.
+                    self.files
+                        .iter_mut()
+                        .for_each(|file| file.owed = Owed::Error);
+                }
                 let file = &mut self.files[number];
                 let owed = std::mem::take(&mut file.owed);
                 match failed {
@@ -162,10 +168,12 @@ impl Expected {
                 mode: AllocateMode::CollapseRange | AllocateMode::InsertRange,
                 ..
             } => {
-                // What is to move is written first. A failure of that is for the next sync to tell.
+                // What is to move is written first. If that fails nothing moves, and the next sync tells it once more.
                 if failed {
                     self.files[number].lose();
                     self.files[number].owed = Owed::Error;
+                    assert_eq!(*outcome, EIO, "{op:?} hides an error");
+                    return;
                 }
                 assert_eq!(*outcome, self.follow(number, op), "{op:?}");
                 self.shift(number, op, outcome);
