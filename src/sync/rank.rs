@@ -203,36 +203,44 @@ mod imp {
 
         /// The lock is taken.
         #[track_caller]
+        #[inline]
         pub(crate) fn taken(&self, how: &'static str) -> Held {
+            Held((self.0.rank != Rank::Owners).then(|| self.listed(how)))
+        }
+
+        #[track_caller]
+        fn listed(&self, how: &'static str) -> Entry {
             let entry = Entry {
                 place: self.0,
                 address: self.address(),
                 taken_at: Location::caller(),
             };
-            if self.0.rank != Rank::Owners {
-                with_held(|held| held.push(entry));
-                self.0.tell(|| format!("takes the {} ({how})", self.0));
-            }
-            Held(entry)
+            with_held(|held| held.push(entry));
+            self.0.tell(|| format!("takes the {} ({how})", self.0));
+            entry
         }
     }
 
-    /// That a lock is held.
+    /// That a lock is held; nothing for one that is not listed.
     #[derive(Debug)]
-    pub(crate) struct Held(Entry);
+    pub(crate) struct Held(Option<Entry>);
 
     impl Drop for Held {
+        #[inline]
         fn drop(&mut self) {
-            if self.0.place.rank == Rank::Owners {
-                return;
+            if let Some(entry) = self.0 {
+                entry.strike_out();
             }
+        }
+    }
+
+    impl Entry {
+        fn strike_out(self) {
             with_held(|held| {
-                let same = |entry: &Entry| entry.address == self.0.address;
+                let same = |entry: &Entry| entry.address == self.address;
                 held.iter().rposition(same).map(|at| held.remove(at))
             });
-            self.0
-                .place
-                .tell(|| format!("gives the {} back", self.0.place));
+            self.place.tell(|| format!("gives the {} back", self.place));
         }
     }
 
