@@ -345,21 +345,36 @@ fn what_is_punched_or_cut_off_reads_as_zeros_also_after_a_failed_write_of_it() {
 }
 
 #[test]
-fn what_was_cut_off_does_not_come_back_into_the_cache_after_a_failed_write() {
-    let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
-    let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
-    let file = volume.file(FileNumber(1)).unwrap();
-    file.write_at(0, &[1; BLOCK as usize]).unwrap();
-    file.sync_all().unwrap();
-    file.set_len(100).unwrap();
-    device.fail_at(Some(OperationKind::Write), 0);
-    assert_eq!(errno(volume.drop_caches()), Some(EIO));
-    // The device still has the whole block.
-    let mut content = [9; BLOCK as usize];
-    assert_eq!(file.read_at(0, &mut content), Ok(100));
-    file.set_len(BLOCK).unwrap();
-    assert_eq!(file.read_at(0, &mut content), Ok(BLOCK as usize));
-    assert!(content[100..].iter().all(|byte| *byte == 0));
+fn what_was_cut_off_does_not_come_back_after_a_failed_write_of_its_zeros() {
+    let grow: [&dyn Fn(&File) -> Result<()>; 4] = [
+        &|file| file.set_len(BLOCK),
+        &|file| file.write_at(2 * BLOCK, &[5]).map(drop),
+        &|file| file.allocate(AllocateMode::Allocate, 2 * BLOCK, 10),
+        &|file| file.allocate(AllocateMode::ZeroRange, 2 * BLOCK, 10),
+    ];
+    for (how, grow) in grow.iter().enumerate() {
+        for read_before in [false, true] {
+            let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+            let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+            let file = volume.file(FileNumber(1)).unwrap();
+            file.write_at(0, &[1; BLOCK as usize]).unwrap();
+            file.sync_all().unwrap();
+            file.set_len(100).unwrap();
+            device.fail_at(Some(OperationKind::Write), 0);
+            assert_eq!(errno(volume.drop_caches()), Some(EIO));
+            // The device still has the whole block.
+            let mut content = [9; BLOCK as usize];
+            if read_before {
+                assert_eq!(file.read_at(0, &mut content), Ok(100));
+            }
+            grow(&file).unwrap();
+            for _ in 0..2 {
+                assert_eq!(file.read_at(0, &mut content), Ok(BLOCK as usize));
+                assert!(content[100..].iter().all(|byte| *byte == 0), "{how}");
+                volume.drop_caches().unwrap();
+            }
+        }
+    }
 }
 
 #[test]

@@ -188,8 +188,17 @@ impl Expected {
         }
         let is_store = matches!(op, FileOp::StoreMapped { .. });
         assert!(!failed || is_store, "{op:?} hides an error");
+        let before = self.oracle.observe(number).size;
         assert_eq!(*outcome, self.follow(number, op), "{op:?}");
+        let after = self.oracle.observe(number).size;
         let file = &mut self.files[number];
+        // Growing zeroes the rest of the last block anew, whatever became of it before.
+        let block_end = before.next_multiple_of(self.shape.block_size);
+        file.mark(
+            before,
+            block_end.min(after).saturating_sub(before),
+            Fate::Cached,
+        );
         match (op, outcome) {
             (
                 FileOp::Write { offset, .. } | FileOp::StoreMapped { offset, .. },

@@ -31,7 +31,8 @@ impl File {
     /// Changes how the bytes `offset..offset + len` are backed; see [`AllocateMode`].
     ///
     /// Takes the inode lock exclusively. `Allocate` and `AllocateKeepSize` take nothing else above the
-    /// data lock and so run beside page faults; the other modes take the invalidate lock exclusively and
+    /// data lock, the folio lock of the last page before the file grows apart, and so run beside page faults; the
+    /// other modes take the invalidate lock exclusively and
     /// wait for writeback of the pages they drop.
     ///
     /// # Errors
@@ -46,6 +47,7 @@ impl File {
         inode.leave_inline()?;
         match mode {
             AllocateMode::Allocate => {
+                inode.zero_behind_end(end)?;
                 let done = inode.preallocate(offset, end)?;
                 inode.grow(done)?;
                 inode.enough(done, end)
@@ -56,6 +58,7 @@ impl File {
             }
             AllocateMode::PunchHole => inode.punch(offset, end),
             AllocateMode::ZeroRange => {
+                inode.zero_behind_end(end)?;
                 inode.zero(offset, end)?;
                 inode.grow(end)
             }

@@ -168,6 +168,17 @@ impl Inode {
         })
     }
 
+    /// Before the file grows to `to` without bytes for what lies between: zeroes the rest of its last block. The cache
+    /// has zeros there already, but the device may have what was cut off, if the write of those zeros has failed.
+    pub(super) fn zero_behind_end(&self, to: u64) -> Result<()> {
+        let size = self.size();
+        let block_end = size.next_multiple_of(self.block_size().bytes());
+        match to > size {
+            true => self.zero_edge(size, block_end),
+            false => Ok(()),
+        }
+    }
+
     /// Zeroes the parts of `start..end` that do not fill a block.
     pub(super) fn zero_partial_edges(&self, start: u64, end: u64) -> Result<()> {
         let block = self.block_size().bytes();

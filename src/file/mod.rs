@@ -15,16 +15,16 @@
 //! | `read_at`, `load_mapped` | | s | | one at a time |
 //! | `write_at` | X | | | one at a time |
 //! | `page_fault`, `store_mapped` | | s | | one at a time |
-//! | `set_len`, growing | X | | | |
+//! | `set_len`, growing | X | | | of the last page |
 //! | `set_len`, shrinking | X | X | | of dropped pages |
-//! | `allocate`: allocate, keep size | X | | | |
+//! | `allocate`: allocate, keep size | X | | | of the last page, before the file grows |
 //! | `allocate`: punch, zero | X | X | | of dropped pages |
 //! | `allocate`: collapse, insert | X | X | X | of written and dropped pages |
 //! | `extents`, `seek_data`, `seek_hole` | s | | | for a look |
 //! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync` | | | X | up to 256 in order, over the I/O |
 //! | `Volume::drop_caches` | X | X | X | as `sync_all`, then of dropped pages |
 //!
-//! A page fault and `allocate` share no lock above the data lock. That is the race of the
+//! While it allocates, `allocate` shares no lock above the data lock with a page fault. That is the race of the
 //! [mission](crate::delalloc).
 
 mod allocate;

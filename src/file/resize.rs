@@ -15,7 +15,7 @@ impl File {
     /// the pages that go.
     ///
     /// # Errors
-    /// [`Error::FileTooBig`]; device errors when the new last block must be read, with nothing changed;
+    /// [`Error::FileTooBig`]; device errors when the old or new last block must be read, with nothing changed;
     /// [`Error::NoSpace`] when an inline file grows out of the mapping store.
     pub fn set_len(&self, size: u64) -> Result<()> {
         let inode = &*self.inode;
@@ -28,6 +28,7 @@ impl File {
         }
         inode.leave_inline()?;
         if size > inode.size() {
+            inode.zero_behind_end(size)?;
             inode.set_size(size);
             return inode.store().extend_size(inode.number, size);
         }

@@ -13,7 +13,7 @@ impl File {
     ///
     /// The bytes are in the page cache afterwards, their blocks allocated or delayed with their space
     /// promised: later writeback cannot run out of space. Takes the inode lock exclusively; blocks on the
-    /// device where a block is written in part only and must be read first.
+    /// device where a block that is written in part only, or the last one before a gap, must be read first.
     ///
     /// # Errors
     /// [`Error::NoSpace`], [`Error::FileTooBig`] or a device error if not one byte could be written;
@@ -33,6 +33,7 @@ impl File {
             return Ok(data.len());
         }
         inode.leave_inline()?;
+        inode.zero_behind_end(offset)?;
         inode.read_partial_blocks(offset, end)?;
         let written_end = inode.back(offset, end)?;
         inode.copy_in(offset, &data[..(written_end - offset) as usize]);

@@ -3,8 +3,9 @@
 use extent_map::Error;
 use extent_map::file::{AllocateMode, VolumeOptions};
 use extent_map::probe::Mutation;
+use extent_map::testing;
 
-use crate::model::{Case, Model, ensure};
+use crate::model::{Case, Model, checked, ensure};
 use crate::world::{PAGE, World};
 
 /// The race this crate is built around: a page fault holds no inode lock, fallocate no folio lock.
@@ -167,6 +168,8 @@ fn a_store_beside_truncation_leaves_nothing_behind_the_end() {
                     assert_eq!(world.file.set_len(PAGE / 4), Ok(()))
                 }),
             ]);
+            // Growing would zero what was left behind the end.
+            checked(testing::check(&world.volume));
             world.set_pages(1);
             let content = world.content();
             let (kept, gone) = content.split_at((PAGE / 4) as usize);
