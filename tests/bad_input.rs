@@ -378,6 +378,22 @@ fn what_was_cut_off_does_not_come_back_after_a_failed_write_of_its_zeros() {
 }
 
 #[test]
+fn what_could_not_be_written_is_not_moved() {
+    for mode in [AllocateMode::CollapseRange, AllocateMode::InsertRange] {
+        let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+        let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+        let file = volume.file(FileNumber(1)).unwrap();
+        file.write_at(0, &[1; 3 * BLOCK as usize]).unwrap();
+        device.fail_at(Some(OperationKind::Write), 0);
+        assert_eq!(errno(file.allocate(mode, BLOCK, BLOCK)), Some(EIO));
+        assert_eq!(file.size(), 3 * BLOCK);
+        assert_eq!(errno(file.sync_all()), Some(EIO));
+        assert_eq!(file.allocate(mode, BLOCK, BLOCK), Ok(()));
+        testing::check(&volume).unwrap();
+    }
+}
+
+#[test]
 fn a_failed_flush_is_heard_of_by_every_open_file_also_when_the_next_one_succeeds() {
     let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
     let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();

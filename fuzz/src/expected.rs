@@ -162,10 +162,12 @@ impl Expected {
                 mode: AllocateMode::CollapseRange | AllocateMode::InsertRange,
                 ..
             } => {
-                // What is to move is written first. A failure of that is for the next sync to tell.
+                // What is to move is written first. If that fails nothing moves, and the next sync tells it once more.
                 if failed {
                     self.files[number].lose();
                     self.files[number].owed = Owed::Error;
+                    assert_eq!(*outcome, EIO, "{op:?} hides an error");
+                    return;
                 }
                 assert_eq!(*outcome, self.follow(number, op), "{op:?}");
                 self.shift(number, op, outcome);

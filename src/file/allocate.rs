@@ -39,7 +39,8 @@ impl File {
     /// [`Error::InvalidInput`] for no length, for a collapse or insert that is not aligned to clusters,
     /// for a collapse that reaches the end of the file and an insert at or behind it;
     /// [`Error::FileTooBig`]; [`Error::NoSpace`], with what could be allocated kept and, for modes that
-    /// grow the file, the size following it; device errors.
+    /// grow the file, the size following it; device errors, those of writing back what a collapse or insert is to
+    /// move among them: nothing is moved then.
     pub fn allocate(&self, mode: AllocateMode, offset: u64, len: u64) -> Result<()> {
         let inode = &*self.inode;
         let end = inode.checked_end(offset, len)?;

@@ -232,13 +232,12 @@ impl Volume {
         for inode in &inodes {
             let _exclusive = inode.inode_lock.write();
             let _invalidating = inode.exclude_filling(Mutation::DropBesideFaults);
-            let mut seen = inode.errors.seen_by_new_handle();
-            if let Err(error) = inode.settle(0..u64::MAX) {
-                outcome = outcome.and(Err(error));
+            let everything = FileRange::from(FileBlock(0));
+            outcome = outcome.and(inode.settle(0..u64::MAX));
+            if inode.pages.first_dirty_run(everything).is_some() {
                 continue;
             }
-            outcome = outcome.and(inode.errors.check(&mut seen));
-            inode.pages.drop_blocks(FileRange::from(FileBlock(0)));
+            inode.pages.drop_blocks(everything);
             inode.blocks.status().clear();
         }
         outcome.and(self.make_durable(&inodes))

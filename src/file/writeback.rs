@@ -75,17 +75,18 @@ impl Inode {
         }
     }
 
-    /// As [`write_back`](Self::write_back), failing when a page of the range is still dirty afterwards.
+    /// As [`write_back`](Self::write_back), failing when a page of the range could not be written or is still dirty
+    /// afterwards. The caller keeps pages from becoming dirty.
     pub(super) fn settle(&self, pages: Range<u64>) -> Result<()> {
         let mut seen = self.errors.seen_by_new_handle();
         self.write_back(pages.clone());
+        self.errors.check(&mut seen)?;
         let bytes = [pages.start, pages.end].map(|page| page.saturating_mul(PAGE_SIZE));
         let blocks = self.block_size().covering(bytes[0], bytes[1]);
-        if self.pages.first_dirty_run(blocks).is_none() {
-            return Ok(());
+        match self.pages.first_dirty_run(blocks) {
+            Some(_) => Err(Error::Corrupt("pages dirtied while the file was locked")),
+            None => Ok(()),
         }
-        self.errors.check(&mut seen)?;
-        Err(Error::Corrupt("pages dirtied while the file was locked"))
     }
 
     fn write_back_some(&self, pages: &[Arc<Page>]) {
