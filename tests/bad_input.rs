@@ -395,19 +395,37 @@ fn what_could_not_be_written_is_not_moved() {
 
 #[test]
 fn a_failed_flush_is_heard_of_by_every_open_file_also_when_the_next_one_succeeds() {
+    let of_volume: fn(&Volume, &File) -> Result<()> = |volume, _| volume.sync();
+    let of_file: fn(&Volume, &File) -> Result<()> = |_, file| file.sync_all();
+    for (sync, told) in [(of_volume, false), (of_file, true)] {
+        let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+        let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+        let files = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
+        for file in &files {
+            file.write_at(0, &[1; 100]).unwrap();
+            file.sync_range(0, 0).unwrap();
+        }
+        device.fail_at(Some(OperationKind::Flush), 0);
+        assert_eq!(errno(sync(&volume, &files[0])), Some(EIO));
+        for (number, file) in files.iter().enumerate() {
+            let hears = number > 0 || !told;
+            assert_eq!(errno(file.sync_all()), hears.then_some(EIO));
+            assert_eq!(file.sync_all(), Ok(()));
+        }
+        assert_eq!(volume.sync(), Ok(()));
+    }
+}
+
+#[test]
+fn a_failed_write_that_no_open_file_heard_of_is_told_to_the_next() {
     let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
     let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
-    let files = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
-    for file in &files {
-        file.write_at(0, &[1; 100]).unwrap();
-    }
-    device.fail_at(Some(OperationKind::Flush), 0);
+    let open = || volume.file(FileNumber(1)).unwrap();
+    open().write_at(0, &[1; 100]).unwrap();
+    device.fail_at(Some(OperationKind::Write), 0);
     assert_eq!(errno(volume.sync()), Some(EIO));
-    for file in &files {
-        assert_eq!(errno(file.sync_all()), Some(EIO));
-        assert_eq!(file.sync_all(), Ok(()));
-    }
-    assert_eq!(volume.sync(), Ok(()));
+    assert_eq!(errno(open().sync_all()), Some(EIO));
+    assert_eq!(open().sync_all(), Ok(()));
 }
 
 #[test]

@@ -103,6 +103,12 @@ impl Expected {
         let failed = !struck.is_empty();
         match op {
             FileOp::SyncData | FileOp::SyncAll | FileOp::SyncRange { .. } => {
+                if struck.contains(&OperationKind::Flush) {
+                    // What the others have written is as little durable.
+                    self.files
+                        .iter_mut()
+                        .for_each(|file| file.owed = Owed::Error);
+                }
                 let file = &mut self.files[number];
                 let owed = std::mem::take(&mut file.owed);
                 match failed {

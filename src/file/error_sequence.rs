@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::sync::{Mutex, Rank};
 
-/// The last writeback error of a file and how many there were. A handle remembers the number it has
-/// seen; what Linux calls a writeback error sequence.
+/// The last writeback error of a file, or of all files of a volume at once, and how many there were. A handle remembers
+/// the number it has seen; what Linux calls a writeback error sequence.
 #[derive(Debug)]
 pub(super) struct ErrorSequence(Mutex<Errors>);
 
@@ -12,6 +12,8 @@ pub(super) struct ErrorSequence(Mutex<Errors>);
 struct Errors {
     count: u64,
     last: Option<Error>,
+    /// Some handle has heard of the last one.
+    told: bool,
 }
 
 impl Default for ErrorSequence {
@@ -21,9 +23,15 @@ impl Default for ErrorSequence {
 }
 
 impl ErrorSequence {
-    /// How many errors there were: what a handle opened now has seen.
-    pub(super) fn seen_by_new_handle(&self) -> u64 {
+    /// How many errors there were.
+    pub(super) fn count(&self) -> u64 {
         self.0.lock().count
+    }
+
+    /// What a handle opened now has seen: all errors but one that nobody has heard of yet.
+    pub(super) fn seen_by_new_handle(&self) -> u64 {
+        let errors = self.0.lock();
+        errors.count - u64::from(errors.count > 0 && !errors.told)
     }
 
     /// Notes an error.
@@ -31,15 +39,26 @@ impl ErrorSequence {
         let mut errors = self.0.lock();
         errors.count += 1;
         errors.last = Some(error);
+        errors.told = false;
+    }
+
+    /// The last error, if there were more than `count`.
+    pub(super) fn since(&self, count: u64) -> Result<()> {
+        let errors = self.0.lock();
+        match &errors.last {
+            Some(error) if errors.count > count => Err(error.clone()),
+            _ => Ok(()),
+        }
     }
 
     /// The last error if the handle has not seen it; from then on it has.
     pub(super) fn check(&self, seen: &mut u64) -> Result<()> {
-        let errors = self.0.lock();
+        let mut errors = self.0.lock();
         if errors.count == *seen {
             return Ok(());
         }
         *seen = errors.count;
+        errors.told = true;
         errors.last.clone().map_or(Ok(()), Err)
     }
 }
@@ -53,10 +72,21 @@ mod tests {
         let errors = ErrorSequence::default();
         let (mut first, mut second) = (errors.seen_by_new_handle(), errors.seen_by_new_handle());
         errors.record(Error::NoSpace);
-        let mut later = errors.seen_by_new_handle();
         assert_eq!(errors.check(&mut first), Err(Error::NoSpace));
+        let mut later = errors.seen_by_new_handle();
         assert_eq!(errors.check(&mut first), Ok(()));
         assert_eq!(errors.check(&mut second), Err(Error::NoSpace));
         assert_eq!(errors.check(&mut later), Ok(()));
+    }
+
+    #[test]
+    fn an_error_that_nobody_heard_of_is_told_to_the_next_handle() {
+        let errors = ErrorSequence::default();
+        errors.record(Error::NoSpace);
+        assert_eq!(errors.since(0), Err(Error::NoSpace));
+        let mut next = errors.seen_by_new_handle();
+        assert_eq!(errors.check(&mut next), Err(Error::NoSpace));
+        assert_eq!(errors.check(&mut next), Ok(()));
+        assert_eq!(errors.since(errors.count()), Ok(()));
     }
 }

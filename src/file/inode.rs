@@ -32,7 +32,10 @@ pub(super) struct Inode {
     size: AtomicU64,
     pub(super) pages: PageCache,
     pub(super) blocks: FileBlocks,
+    /// Of writing the file back.
     pub(super) errors: ErrorSequence,
+    /// Of making the volume durable: whatever any file has written may be lost.
+    pub(super) flush_errors: Arc<ErrorSequence>,
     /// The longest a file may get inside the mapping store, in bytes.
     pub(super) inline_limit: u64,
     /// Cleared once the file is known to have left the mapping store, which it never re-enters.
@@ -45,6 +48,7 @@ impl Inode {
     pub(super) fn open(
         number: FileNumber,
         backing: Arc<Backing>,
+        flush_errors: Arc<ErrorSequence>,
         inline_limit: u64,
     ) -> Result<Self> {
         Ok(Self {
@@ -56,6 +60,7 @@ impl Inode {
             pages: PageCache::new(backing.geometry.block_size, backing.probe.clone()),
             blocks: FileBlocks::open(number, Arc::clone(&backing))?,
             errors: ErrorSequence::default(),
+            flush_errors,
             inline_limit,
             may_be_inline: AtomicBool::new(starts_inline(number, &backing, inline_limit)?),
             backing,

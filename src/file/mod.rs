@@ -61,8 +61,15 @@ use inode::Inode;
 #[derive(Clone)]
 pub struct File {
     inode: Arc<Inode>,
-    /// How many writeback errors this open file has been told of.
-    seen_error: Arc<Mutex<u64>>,
+    /// The errors that this open file has been told of.
+    seen_errors: Arc<Mutex<SeenErrors>>,
+}
+
+/// How many errors an open file has been told of.
+#[derive(Debug)]
+struct SeenErrors {
+    of_writeback: u64,
+    of_flushes: u64,
 }
 
 impl fmt::Debug for File {
@@ -76,10 +83,13 @@ impl fmt::Debug for File {
 
 impl File {
     fn open(inode: Arc<Inode>) -> Self {
-        let seen = inode.errors.seen_by_new_handle();
+        let seen = SeenErrors {
+            of_writeback: inode.errors.seen_by_new_handle(),
+            of_flushes: inode.flush_errors.seen_by_new_handle(),
+        };
         Self {
             inode,
-            seen_error: Arc::new(Mutex::new(Rank::SeenErrors, seen)),
+            seen_errors: Arc::new(Mutex::new(Rank::SeenErrors, seen)),
         }
     }
 

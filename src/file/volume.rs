@@ -20,6 +20,7 @@ use crate::units::{
     PAGE_SIZE,
 };
 
+use super::error_sequence::ErrorSequence;
 use super::inode::Inode;
 use super::{File, VolumeOptions};
 
@@ -44,6 +45,8 @@ pub struct Volume {
     pub(super) backing: Arc<Backing>,
     /// Entries are inserted once and never replaced.
     files: SkipMap<FileNumber, Arc<Inode>>,
+    /// Shared with the files.
+    flush_errors: Arc<ErrorSequence>,
     inline_limit: u64,
     /// Held while a file is opened for the first time.
     pub(super) opening: Mutex<()>,
@@ -120,6 +123,7 @@ impl Volume {
         let volume = Self {
             backing: Arc::new(backing),
             files: SkipMap::new(),
+            flush_errors: Arc::default(),
             inline_limit: options.inline_limit,
             opening: Mutex::new(Rank::Opening, ()),
         };
@@ -171,8 +175,9 @@ impl Volume {
         if let Some(file) = known() {
             return Ok(file);
         }
-        let backing = Arc::clone(&self.backing);
-        let inode = Arc::new(Inode::open(number, backing, self.inline_limit)?);
+        let (backing, flush_errors) = (self.backing.clone(), self.flush_errors.clone());
+        let inode = Inode::open(number, backing, flush_errors, self.inline_limit)?;
+        let inode = Arc::new(inode);
         self.files.insert(number, Arc::clone(&inode));
         Ok(File::open(inode))
     }
@@ -207,18 +212,15 @@ impl Volume {
     /// A writeback error that occurred meanwhile. Open files still hear of theirs.
     pub fn sync(&self) -> Result<()> {
         let inodes = self.inodes();
-        let mut seen: Vec<_> = inodes
-            .iter()
-            .map(|i| i.errors.seen_by_new_handle())
-            .collect();
+        let before: Vec<_> = inodes.iter().map(|inode| inode.errors.count()).collect();
         inodes
             .par_iter()
             .for_each(|inode| inode.write_back(0..u64::MAX));
-        self.make_durable(&inodes)?;
+        self.make_durable()?;
         inodes
             .iter()
-            .zip(&mut seen)
-            .try_for_each(|(inode, seen)| inode.errors.check(seen))
+            .zip(before)
+            .try_for_each(|(inode, before)| inode.errors.since(before))
     }
 
     /// Writes everything back and forgets all cached pages and all knowledge of extents: what unmounting
@@ -228,8 +230,7 @@ impl Volume {
     /// A writeback error that occurred meanwhile. Pages that could not be given to the device stay.
     pub fn drop_caches(&self) -> Result<()> {
         let mut outcome = Ok(());
-        let inodes = self.inodes();
-        for inode in &inodes {
+        for inode in self.inodes() {
             let _exclusive = inode.inode_lock.write();
             let _invalidating = inode.exclude_filling(Mutation::DropBesideFaults);
             let everything = FileRange::from(FileBlock(0));
@@ -240,17 +241,14 @@ impl Volume {
             inode.pages.drop_blocks(everything);
             inode.blocks.status().clear();
         }
-        outcome.and(self.make_durable(&inodes))
+        outcome.and(self.make_durable())
     }
 
-    /// Makes what was written of `inodes` durable. If that fails, the data of any of them may be lost, so
-    /// every open file hears of it: the device may well say yes the next time it is asked.
-    fn make_durable(&self, inodes: &[Arc<Inode>]) -> Result<()> {
-        self.backing.make_durable().inspect_err(|error| {
-            for inode in inodes {
-                inode.errors.record(error.clone());
-            }
-        })
+    /// Makes what was written durable. If that fails, the data of any file may be lost, so every open file hears of
+    /// it: the device may well say yes the next time it is asked.
+    fn make_durable(&self) -> Result<()> {
+        let durable = self.backing.make_durable();
+        durable.inspect_err(|error| self.flush_errors.record(error.clone()))
     }
 
     /// Writes everything back and ends the volume. Dropping a volume without closing it loses what is

@@ -19,12 +19,13 @@ impl File {
     /// Takes folio locks of dirty pages over the I/O, but not the inode lock.
     ///
     /// # Errors
-    /// The last writeback error of the file that this handle has not been told of yet. Blocks that the
-    /// device failed to write are clean afterwards, as in Linux; others stay dirty.
+    /// The last writeback error of the file, or the last failure to make anything of the volume durable, that this
+    /// handle has not been told of yet. Blocks that the device failed to write are clean afterwards, as in Linux;
+    /// others stay dirty.
     pub fn sync_data(&self) -> Result<()> {
         self.inode.write_back(0..u64::MAX);
         if let Err(error) = self.inode.backing.make_durable() {
-            self.inode.errors.record(error);
+            self.inode.flush_errors.record(error);
         }
         self.report_error()
     }
@@ -55,7 +56,12 @@ impl File {
     }
 
     fn report_error(&self) -> Result<()> {
-        self.inode.errors.check(&mut self.seen_error.lock())
+        let mut seen = self.seen_errors.lock();
+        let written = self.inode.errors.check(&mut seen.of_writeback);
+        self.inode
+            .flush_errors
+            .check(&mut seen.of_flushes)
+            .and(written)
     }
 }
 
@@ -78,9 +84,9 @@ impl Inode {
     /// As [`write_back`](Self::write_back), failing when a page of the range could not be written or is still dirty
     /// afterwards. The caller keeps pages from becoming dirty.
     pub(super) fn settle(&self, pages: Range<u64>) -> Result<()> {
-        let mut seen = self.errors.seen_by_new_handle();
+        let before = self.errors.count();
         self.write_back(pages.clone());
-        self.errors.check(&mut seen)?;
+        self.errors.since(before)?;
         let bytes = [pages.start, pages.end].map(|page| page.saturating_mul(PAGE_SIZE));
         let blocks = self.block_size().covering(bytes[0], bytes[1]);
         match self.pages.first_dirty_run(blocks) {
