@@ -93,6 +93,17 @@ impl Inode {
         probe.unless(missing, || self.invalidate_lock.write())
     }
 
+    /// Clusters promised to the file although it has nothing to write: none, unless the accounting is wrong.
+    pub(super) fn promised_for_nothing(&self) -> u64 {
+        let _no_calls = self.inode_lock.write();
+        let _no_faults = self.invalidate_lock.write();
+        let everything = FileRange::from(FileBlock(0));
+        match self.pages.first_dirty_run(everything) {
+            Some(_) => 0,
+            None => self.blocks.reserved_clusters(),
+        }
+    }
+
     /// Checks that `len` bytes (not none) at `offset` are a range a file can have; returns its end.
     pub(super) fn checked_end(&self, offset: u64, len: u64) -> Result<u64> {
         if len == 0 {

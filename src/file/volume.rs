@@ -252,7 +252,7 @@ impl Volume {
     }
 
     /// Writes everything back and ends the volume. Dropping a volume without closing it loses what is
-    /// not written back, and reports it.
+    /// not written back, and reports it; so is what an open file writes from now on, unless it is synced.
     ///
     /// # Errors
     /// A writeback error; [`Error::ReservationLeak`] when a file ends with promised space although
@@ -260,7 +260,7 @@ impl Volume {
     pub fn close(self) -> Result<Stats> {
         self.sync()?;
         for inode in self.inodes() {
-            let clusters = inode.blocks.reserved_clusters();
+            let clusters = inode.promised_for_nothing();
             if clusters > 0 {
                 return Err(Error::ReservationLeak {
                     file: inode.number.0,

@@ -1,0 +1,95 @@
+//! Closing a volume: everything is written back, and promises that nobody needs are an accounting defect.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::file::{AllocateMode, Volume, VolumeOptions};
+use extent_map::probe::{Mutation, Probe};
+use extent_map::units::FileNumber;
+use extent_map::{Error, Result};
+
+const BLOCK: u64 = 4096;
+
+/// A device during whose next flush something else happens.
+struct Interrupted {
+    memory: MemoryDevice,
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interrupted").finish_non_exhaustive()
+    }
+}
+
+impl BlockDevice for Interrupted {
+    fn size(&self) -> u64 {
+        self.memory.size()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.memory.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.memory.write_at(offset, data)
+    }
+    fn flush(&self) -> Result<()> {
+        if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
+            thread::spawn(meanwhile).join().unwrap();
+        }
+        self.memory.flush()
+    }
+    fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        self.memory.discard(offset, len)
+    }
+    fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+        self.memory.write_zeroes(offset, len)
+    }
+}
+
+#[test]
+fn promised_data_is_written_back() {
+    let device = Arc::new(MemoryDevice::new(1 << 20));
+    let volume = Volume::format(device, &VolumeOptions::new()).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    file.write_at(0, &[1; 2 * BLOCK as usize]).unwrap();
+    assert_eq!(file.reserved_blocks(), 2);
+    assert_eq!(volume.close().unwrap().reservation_leaks, 0);
+    assert_eq!(file.reserved_blocks(), 0);
+}
+
+#[test]
+fn what_an_open_file_writes_meanwhile_is_no_leak() {
+    let device = Arc::new(Interrupted {
+        memory: MemoryDevice::new(1 << 20),
+        meanwhile: Mutex::default(),
+    });
+    let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    let writing = file.clone();
+    let write = move || assert_eq!(writing.write_at(0, &[1; 100]), Ok(100));
+    *device.meanwhile.lock().unwrap() = Some(Box::new(write));
+    assert_eq!(volume.close().map(drop), Ok(()));
+    assert_eq!(file.reserved_blocks(), 1);
+    file.sync_all().unwrap();
+}
+
+#[test]
+fn a_promise_for_nothing_is_a_leak() {
+    let probe = Probe::new().mutations([Mutation::ReleaseOnlyWhileDelaying]);
+    let options = VolumeOptions::new().low_space_clusters(200).probe(probe);
+    let volume = Volume::format(Arc::new(MemoryDevice::new(256 * BLOCK)), &options).unwrap();
+    let [file, other] = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
+    file.write_at(0, &[1; 50 * BLOCK as usize]).unwrap();
+    // Space is low now, and blocks that go away keep their promises.
+    other
+        .allocate(AllocateMode::Allocate, 0, 20 * BLOCK)
+        .unwrap();
+    file.set_len(0).unwrap();
+    let leak = Error::ReservationLeak {
+        file: 1,
+        clusters: 50,
+    };
+    assert_eq!(volume.close().map(drop), Err(leak));
+}
