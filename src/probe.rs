@@ -47,6 +47,8 @@ pub enum Mutation {
     KeepMappingsWritable,
     /// A block that looked unwritten and whose page is clean is not looked up again.
     ShowWithOneLook,
+    /// Allocated and promised clusters are counted while one may become the other.
+    SumBesideChanges,
     /// A search for a hole takes the size after it has given the inode lock back.
     SeekSizeUnlocked,
     /// A read that came to the end of the file asks for the rest of its page once more.
