@@ -33,6 +33,8 @@ pub enum Mutation {
     CountChangesRelaxed,
     /// Punching and zeroing do not take the invalidate lock.
     PunchBesideFaults,
+    /// Punching and zeroing leave the pages that they change writable through a mapping meanwhile.
+    PunchMappedPages,
     /// Shrinking does not take the invalidate lock.
     ShrinkBesideFaults,
     /// Shrinking sets the size after it has dropped what lies behind it.

@@ -18,7 +18,7 @@
 //! | `set_len`, growing | X | | | of the last page |
 //! | `set_len`, shrinking | X | X | | of dropped pages |
 //! | `allocate`: allocate, keep size | X | | | of the last page, before the file grows |
-//! | `allocate`: punch, zero | X | X | | of dropped pages |
+//! | `allocate`: punch, zero | X | X | | of changed pages |
 //! | `allocate`: collapse, insert | X | X | X | of written and dropped pages |
 //! | `extents`, `seek_data`, `seek_hole` | s | | | for a look |
 //! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync` | | | X | up to 256 in order, over the I/O |
