@@ -33,6 +33,8 @@ pub enum Mutation {
     CountChangesRelaxed,
     /// Punching and zeroing do not take the invalidate lock.
     PunchBesideFaults,
+    /// Punching and zeroing leave the pages that they change writable through a mapping meanwhile.
+    PunchMappedPages,
     /// Shrinking does not take the invalidate lock.
     ShrinkBesideFaults,
     /// Shrinking sets the size after it has dropped what lies behind it.
@@ -47,6 +49,8 @@ pub enum Mutation {
     KeepMappingsWritable,
     /// A block that looked unwritten and whose page is clean is not looked up again.
     ShowWithOneLook,
+    /// Allocated and promised clusters are counted while one may become the other.
+    SumBesideChanges,
     /// A search for a hole takes the size after it has given the inode lock back.
     SeekSizeUnlocked,
     /// A read that came to the end of the file asks for the rest of its page once more.

@@ -139,6 +139,8 @@ fn input_that_no_tree_can_hold_is_refused_and_changes_nothing() {
         Ok(Accounting { released: 0 })
     );
     assert_eq!(dump(&tree), [(0, MAX_FILE_BLOCKS, 'h')]);
+    let last_of_the_volume = Status::Written(DiskBlock(Status::MAX_DISK_BLOCKS - 4));
+    put(&tree, blocks(0, 4), last_of_the_volume);
     assert_eq!(tree.lookup(FileBlock(u64::MAX)), None);
 }
 
@@ -380,6 +382,22 @@ fn trees_take_turns_and_precached_or_busy_ones_are_spared() {
     assert_eq!(list.shrink(100).reclaimed, 2);
     drop(trees);
     assert_eq!(list.shrink(100), ShrinkOutcome::default());
+}
+
+#[test]
+fn trees_share_one_budget() {
+    let context = StatusContext::new(ClusterRatio::ONE);
+    let list = ShrinkerList::new();
+    let trees = [(); 2].map(|()| Arc::new(StatusTree::new(&context)));
+    for tree in &trees {
+        list.register(tree);
+        (0..4).for_each(|i| put(tree, blocks(i * 10, 1), WRITTEN));
+    }
+    let outcome = ShrinkOutcome {
+        scanned: 6,
+        reclaimed: 6,
+    };
+    assert_eq!(list.shrink(6), outcome);
 }
 
 #[test]

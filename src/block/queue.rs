@@ -111,7 +111,8 @@ impl BlockQueue {
     /// # Errors
     /// [`Error::Io`] when the flush that covers this caller failed; each caller hears of it.
     pub fn flush(&self) -> Result<()> {
-        begin_io();
+        // Also where another caller's flush will do.
+        let _waiting_for_io = begin_io();
         let outcome: FlushOutcome = Arc::new(Mutex::new(Rank::FlushOutcome, None));
         self.waiting.lock().push(Arc::clone(&outcome));
         self.counters.count(Counter::Bios);
@@ -122,7 +123,10 @@ impl BlockQueue {
         }
         let covered = mem::take(&mut *self.waiting.lock());
         self.counters.count(Counter::DeviceFlushes);
-        let result = self.device.flush();
+        let result = {
+            let _doing_io = begin_io();
+            self.device.flush()
+        };
         for caller in covered {
             *caller.lock() = Some(result.clone());
         }
@@ -211,7 +215,7 @@ impl BlockQueue {
     }
 
     fn to_device(&self, operation: impl FnOnce(&dyn BlockDevice) -> Result<()>) -> Result<()> {
-        begin_io();
+        let _doing_io = begin_io();
         self.counters.count(Counter::DeviceRequests);
         operation(&*self.device)
     }

@@ -70,6 +70,13 @@ impl FileBlocks {
         self.allocated.load(Ordering::Relaxed)
     }
 
+    /// Clusters allocated and promised to the file, at one moment.
+    pub fn clusters(&self) -> u64 {
+        let probe = &self.backing.probe;
+        let _shared = probe.unless(Mutation::SumBesideChanges, || self.data_lock.read());
+        self.allocated_clusters() + self.reserved_clusters()
+    }
+
     /// What `block` is: the whole extent or hole around it, as far as it is known to be uniform.
     ///
     /// Reads the tree without a lock; only where it knows nothing the store is asked, under the data

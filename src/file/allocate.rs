@@ -108,7 +108,7 @@ impl Inode {
         } else {
             end
         };
-        let _exclusive = self.exclude_filling(Mutation::PunchBesideFaults);
+        let _exclusive = self.exclude_mappings(start, end);
         self.zero_partial_edges(start, end.min(size))?;
         self.store_size_within(end)?;
         let inside = self.block_size().inside(start, end);
@@ -118,7 +118,7 @@ impl Inode {
     }
 
     fn zero(&self, start: u64, end: u64) -> Result<()> {
-        let _exclusive = self.exclude_filling(Mutation::PunchBesideFaults);
+        let _exclusive = self.exclude_mappings(start, end);
         // Everything is allocated before anything is dropped: running out of space loses no byte.
         let done = self.preallocate(start, end)?;
         self.enough(done, end)?;

@@ -93,6 +93,20 @@ impl Inode {
         probe.unless(missing, || self.invalidate_lock.write())
     }
 
+    /// Keeps pages from being filled and faulted in, and those that hold the bytes `start..end` from being stored into:
+    /// what changes in several steps changes at one instant for mappings.
+    pub(super) fn exclude_mappings(
+        &self,
+        start: u64,
+        end: u64,
+    ) -> Option<RwLockWriteGuard<'_, ()>> {
+        let exclusive = self.exclude_filling(Mutation::PunchBesideFaults);
+        if !self.backing.probe.is(Mutation::PunchMappedPages) {
+            self.pages.unmap(self.block_size().covering(start, end));
+        }
+        exclusive
+    }
+
     /// Clusters promised to the file although it has nothing to write: none, unless the accounting is wrong.
     pub(super) fn promised_for_nothing(&self) -> u64 {
         let _no_calls = self.inode_lock.write();

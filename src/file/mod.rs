@@ -18,7 +18,7 @@
 //! | `set_len`, growing | X | | | of the last page |
 //! | `set_len`, shrinking | X | X | | of dropped pages |
 //! | `allocate`: allocate, keep size | X | | | of the last page, before the file grows |
-//! | `allocate`: punch, zero | X | X | | of dropped pages |
+//! | `allocate`: punch, zero | X | X | | of changed pages |
 //! | `allocate`: collapse, insert | X | X | X | of written and dropped pages |
 //! | `extents`, `seek_data`, `seek_hole` | s | | | for a look |
 //! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync` | | | X | up to 256 in order, over the I/O |
@@ -104,11 +104,10 @@ impl File {
     }
 
     /// Space the file takes in units of 512 bytes, as `st_blocks`: whole clusters, those included that
-    /// are promised to delayed blocks. Nothing for a file inside the mapping store.
+    /// are promised to delayed blocks. Nothing for a file inside the mapping store. Takes the data lock shared, so that
+    /// a file whose promise is just being turned into space does not seem empty.
     pub fn blocks(&self) -> u64 {
-        let blocks = &self.inode.blocks;
-        let clusters = blocks.allocated_clusters() + blocks.reserved_clusters();
-        clusters * self.inode.backing.geometry.cluster_bytes() / 512
+        self.inode.blocks.clusters() * self.inode.backing.geometry.cluster_bytes() / 512
     }
 
     /// Blocks of the volume promised to the file's delayed data.

@@ -179,6 +179,13 @@ impl PageCache {
             .collect()
     }
 
+    /// Lets no store through a mapping into the pages that hold blocks of `range`: the next one must fault first.
+    pub(super) fn unmap(&self, range: FileRange) {
+        for page in self.existing(self.pages_meeting(range), usize::MAX) {
+            page.lock().writable_to = 0;
+        }
+    }
+
     /// Forgets the blocks of `range`: whole pages leave the cache, blocks of others are cleared. Waits for
     /// writeback of those pages. The caller keeps new ones from coming in (invalidate lock).
     pub(super) fn drop_blocks(&self, range: FileRange) {

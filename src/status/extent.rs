@@ -216,6 +216,22 @@ mod tests {
     }
 
     #[test]
+    fn extents_are_joined_that_follow_each_other_in_file_and_volume() {
+        let at = |start, len, status| StatusExtent {
+            range: FileRange::at(FileBlock(start), len),
+            status,
+        };
+        let written = |block| Status::Written(DiskBlock(block));
+        let first = at(10, 5, written(100));
+        assert_eq!(
+            first.join(at(15, 2, written(105))),
+            Some(at(10, 7, written(100)))
+        );
+        assert_eq!(first.join(at(16, 2, written(105))), None);
+        assert_eq!(first.join(at(15, 2, written(106))), None);
+    }
+
+    #[test]
     fn clipping_moves_the_disk_block() {
         let extent = StatusExtent {
             range: FileRange::at(FileBlock(10), 10),

@@ -98,6 +98,20 @@ mod tests {
     }
 
     #[test]
+    fn threads_that_run_at_once_do_not_all_share_a_table() {
+        let hints = ReferenceHints::default();
+        hints.set(1, 100);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                hints.set(1, 100);
+                std::thread::scope(|scope| drop(scope.spawn(|| hints.set(1, 100))));
+            });
+        });
+        let tables = hints.shards.iter().filter(|shard| shard.get().is_some());
+        assert!(tables.count() > 1);
+    }
+
+    #[test]
     fn entries_of_many_trees_spread_over_the_table() {
         let places = (0..64).flat_map(|tree| (0..64).map(move |i| (tree, i * 8)));
         let distinct: std::collections::HashSet<_> = places

@@ -112,15 +112,22 @@ mod imp {
         }
     }
 
+    /// That I/O is under way.
+    #[cfg(feature = "std")]
+    #[derive(Debug)]
+    pub(crate) struct DoingIo;
+
     /// I/O begins.
     #[cfg(feature = "std")]
     #[inline(always)]
-    pub(crate) fn begin_io() {}
+    pub(crate) fn begin_io() -> DoingIo {
+        DoingIo
+    }
 }
 
 #[cfg(feature = "testing")]
 mod imp {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::panic::Location;
 
     use super::super::{journal, thread_local};
@@ -144,6 +151,11 @@ mod imp {
         static HELD: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
     }
     thread_local! {
+        /// How many of them were held when the I/O began that is under way: the order of the locks that a device may
+        /// have, those of another volume for example, begins anew.
+        static HELD_OUTSIDE: Cell<usize> = const { Cell::new(0) };
+    }
+    thread_local! {
         /// How many reasons there are to do I/O under the data lock.
         static IO_ALLOWED: RefCell<usize> = const { RefCell::new(0) };
     }
@@ -151,6 +163,10 @@ mod imp {
     /// Runs `work` on the list, unless the thread is being torn down.
     fn with_held<T>(work: impl FnOnce(&mut Vec<Entry>) -> T) -> Option<T> {
         HELD.try_with(|held| work(&mut held.borrow_mut())).ok()
+    }
+
+    fn held_outside() -> usize {
+        HELD_OUTSIDE.try_with(Cell::get).unwrap_or(0)
     }
 
     impl Place {
@@ -181,9 +197,12 @@ mod imp {
             if self.0.rank == Rank::Owners {
                 return;
             }
-            let breaks =
-                |entry: &&Entry| entry.address == self.address() || !entry.place.allows(self.0);
-            let breach = with_held(|held| held.iter().find(breaks).copied());
+            let inside = held_outside();
+            let breaks = |(at, entry): &(usize, &Entry)| {
+                entry.address == self.address() || *at >= inside && !entry.place.allows(self.0)
+            };
+            let breach =
+                with_held(|held| held.iter().enumerate().find(breaks).map(|(_, held)| *held));
             if let Some(held) = breach.flatten()
                 && !std::thread::panicking()
             {
@@ -276,18 +295,41 @@ mod imp {
         }
     }
 
+    /// That I/O is under way.
+    #[derive(Debug)]
+    pub(crate) struct DoingIo {
+        held_outside_before: usize,
+    }
+
+    impl DoingIo {
+        fn new() -> Self {
+            let held = with_held(|held| held.len()).unwrap_or(0);
+            let before = HELD_OUTSIDE.try_with(|outside| outside.replace(held));
+            Self {
+                held_outside_before: before.unwrap_or(0),
+            }
+        }
+    }
+
+    impl Drop for DoingIo {
+        fn drop(&mut self) {
+            let _ = HELD_OUTSIDE.try_with(|outside| outside.set(self.held_outside_before));
+        }
+    }
+
     /// I/O begins: panics when a lock below the folio lock is held.
     #[track_caller]
-    pub(crate) fn begin_io() {
+    pub(crate) fn begin_io() -> DoingIo {
         if IO_ALLOWED
             .try_with(|allowed| *allowed.borrow() > 0)
             .unwrap_or(true)
         {
-            return;
+            return DoingIo::new();
         }
+        let inside = held_outside();
         let breach = with_held(|held| {
             let below = |entry: &&Entry| (Rank::Data..=Rank::Store).contains(&entry.place.rank);
-            held.iter().find(below).copied()
+            held.iter().skip(inside).find(below).copied()
         });
         if let Some(held) = breach.flatten()
             && !std::thread::panicking()
@@ -299,6 +341,7 @@ mod imp {
                 held.taken_at,
             );
         }
+        DoingIo::new()
     }
 }
 
@@ -308,7 +351,7 @@ pub(crate) use imp::{IoAllowed, begin_io};
 
 #[cfg(all(test, feature = "testing", not(any(loom, feature = "shuttle"))))]
 mod tests {
-    use std::panic::catch_unwind;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::super::{Mutex, RwLock};
     use super::*;
@@ -328,7 +371,7 @@ mod tests {
             let shared = inode.read();
             let first = pages[0].lock();
             let second = pages[1].lock();
-            begin_io();
+            drop(begin_io());
             let lowest = data.write();
             drop(shared);
             drop(second);
@@ -374,11 +417,27 @@ mod tests {
         let data = RwLock::new(Rank::Data, ());
         let held = data.write();
         let allowed = IoAllowed::new();
-        begin_io();
+        drop(begin_io());
         drop(allowed);
         assert!(catch_unwind(begin_io).is_err());
         drop(held);
-        begin_io();
+        drop(begin_io());
+    }
+
+    #[test]
+    fn inside_a_device_the_order_begins_anew_but_no_lock_is_taken_twice() {
+        let folio = Mutex::new(Rank::Folio, ());
+        let data = Mutex::new(Rank::Data, ());
+        let held = folio.lock();
+        let doing_io = begin_io();
+        let inner = Mutex::new(Rank::Inode, ());
+        drop((inner.lock(), data.lock()));
+        let refused = |work: &dyn Fn()| catch_unwind(AssertUnwindSafe(work)).is_err();
+        assert!(refused(&|| drop([data.lock(), inner.lock()])));
+        assert!(refused(&|| drop(folio.lock())));
+        drop(doing_io);
+        assert!(refused(&|| drop(inner.lock())));
+        drop(held);
     }
 
     #[test]

@@ -102,6 +102,40 @@ fn a_page_fault_beside_zero_range_brings_nothing_back() {
 }
 
 #[test]
+fn stores_beside_an_unaligned_punch_are_all_before_it_from_the_first_that_is_lost() {
+    Model {
+        name: "stores into edge and inner page, punch",
+        asserts: &[22],
+        broken: &[&[Mutation::PunchMappedPages]],
+        body: |case| {
+            let world = World::with_hole(case, 3);
+            for page in 0..3 {
+                world.store(page, 7);
+            }
+            world.race([
+                ("stores", &|| {
+                    for page in 0..3 {
+                        assert_eq!(world.file.store_mapped(page * PAGE + 100, &[1]), Ok(1));
+                    }
+                }),
+                ("punch", &|| {
+                    let (start, len) = (100, 2 * PAGE + 100);
+                    let punched = world.file.allocate(AllocateMode::PunchHole, start, len);
+                    assert_eq!(punched, Ok(()));
+                }),
+            ]);
+            let content = world.content();
+            let stays = [0, 1, 2].map(|page| content[page * PAGE as usize + 100] == 1);
+            ensure(22, stays.is_sorted(), || {
+                format!("of stores one after the other these stay: {stays:?}")
+            });
+            world.check();
+        },
+    }
+    .verify();
+}
+
+#[test]
 fn a_page_fault_beside_collapse_hits_the_page_before_or_after() {
     Model {
         name: "page fault, collapse",
@@ -168,6 +202,7 @@ fn a_store_beside_truncation_leaves_nothing_behind_the_end() {
                     assert_eq!(world.file.set_len(PAGE / 4), Ok(()))
                 }),
             ]);
+            // Growing would zero what was left behind the end.
             checked(testing::check(&world.volume));
             world.set_pages(1);
             let content = world.content();

@@ -103,3 +103,25 @@ fn a_read_beside_a_write_that_grows_the_file_sees_the_page_at_one_instant() {
     }
     .verify();
 }
+
+#[test]
+fn a_file_beside_its_writeback_never_seems_empty() {
+    Model {
+        name: "blocks, writeback of a delayed block",
+        asserts: &[22],
+        broken: &[&[Mutation::SumBesideChanges]],
+        body: |case| {
+            let world = World::with_hole(case, 1);
+            world.write(0, 1);
+            world.race([
+                ("blocks", &|| {
+                    let blocks = world.file.blocks();
+                    ensure(22, blocks == PAGE / 512, || format!("{blocks} blocks"));
+                }),
+                ("writeback", &|| world.sync()),
+            ]);
+            world.check();
+        },
+    }
+    .verify();
+}

@@ -68,6 +68,12 @@ impl Model {
                 panic!("{}: does not notice that {names} is missing", self.name);
             };
             let what = failure.message.lines().next().unwrap_or_default();
+            let number = what.strip_prefix('I').unwrap_or_default();
+            assert!(
+                number.starts_with(|digit: char| digit.is_ascii_digit()),
+                "{}: without {names} no invariant breaks, but: {what}",
+                self.name
+            );
             println!("{row} {names} | {} | {what} |", failure.schedule);
         }
     }
