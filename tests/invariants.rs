@@ -2,7 +2,7 @@
 //! that lies, by a device that changes by itself.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -166,11 +166,12 @@ fn numbers(result: &std::result::Result<(), Vec<Violation>>) -> BTreeSet<u8> {
 
 /// The file is faulted in while another call allocates its first block between the fault's two looks.
 fn fault_across_an_allocation(skip_second_look: bool) -> Volume {
-    let raced: Arc<OnceLock<File>> = Arc::default();
+    let raced: Arc<Mutex<Option<File>>> = Arc::default();
     let hook = {
         let raced = Arc::clone(&raced);
         move |_, _| {
-            if let Some(file) = raced.get() {
+            let first = raced.lock().unwrap().take();
+            if let Some(file) = first {
                 let allocate = || file.allocate(AllocateMode::Allocate, 0, BLOCK);
                 thread::scope(|scope| scope.spawn(allocate).join().unwrap().unwrap());
             }
@@ -183,7 +184,7 @@ fn fault_across_an_allocation(skip_second_look: bool) -> Volume {
     let volume = Volume::format(Arc::new(MemoryDevice::new(1 << 20)), &options).unwrap();
     let file = volume.file(FileNumber(1)).unwrap();
     file.set_len(BLOCK).unwrap();
-    raced.set(file.clone()).unwrap();
+    *raced.lock().unwrap() = Some(file.clone());
     file.page_fault(0).unwrap();
     volume
 }

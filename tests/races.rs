@@ -1,8 +1,7 @@
 //! The race the crate exists for, steered so that it happens every time, and unsteered mixtures of
 //! everything on shared files.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use extent_map::Error;
@@ -17,15 +16,14 @@ const PAGE: u64 = 4096;
 /// A file of one hole, faulted in by this thread; between its first look and its lock another thread
 /// allocates the same block from start to end.
 fn fault_while_another_thread_allocates(skip_second_look: bool) -> (Volume, File) {
-    let raced: Arc<OnceLock<File>> = Arc::default();
-    let once = AtomicBool::new(false);
+    // Taken out by the first fault: a volume whose hook keeps its file would never go away.
+    let raced: Arc<Mutex<Option<File>>> = Arc::default();
     let hook = {
         let raced = Arc::clone(&raced);
         move |_, _| {
-            let Some(file) = raced.get() else { return };
-            if once.swap(true, Ordering::Relaxed) {
+            let Some(file) = raced.lock().unwrap().take() else {
                 return;
-            }
+            };
             thread::scope(|scope| {
                 let allocate = || file.allocate(AllocateMode::Allocate, 0, PAGE);
                 scope.spawn(allocate).join().unwrap().unwrap();
@@ -39,7 +37,7 @@ fn fault_while_another_thread_allocates(skip_second_look: bool) -> (Volume, File
     let volume = Volume::format(device, &VolumeOptions::new().probe(probe)).unwrap();
     let file = volume.file(FileNumber(1)).unwrap();
     file.set_len(PAGE).unwrap();
-    assert!(raced.set(file.clone()).is_ok());
+    *raced.lock().unwrap() = Some(file.clone());
     file.page_fault(0).unwrap();
     (volume, file)
 }

@@ -5,8 +5,7 @@
 //! ```
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, OnceLock};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use clap::Parser;
@@ -66,24 +65,23 @@ fn one_hole(probe: Probe) -> (Volume, File) {
 /// many blocks stay promised for ever.
 fn tell(mutations: &[Mutation]) -> u64 {
     let story = Story::new();
-    let raced: Arc<OnceLock<File>> = Arc::default();
+    let raced: Arc<Mutex<Option<File>>> = Arc::default();
     let fallocate = {
-        let (story, raced, done) = (story.clone(), Arc::clone(&raced), AtomicBool::new(false));
+        let (story, raced) = (story.clone(), Arc::clone(&raced));
         move |_, _| {
-            let Some(file) = raced.get() else { return };
-            if !done.swap(true, Ordering::Relaxed) {
-                let allocate = || file.allocate(AllocateMode::Allocate, 0, PAGE);
-                thread::scope(|scope| {
-                    scope.spawn(|| story.thread("fallocate", allocate).expect("there is space"));
-                });
-            }
+            let first = raced.lock().expect("nobody panics").take();
+            let Some(file) = first else { return };
+            let allocate = || file.allocate(AllocateMode::Allocate, 0, PAGE);
+            thread::scope(|scope| {
+                scope.spawn(|| story.thread("fallocate", allocate).expect("there is space"));
+            });
         }
     };
     let probe = Probe::new()
         .mutations(mutations.iter().copied())
         .between_looks(fallocate);
     let (volume, file) = one_hole(probe);
-    raced.set(file.clone()).expect("set once");
+    *raced.lock().expect("nobody panics") = Some(file.clone());
     let outcome = story.thread("page fault", || file.page_fault(0));
     println!("{story}\n");
     println!("page fault: {outcome:?}");
