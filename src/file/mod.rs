@@ -116,7 +116,7 @@ impl File {
     }
 
     /// Drops entries of the file's status tree that `drop_it` picks among those that can be found again,
-    /// as memory pressure does. Answers do not change.
+    /// as memory pressure does. Answers do not change. Holds the tree's writer lock: `drop_it` must not use the file.
     pub fn shrink_status(&self, drop_it: impl FnMut(crate::status::StatusExtent) -> bool) {
         self.inode.blocks.status().shrink_where(drop_it);
     }

@@ -32,10 +32,24 @@ mod imp {
 
     /// Tells `listener` what this thread does while `work` runs.
     pub(crate) fn listen<T>(listener: Listener, work: impl FnOnce() -> T) -> T {
-        let exchange = |with| LISTENER.with(|listener| listener.replace(with));
-        let before = exchange(Some(listener));
-        let done = work();
-        exchange(before);
-        done
+        // Put back also when `work` panics.
+        let _before = Before(exchange(Some(listener)));
+        work()
+    }
+
+    /// Who listened before.
+    struct Before(Option<Listener>);
+
+    impl Drop for Before {
+        fn drop(&mut self) {
+            exchange(self.0.take());
+        }
+    }
+
+    fn exchange(with: Option<Listener>) -> Option<Listener> {
+        LISTENER
+            .try_with(|listener| listener.replace(with))
+            .ok()
+            .flatten()
     }
 }
