@@ -248,3 +248,21 @@ fn nothing_is_moved_to_the_right_while_something_is_delayed() {
     file.insert_gap(FileBlock(0), MAX_FILE_BLOCKS - 4).unwrap();
     assert_eq!(file.extents().unwrap()[0].range.end().0, MAX_FILE_BLOCKS);
 }
+
+#[test]
+fn writes_allocate_at_once_when_two_thirds_of_the_free_space_are_promised() {
+    let (_, backing) = backing(1);
+    let file = open(&backing, 1);
+    assert_eq!(backing.allocator.space().free(), 255);
+    let mut at_once = Vec::new();
+    for (block, len) in [(0, 169), (169, 1), (170, 1), (171, 1)] {
+        file.admit(blocks(block, len)).unwrap();
+        at_once.push(backing.counters.snapshot().immediate_allocations);
+    }
+    // With 170 promised a write is delayed once more.
+    assert_eq!(at_once, [0, 0, 0, 1]);
+    assert_eq!(
+        (file.reserved_clusters(), file.allocated_clusters()),
+        (171, 1)
+    );
+}
