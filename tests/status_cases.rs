@@ -89,7 +89,9 @@ fn freeing_a_pending_cluster_asks_for_its_reservation_back() {
     put(&tree, blocks(0, 1), WRITTEN);
     tree.insert_delayed(blocks(2, 4), true, false).unwrap();
     assert_eq!(tree.remove(blocks(0, 1)).unwrap().released, 0);
+    assert_eq!(tree.pending_count(), 1);
     assert!(tree.take_pending(0) && !tree.take_pending(0) && !tree.take_pending(1));
+    assert_eq!(tree.pending_count(), 0);
     assert_eq!(tree.remove(blocks(0, 8)).unwrap().released, 2);
 }
 
