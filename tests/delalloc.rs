@@ -266,3 +266,19 @@ fn writes_allocate_at_once_when_two_thirds_of_the_free_space_are_promised() {
         (171, 1)
     );
 }
+
+#[test]
+fn a_full_volume_on_which_nothing_is_promised_refuses_one_block_and_many() {
+    let (_, backing) = backing(1);
+    let (file, other) = (open(&backing, 1), open(&backing, 2));
+    let all = backing.allocator.space().available();
+    assert_eq!(file.allocate(blocks(0, all)), Ok(all));
+    for len in [1, 2, 100] {
+        assert_eq!(other.admit(blocks(5, len)), Err(Error::NoSpace), "{len}");
+    }
+    assert_eq!(other.extents(), Ok(vec![]));
+    // One block is free again: the start of what is asked for is delayed.
+    file.punch(blocks(3, 1)).unwrap();
+    assert_eq!(other.admit(blocks(5, 100)).unwrap().range, blocks(5, 1));
+    assert_eq!(other.reserved_clusters(), 1);
+}
