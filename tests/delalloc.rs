@@ -275,6 +275,7 @@ fn a_full_volume_on_which_nothing_is_promised_refuses_one_block_and_many() {
     assert_eq!(file.allocate(blocks(0, all)), Ok(all));
     for len in [1, 2, 100] {
         assert_eq!(other.admit(blocks(5, len)), Err(Error::NoSpace), "{len}");
+        assert_eq!(other.allocate(blocks(5, len)), Err(Error::NoSpace), "{len}");
     }
     assert_eq!(other.extents(), Ok(vec![]));
     // One block is free again: the start of what is asked for is delayed.
