@@ -157,7 +157,7 @@ mod imp {
     }
     thread_local! {
         /// How many reasons there are to do I/O under the data lock.
-        static IO_ALLOWED: RefCell<usize> = const { RefCell::new(0) };
+        static IO_ALLOWED: Cell<usize> = const { Cell::new(0) };
     }
 
     /// Runs `work` on the list, unless the thread is being torn down.
@@ -284,14 +284,14 @@ mod imp {
 
     impl IoAllowed {
         pub(crate) fn new() -> Self {
-            let _ = IO_ALLOWED.try_with(|allowed| *allowed.borrow_mut() += 1);
+            let _ = IO_ALLOWED.try_with(|allowed| allowed.set(allowed.get() + 1));
             Self
         }
     }
 
     impl Drop for IoAllowed {
         fn drop(&mut self) {
-            let _ = IO_ALLOWED.try_with(|allowed| *allowed.borrow_mut() -= 1);
+            let _ = IO_ALLOWED.try_with(|allowed| allowed.set(allowed.get() - 1));
         }
     }
 
@@ -321,7 +321,7 @@ mod imp {
     #[track_caller]
     pub(crate) fn begin_io() -> DoingIo {
         if IO_ALLOWED
-            .try_with(|allowed| *allowed.borrow() > 0)
+            .try_with(|allowed| allowed.get() > 0)
             .unwrap_or(true)
         {
             return DoingIo::new();

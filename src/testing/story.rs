@@ -41,21 +41,6 @@ impl Story {
         journal::listen(Arc::new(listener), work)
     }
 
-    /// How many steps were told.
-    pub fn len(&self) -> usize {
-        self.lock().steps.len()
-    }
-
-    /// Whether nothing was told.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Forgets everything.
-    pub fn clear(&self) {
-        *self.lock() = Told::default();
-    }
-
     fn lock(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
