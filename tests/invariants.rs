@@ -14,6 +14,11 @@ use extent_map::probe::{Mutation, Probe};
 use extent_map::testing::{self, Violation};
 use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange};
 
+#[path = "common/passed_on.rs"]
+mod passed_on;
+
+use passed_on::passed_on;
+
 const BLOCK: u64 = 4096;
 
 /// How a store lies.
@@ -49,13 +54,7 @@ impl LyingStore {
 }
 
 impl MappingStore for LyingStore {
-    fn query(&self, file: FileNumber, block: FileBlock) -> Result<Mapping> {
-        self.truth.query(file, block)
-    }
-
-    fn last_before(&self, file: FileNumber, block: FileBlock) -> Result<Option<MappedExtent>> {
-        self.truth.last_before(file, block)
-    }
+    passed_on!(query last_before shift size set_size extend_size inline_data set_inline_data files commit);
 
     fn extents(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>> {
         match self.lie() {
@@ -88,38 +87,6 @@ impl MappingStore for LyingStore {
             }
             _ => self.truth.remove(file, range),
         }
-    }
-
-    fn shift(&self, file: FileNumber, from: FileBlock, shift: Shift) -> Result<()> {
-        self.truth.shift(file, from, shift)
-    }
-
-    fn size(&self, file: FileNumber) -> Result<u64> {
-        self.truth.size(file)
-    }
-
-    fn set_size(&self, file: FileNumber, bytes: u64) -> Result<()> {
-        self.truth.set_size(file, bytes)
-    }
-
-    fn extend_size(&self, file: FileNumber, bytes: u64) -> Result<()> {
-        self.truth.extend_size(file, bytes)
-    }
-
-    fn inline_data(&self, file: FileNumber) -> Result<Option<Arc<[u8]>>> {
-        self.truth.inline_data(file)
-    }
-
-    fn set_inline_data(&self, file: FileNumber, bytes: Option<Arc<[u8]>>) -> Result<()> {
-        self.truth.set_inline_data(file, bytes)
-    }
-
-    fn files(&self) -> Result<Vec<FileNumber>> {
-        self.truth.files()
-    }
-
-    fn commit(&self) -> Result<()> {
-        self.truth.commit()
     }
 }
 

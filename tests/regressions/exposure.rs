@@ -11,7 +11,8 @@ use extent_map::units::FileNumber;
 
 use crate::bug::{Bug, Outcome, Proof, check, check_synced, expect, given, regressions};
 use crate::scene::{
-    BLOCK, STALE, block, content, steered_volume, used_device, volume, with_first_file,
+    BLOCK, STALE, block, content, delayed_before_space_ran_low, steered_volume, used_device,
+    volume, with_first_file,
 };
 use crate::steered::{Cue, DeviceCall, Others, SteeredDevice, StoreCall};
 
@@ -174,12 +175,7 @@ fn partly_mapped_run(probe: Probe) -> Outcome {
 }
 
 fn mode_change_before_completion(probe: Probe) -> Outcome {
-    let (volume, file) = volume(VolumeOptions::new().low_space_clusters(250), probe)?;
-    file.write_at(0, &[1; 2 * BLOCK as usize])?;
-    given(file.reserved_blocks() == 2, "the blocks are not delayed")?;
-    let other = volume.file(FileNumber(2))?;
-    other.allocate(AllocateMode::Allocate, 0, 6 * BLOCK)?;
-    // Less than 250 blocks are free: nothing is delayed any more.
+    let (volume, file) = delayed_before_space_ran_low(probe)?;
     file.sync_all()?;
     check(&volume)
 }

@@ -6,6 +6,8 @@ mod bug;
 mod by_construction;
 mod exposure;
 mod inline;
+#[path = "../common/passed_on.rs"]
+mod passed_on;
 mod reservations;
 mod scene;
 mod sizes;

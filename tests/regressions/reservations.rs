@@ -3,10 +3,9 @@
 use extent_map::Error;
 use extent_map::file::{AllocateMode, VolumeOptions};
 use extent_map::probe::{Mutation, Probe};
-use extent_map::units::FileNumber;
 
 use crate::bug::{Bug, Outcome, Proof, check, check_synced, given, regressions};
-use crate::scene::{BLOCK, block, steered_volume, volume};
+use crate::scene::{BLOCK, block, delayed_before_space_ran_low, steered_volume, volume};
 use crate::steered::{Cue, Others, StoreCall};
 
 regressions! {
@@ -141,12 +140,7 @@ fn punched_prefix(probe: Probe) -> Outcome {
 }
 
 fn truncation_after_the_mode_changed(probe: Probe) -> Outcome {
-    let (volume, file) = volume(VolumeOptions::new().low_space_clusters(250), probe)?;
-    file.write_at(0, &[1; 2 * BLOCK as usize])?;
-    given(file.reserved_blocks() == 2, "the blocks are not delayed")?;
-    let other = volume.file(FileNumber(2))?;
-    other.allocate(AllocateMode::Allocate, 0, 6 * BLOCK)?;
-    // Less than 250 blocks are free: nothing is delayed any more.
+    let (volume, file) = delayed_before_space_ran_low(probe)?;
     file.set_len(0)?;
     check(&volume)
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use extent_map::Result;
 use extent_map::device::{BlockDevice, MemoryDevice};
-use extent_map::file::{File, Volume, VolumeOptions};
+use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
 use extent_map::probe::Probe;
 use extent_map::units::FileNumber;
 
+use crate::bug::{Failure, given};
 use crate::steered::SteeredStore;
 
 /// Bytes in a block, where a scenario does not choose others.
@@ -53,6 +54,18 @@ pub(crate) fn steered_volume(
 /// A volume and its first file.
 pub(crate) fn with_first_file(volume: Volume) -> Result<(Volume, File)> {
     let file = volume.file(FileNumber(1))?;
+    Ok((volume, file))
+}
+
+/// A file of two delayed blocks on a volume that delays nothing any more, since less than 250 blocks are free.
+pub(crate) fn delayed_before_space_ran_low(
+    probe: Probe,
+) -> std::result::Result<(Volume, File), Failure> {
+    let (volume, file) = volume(VolumeOptions::new().low_space_clusters(250), probe)?;
+    file.write_at(0, &[1; 2 * BLOCK as usize])?;
+    given(file.reserved_blocks() == 2, "the blocks are not delayed")?;
+    let other = volume.file(FileNumber(2))?;
+    other.allocate(AllocateMode::Allocate, 0, 6 * BLOCK)?;
     Ok((volume, file))
 }
 

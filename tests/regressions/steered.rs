@@ -10,6 +10,8 @@ use extent_map::device::{BlockDevice, MemoryDevice};
 use extent_map::mapping::{ExtentState, MappedExtent, Mapping, MappingStore, MemoryStore, Shift};
 use extent_map::units::{FileBlock, FileNumber, FileRange};
 
+use crate::passed_on::passed_on;
+
 thread_local! {
     /// How long the scenario of this thread waits for a thread that one of its own locks may hold up.
     static PATIENCE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
@@ -150,18 +152,12 @@ impl SteeredStore {
 }
 
 impl MappingStore for SteeredStore {
+    passed_on!(last_before extents convert shift size set_size extend_size set_inline_data files commit);
+
     fn query(&self, file: FileNumber, block: FileBlock) -> Result<Mapping> {
         let answer = self.truth.query(file, block);
         self.steering.reached(StoreCall::Queried)?;
         answer
-    }
-
-    fn last_before(&self, file: FileNumber, block: FileBlock) -> Result<Option<MappedExtent>> {
-        self.truth.last_before(file, block)
-    }
-
-    fn extents(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>> {
-        self.truth.extents(file, range)
     }
 
     fn insert(&self, file: FileNumber, extent: MappedExtent) -> Result<()> {
@@ -169,47 +165,15 @@ impl MappingStore for SteeredStore {
         self.truth.insert(file, extent)
     }
 
-    fn convert(&self, file: FileNumber, range: FileRange, to: ExtentState) -> Result<()> {
-        self.truth.convert(file, range, to)
-    }
-
     fn remove(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>> {
         self.steering.reached(StoreCall::Remove)?;
         self.truth.remove(file, range)
-    }
-
-    fn shift(&self, file: FileNumber, from: FileBlock, shift: Shift) -> Result<()> {
-        self.truth.shift(file, from, shift)
-    }
-
-    fn size(&self, file: FileNumber) -> Result<u64> {
-        self.truth.size(file)
-    }
-
-    fn set_size(&self, file: FileNumber, bytes: u64) -> Result<()> {
-        self.truth.set_size(file, bytes)
-    }
-
-    fn extend_size(&self, file: FileNumber, bytes: u64) -> Result<()> {
-        self.truth.extend_size(file, bytes)
     }
 
     fn inline_data(&self, file: FileNumber) -> Result<Option<Arc<[u8]>>> {
         let answer = self.truth.inline_data(file);
         self.steering.reached(StoreCall::InlineRead)?;
         answer
-    }
-
-    fn set_inline_data(&self, file: FileNumber, bytes: Option<Arc<[u8]>>) -> Result<()> {
-        self.truth.set_inline_data(file, bytes)
-    }
-
-    fn files(&self) -> Result<Vec<FileNumber>> {
-        self.truth.files()
-    }
-
-    fn commit(&self) -> Result<()> {
-        self.truth.commit()
     }
 }
 
