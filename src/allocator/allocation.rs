@@ -2,82 +2,87 @@
 
 use std::fmt;
 
+use crate::error::Result;
 use crate::probe::Mutation;
-use crate::units::{DiskBlock, DiskRun};
+use crate::units::DiskRun;
 
-use super::{Allocator, Place, Reservation};
-
-/// What a caller wants to have allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AllocRequest {
-    /// Clusters wanted; the answer has from one up to this many.
-    pub clusters: u64,
-    /// The block at which the run should start, usually the one behind the file's previous extent; its
-    /// cluster is meant. A block outside the volume is no goal.
-    pub goal: Option<DiskBlock>,
-}
-
-impl AllocRequest {
-    /// `clusters` clusters, anywhere.
-    pub const fn anywhere(clusters: u64) -> Self {
-        Self {
-            clusters,
-            goal: None,
-        }
-    }
-
-    /// `clusters` clusters, best from the cluster of `goal` on.
-    pub const fn near(goal: DiskBlock, clusters: u64) -> Self {
-        Self {
-            clusters,
-            goal: Some(goal),
-        }
-    }
-}
+use super::span::Span;
+use super::{Allocator, Ledger, LedgerRef, Reservation};
 
 /// A run of clusters taken from the groups, still counted as promised. [`commit`](Self::commit) makes
 /// it used; [`cancel`](Self::cancel) or a drop gives the clusters back.
 #[must_use = "a dropped allocation is cancelled"]
 pub struct Allocation<'a> {
-    pub(super) run: DiskRun,
-    pub(super) place: Place,
+    extent: Extent,
     /// As many clusters as the run has; none once committed or cancelled.
-    pub(super) space: Reservation,
-    pub(super) allocator: &'a Allocator,
+    space: Reservation<&'a Ledger>,
+    allocator: &'a Allocator,
+}
+
+/// Clusters of one group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    pub(super) group: usize,
+    /// Counted from the start of the group.
+    pub(super) span: Span,
+}
+
+impl Extent {
+    /// Another span of the same group.
+    pub(super) const fn with(self, span: Span) -> Self {
+        Self { span, ..self }
+    }
+}
+
+impl Allocator {
+    /// An extent that was just taken, with as many clusters out of `space`, which has them.
+    pub(super) fn promised<L: LedgerRef>(
+        &self,
+        extent: Extent,
+        space: &mut Reservation<L>,
+    ) -> Result<Allocation<'_>> {
+        Ok(Allocation {
+            extent,
+            space: space.split_for(&*self.ledger, extent.span.len())?,
+            allocator: self,
+        })
+    }
 }
 
 impl Allocation<'_> {
     /// The run, in blocks; made of whole clusters.
     pub fn run(&self) -> DiskRun {
-        self.run
+        self.allocator.run_of(self.extent.group, self.extent.span)
     }
 
     /// How many clusters the run has.
     pub fn clusters(&self) -> u64 {
-        self.place.span.len()
+        self.extent.span.len()
     }
+}
 
+impl<'a> Allocation<'a> {
     /// Makes the clusters used: they stay allocated until [`Allocator::free`].
     #[must_use = "a committed run must be remembered, or its clusters are lost"]
     pub fn commit(mut self) -> DiskRun {
-        let mut group = self.allocator.groups[self.place.group].lock();
+        let mut group = self.allocator.group(self.extent.group);
         // Spent before the run can be freed: else its clusters would count as promised and available at once.
         self.space.take().spend();
-        group.commit(self.place.span);
+        group.commit(self.extent.span);
         drop(group);
-        self.run
+        self.run()
     }
 
     /// Gives the clusters back to the groups and the promise to the caller.
-    pub fn cancel(mut self) -> Reservation {
+    pub fn cancel(mut self) -> Reservation<&'a Ledger> {
         self.release()
     }
 
     /// The bits first, then the promise: see promise 2 of this layer.
-    fn release(&mut self) -> Reservation {
-        self.allocator.groups[self.place.group]
-            .lock()
-            .cancel(self.place.span);
+    fn release(&mut self) -> Reservation<&'a Ledger> {
+        self.allocator
+            .group(self.extent.group)
+            .cancel(self.extent.span);
         if self.allocator.probe.is(Mutation::SpendOnCancel) {
             self.allocator.ledger.spend(self.clusters());
         }
@@ -96,7 +101,7 @@ impl Drop for Allocation<'_> {
 impl fmt::Debug for Allocation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Allocation")
-            .field("run", &self.run)
+            .field("run", &self.run())
             .finish_non_exhaustive()
     }
 }

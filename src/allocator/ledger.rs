@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::probe::{Mutation, Probe};
-use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 use super::Reservation;
@@ -83,7 +82,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::NoSpace`] when fewer are available; nothing is promised then.
-    pub fn reserve(self: &Arc<Self>, clusters: u64) -> Result<Reservation> {
+    pub fn reserve(&self, clusters: u64) -> Result<Reservation<&Self>> {
         if self.probe.is(Mutation::ReserveLooksThenActs) {
             return self.reserve_in_two_steps(clusters);
         }
@@ -97,8 +96,17 @@ impl Ledger {
         Ok(Reservation::of_promised(self, clusters))
     }
 
+    /// The same for a holder that keeps it.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub fn reserve_owned(self: &crate::sync::Arc<Self>, clusters: u64) -> Result<Reservation> {
+        let mut borrowed = self.reserve(clusters)?;
+        borrowed.split_for(crate::sync::Arc::clone(self), clusters)
+    }
+
     /// For [`Mutation::ReserveLooksThenActs`]: what others do between the steps is not seen.
-    fn reserve_in_two_steps(self: &Arc<Self>, clusters: u64) -> Result<Reservation> {
+    fn reserve_in_two_steps(&self, clusters: u64) -> Result<Reservation<&Self>> {
         if self.account.load(Ordering::Acquire) / AVAILABLE < clusters {
             return Err(Error::NoSpace);
         }
@@ -137,7 +145,7 @@ impl Ledger {
     }
 
     /// Used to promised. The caller has cleared the bits.
-    pub(super) fn release_into_reservation(self: &Arc<Self>, clusters: u64) -> Reservation {
+    pub(super) fn release_into_reservation(&self, clusters: u64) -> Reservation<&Self> {
         self.account.fetch_add(clusters, Ordering::Relaxed);
         Reservation::of_promised(self, clusters)
     }

@@ -1,26 +1,31 @@
 //! A promise of clusters, held by value.
 
 use std::mem;
+use std::ops::Deref;
 
 use crate::error::{Error, Result};
 use crate::sync::Arc;
 
 use super::Ledger;
 
+/// How a reservation reaches its ledger.
+pub trait LedgerRef: Deref<Target = Ledger> {}
+impl<L: Deref<Target = Ledger>> LedgerRef for L {}
+
 /// Clusters that the ledger has promised to the holder and to nobody else. A drop gives them back.
 #[must_use = "a dropped reservation is given back"]
 #[derive(Debug)]
-pub struct Reservation {
+pub struct Reservation<L: LedgerRef = Arc<Ledger>> {
     clusters: u64,
-    ledger: Arc<Ledger>,
+    ledger: L,
 }
 
-impl Reservation {
+impl<L: LedgerRef> Reservation<L> {
     /// A reservation of `clusters` that the ledger already counts as promised.
-    pub(super) fn of_promised(ledger: &Arc<Ledger>, clusters: u64) -> Self {
+    pub(super) fn of_promised(ledger: L, clusters: u64) -> Self {
         Self {
             clusters,
-            ledger: Arc::clone(ledger),
+            ledger,
         }
     }
 
@@ -33,14 +38,20 @@ impl Reservation {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when fewer are held: the holder's books are wrong. Nothing is moved then.
-    pub fn split(&mut self, clusters: u64) -> Result<Self> {
+    pub fn split(&mut self, clusters: u64) -> Result<Self> where L: Clone {
+        let ledger = self.ledger.clone();
+        self.split_for(ledger, clusters)
+    }
+
+    /// The same for another way to the ledger
+    pub fn split_for<M: LedgerRef>(&mut self, ledger: M, clusters: u64) -> Result<Reservation<M>> {
         let Some(rest) = self.clusters.checked_sub(clusters) else {
             return Err(Error::Corrupt(
                 "a reservation holds fewer clusters than its holder thinks",
             ));
         };
         self.clusters = rest;
-        Ok(Self::of_promised(&self.ledger, clusters))
+        Ok(Reservation::of_promised(ledger, clusters))
     }
 
     /// Adds everything `other` holds to this reservation.
@@ -48,7 +59,7 @@ impl Reservation {
     /// # Errors
     /// [`Error::InvalidInput`] when `other` is another ledger's: this reservation is unchanged and `other`
     /// is given back to its own ledger.
-    pub fn merge(&mut self, mut other: Self) -> Result<()> {
+    pub fn merge<M: LedgerRef>(&mut self, mut other: Reservation<M>) -> Result<()> {
         if !other.is_of(&self.ledger) {
             return Err(Error::InvalidInput("reservation of another ledger"));
         }
@@ -62,21 +73,22 @@ impl Reservation {
     }
 
     /// Everything held, leaving this reservation empty.
-    pub(super) fn take(&mut self) -> Self {
-        Self::of_promised(&self.ledger, mem::take(&mut self.clusters))
+    pub(super) fn take(&mut self) -> Self where L: Clone {
+        Self::of_promised(self.ledger.clone(), mem::take(&mut self.clusters))
     }
 
     /// Turns the promised clusters into used ones.
     pub(super) fn spend(mut self) {
-        self.ledger.spend(mem::take(&mut self.clusters));
+        let n = mem::take(&mut self.clusters);
+        self.ledger.spend(n);
     }
 
-    pub(super) fn is_of(&self, ledger: &Arc<Ledger>) -> bool {
-        Arc::ptr_eq(&self.ledger, ledger)
+    pub(super) fn is_of(&self, ledger: &Ledger) -> bool {
+        std::ptr::eq(&*self.ledger, ledger)
     }
 }
 
-impl Drop for Reservation {
+impl<L: LedgerRef> Drop for Reservation<L> {
     fn drop(&mut self) {
         if self.clusters > 0 {
             self.ledger.give_back(self.clusters);

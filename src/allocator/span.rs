@@ -23,4 +23,26 @@ impl Span {
     pub(super) const fn overlaps(self, other: Self) -> bool {
         self.start < other.end && other.start < self.end
     }
+
+    /// What is left from the first multiple of `align` on.
+    pub(super) fn aligned(self, align: u64) -> Option<Self> {
+        let start = self.start.checked_next_multiple_of(align)?;
+        (start < self.end).then_some(Self { start, ..self })
+    }
+
+    pub(super) const fn contains(self, other: Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
+    /// What lies before and behind `inner`, which is in here.
+    pub(super) const fn without(self, inner: Self) -> [Self; 2] {
+        let (start, end) = (inner.start, inner.end);
+        [
+            Self {
+                end: start,
+                ..self
+            },
+            Self { start: end, ..self },
+        ]
+    }
 }

@@ -1,6 +1,6 @@
 //! How much of the volume's free space is promised to one file.
 
-use crate::allocator::Reservation;
+use crate::allocator::{LedgerRef, Reservation};
 use crate::error::Result;
 use crate::sync::{Mutex, Rank};
 
@@ -20,7 +20,7 @@ impl Account {
     }
 
     /// Adds a new promise.
-    pub(super) fn add(&self, reservation: Reservation) -> Result<()> {
+    pub(super) fn add<L: LedgerRef>(&self, reservation: Reservation<L>) -> Result<()> {
         self.0.lock().merge(reservation)
     }
 

@@ -1,6 +1,6 @@
 //! Allocation: holes and delayed blocks become unwritten ones.
 
-use crate::allocator::{AllocRequest, Reservation};
+use crate::allocator::{AllocRequest, Goal, Ledger, Reservation};
 use crate::error::{Error, Result};
 use crate::mapping::{ExtentState, MappedExtent};
 use crate::probe::Mutation;
@@ -92,10 +92,10 @@ impl FileBlocks {
     ) -> Result<StatusExtent> {
         let ratio = self.backing.geometry.cluster;
         let (mut space, wanted) = self.space_for(run, wanted)?;
-        let request = AllocRequest {
-            clusters: wanted,
-            goal: self.goal(blocks)?,
-        };
+        let mut request = AllocRequest::anywhere(wanted);
+        if let Some(goal) = self.goal(blocks)? {
+            request = request.goal(Goal::From(goal));
+        }
         let allocation = match self.backing.allocator.allocate(request, &mut space) {
             Ok(allocation) => allocation,
             Err(error) => {
@@ -134,7 +134,7 @@ impl FileBlocks {
 
     /// Space for `wanted` clusters of `run`, or for as many as there is space for: the reserved ones out
     /// of the file's account, the others new out of the ledger. Returns it with the number of clusters.
-    fn space_for(&self, run: &ClusterRun, mut wanted: u64) -> Result<(Reservation, u64)> {
+    fn space_for(&self, run: &ClusterRun, mut wanted: u64) -> Result<(Reservation<&Ledger>, u64)> {
         loop {
             let reserved = self.reserved_in(run, wanted);
             match self.backing.allocator.ledger().reserve(wanted - reserved) {

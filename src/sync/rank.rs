@@ -29,6 +29,10 @@ pub(crate) enum Rank {
     Shrinker,
     /// The promise made to a file.
     Account,
+    /// The windows of a file, or those that small files share.
+    Windows,
+    /// The right to withhold free clusters while a device discards them, which this lock is held over.
+    Discarding,
     /// A group of the allocator.
     Group,
     /// A change of a mapping store.

@@ -1,6 +1,7 @@
 //! The allocator beside a plain model of its clusters.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Unstructured};
 use extent_map::Error;
@@ -188,7 +189,7 @@ impl Pair {
     pub(crate) fn step(&mut self, step: Step) {
         let exists = |which: usize| which < self.held.len();
         match step {
-            Step::Reserve(clusters) => match self.allocator.reserve(clusters) {
+            Step::Reserve(clusters) => match self.allocator.ledger().reserve_owned(clusters) {
                 Ok(reservation) => {
                     assert!(clusters <= self.model.available());
                     self.hold(reservation, clusters);
@@ -239,9 +240,9 @@ impl Pair {
     }
 
     fn allocate(&mut self, which: usize, clusters: u64, goal: Option<u64>, outcome: Outcome) {
-        let request = AllocRequest {
-            clusters,
-            goal: goal.map(DiskBlock),
+        let request = match goal {
+            Some(block) => AllocRequest::near(DiskBlock(block), clusters),
+            None => AllocRequest::anywhere(clusters),
         };
         let want = clusters.min(self.model.reserved[which]);
         let allocation = match self.allocator.allocate(request, &mut self.held[which]) {
@@ -291,8 +292,12 @@ impl Pair {
         if promise {
             let freed = self.allocator.free_into_reservation(run);
             assert_eq!(freed.is_ok(), freeable.is_some(), "{run:?}: {freed:?}");
-            if let Ok(reservation) = freed {
-                self.hold(reservation, run.len / RATIO);
+            if let Ok(mut reservation) = freed {
+                let ledger = Arc::clone(self.allocator.ledger());
+                let clusters = run.len / RATIO;
+                let owned = reservation.split_for(ledger, clusters).unwrap();
+                self.held.push(owned);
+                self.model.reserved.push(clusters);
             }
         } else {
             assert_eq!(

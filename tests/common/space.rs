@@ -1,6 +1,6 @@
 //! Small volumes for the allocator.
 
-use extent_map::allocator::{AllocRequest, Allocator, Reservation};
+use extent_map::allocator::{AllocRequest, Allocator, LedgerRef, Reservation};
 use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
 
 /// A shape of volume.
@@ -22,9 +22,9 @@ pub(crate) fn run(start: u64, len: u64) -> DiskRun {
 }
 
 /// Turns a whole reservation into committed runs, however many it takes.
-pub(crate) fn allocate_all(
+pub(crate) fn allocate_all<L: LedgerRef>(
     allocator: &Allocator,
-    mut space: Reservation,
+    mut space: Reservation<L>,
     goal: u64,
 ) -> Vec<DiskRun> {
     let mut runs = Vec::new();

@@ -1,0 +1,139 @@
+//! Giving clusters back: at once, or once the change that frees them is durable.
+
+use smallvec::SmallVec;
+
+use crate::error::{Error, Result};
+use crate::probe::Mutation;
+use crate::units::{DiskBlock, DiskRun};
+
+use super::group::Change;
+use super::locked::Locked;
+use super::span::Span;
+use super::{Allocator, Ledger, Reservation};
+
+/// The groups of a run, each with the part of the run that lies in it. A run rarely crosses a border.
+pub(super) type Parts<'a> = SmallVec<[(Locked<'a>, Span); 2]>;
+
+impl Allocator {
+    /// Makes the allocated clusters of `run` available to everybody at once.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when `run` is empty, not made of whole clusters, or reaches out of the usable part of
+    /// the volume; [`Error::Corrupt`] when one of its clusters is not allocated and committed (a double
+    /// free, for example) or its group is fenced off. Nothing is changed then.
+    pub fn free(&self, run: DiskRun) -> Result<()> {
+        self.clear(run, |clusters| self.ledger.release(clusters))
+    }
+
+    /// Frees the clusters of `run` but keeps their space promised to the caller, in one step that cannot
+    /// fail for lack of space, however full the volume is.
+    ///
+    /// # Errors
+    /// As [`free`](Self::free).
+    pub fn free_into_reservation(&self, run: DiskRun) -> Result<Reservation<&Ledger>> {
+        self.clear(run, |clusters| {
+            self.ledger.release_into_reservation(clusters)
+        })
+    }
+
+    /// Frees the clusters of `run` as soon as `change` is [durable](Self::durable): they stay used until then, for a
+    /// crash may bring their owner back.
+    ///
+    /// # Errors
+    /// As [`free`](Self::free).
+    pub fn free_after(&self, run: DiskRun, change: Change) -> Result<()> {
+        for (group, part) in &mut self.committed_parts(run)? {
+            group.hold_back(*part, change);
+        }
+        Ok(())
+    }
+
+    /// `change` and all before it are durable: what they freed can be allocated again. Returns those runs, in no order,
+    /// for an owner that wants to [discard](Self::discard) them.
+    pub fn durable(&self, change: Change) -> Vec<DiskRun> {
+        let mut freed = Vec::new();
+        for number in 0..self.groups.len() {
+            let mut group = self.group(number);
+            if group.held_back() == 0 {
+                continue;
+            }
+            let spans = group.let_go(change);
+            self.ledger.release(spans.iter().map(|span| span.len()).sum());
+            freed.extend(spans.into_iter().map(|span| self.run_of(number, span)));
+        }
+        freed
+    }
+
+    /// Clusters that wait for their free to be [durable](Self::durable). Who finds no space can hope for these.
+    pub fn held_back(&self) -> u64 {
+        let groups = 0..self.groups.len();
+        groups.map(|number| self.group(number).held_back()).sum()
+    }
+
+    /// Clears the bits of `run` if all its clusters are allocated and committed, then tells `account` how many
+    /// clusters that were, still under the locks: [`check`](Self::check) must see both or neither.
+    fn clear<T>(&self, run: DiskRun, account: impl FnOnce(u64) -> T) -> Result<T> {
+        let mut parts = match self.probe.is(Mutation::FreeBeforeChecking) {
+            false => self.committed_parts(run)?,
+            true => self.parts_of(run)?,
+        };
+        for (group, part) in &mut parts {
+            group.clear(*part);
+        }
+        Ok(account(parts.iter().map(|(_, part)| part.len()).sum()))
+    }
+
+    /// The parts of a run that is allocated and committed.
+    fn committed_parts(&self, run: DiskRun) -> Result<Parts<'_>> {
+        let parts = self.parts_of(run)?;
+        match parts.iter().all(|(group, part)| group.is_committed(*part)) {
+            true => Ok(parts),
+            false => Err(Error::Corrupt("freeing clusters that are not allocated")),
+        }
+    }
+
+    /// Locks the groups of a run that is made of whole, usable clusters.
+    pub(super) fn parts_of(&self, run: DiskRun) -> Result<Parts<'_>> {
+        let clusters = self.clusters_of(run)?;
+        let first = clusters.start / self.clusters_per_group;
+        let last = (clusters.end - 1) / self.clusters_per_group;
+        let parts = (first..=last).map(|number| {
+            let base = number * self.clusters_per_group;
+            let part = Span {
+                start: clusters.start.max(base) - base,
+                end: clusters.end.min(base + self.clusters_per_group) - base,
+            };
+            (self.group(number as usize), part)
+        });
+        Ok(parts.collect())
+    }
+
+    /// The clusters of a run that is made of whole, usable ones.
+    fn clusters_of(&self, run: DiskRun) -> Result<Span> {
+        let ratio = self.geometry.cluster.blocks();
+        let end = run.start.0.checked_add(run.len);
+        let Some(end) = end.filter(|_| run.len > 0) else {
+            return Err(Error::InvalidInput("the run has no blocks or too many"));
+        };
+        if !run.start.0.is_multiple_of(ratio) || !end.is_multiple_of(ratio) {
+            return Err(Error::InvalidInput("the run is not made of whole clusters"));
+        }
+        let clusters = Span {
+            start: run.start.0 / ratio,
+            end: end / ratio,
+        };
+        if !self.usable.contains(clusters) {
+            return Err(Error::InvalidInput(
+                "the run reaches out of the volume's usable part",
+            ));
+        }
+        Ok(clusters)
+    }
+
+    /// A span of a group, in blocks of the volume.
+    pub(super) fn run_of(&self, group: usize, span: Span) -> DiskRun {
+        let ratio = self.geometry.cluster.blocks();
+        let start = group as u64 * self.clusters_per_group + span.start;
+        DiskRun::new(DiskBlock(start * ratio), span.len() * ratio)
+    }
+}

@@ -1,0 +1,405 @@
+//! The free clusters of one group: a bit for each, and for each stretch of 512 the longest run that starts in it.
+//!
+//! The runs are found in the bitmap alone; the second level only says where it is worth to look. Together they take 1.07
+//! bits for a cluster. What a take or a give costs does not depend on the length of the runs beside it, because
+//! stretches that are free from end to end are known and skipped.
+
+use super::span::Span;
+
+/// Words of a stretch: one cache line.
+const WORDS: usize = 8;
+/// Clusters of a stretch.
+const STRETCH: u64 = WORDS as u64 * 64;
+
+/// Free clusters, counted from the start of the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FreeRuns {
+    len: u64,
+    /// A set bit is a free cluster; bits from `len` on are clear.
+    bits: Box<[u64]>,
+    /// The length of the longest maximal run that starts in the stretch, wherever it ends.
+    longest: Box<[u32]>,
+    /// A set bit is a stretch without a used cluster.
+    empty: Box<[u64]>,
+    /// The largest of `longest`.
+    top: u32,
+    free: u64,
+    fragments: u64,
+}
+
+impl FreeRuns {
+    /// `len` clusters, all free; fewer than 2^32.
+    pub(super) fn all_free(len: u64) -> Self {
+        let stretches = len.div_ceil(STRETCH);
+        let mut runs = Self {
+            len,
+            bits: vec![0; (stretches * WORDS as u64) as usize].into(),
+            longest: vec![0; stretches as usize].into(),
+            empty: vec![0; stretches.div_ceil(64) as usize].into(),
+            top: 0,
+            free: 0,
+            fragments: 0,
+        };
+        runs.give(Span { start: 0, end: len });
+        runs
+    }
+
+    pub(super) fn free(&self) -> u64 {
+        self.free
+    }
+
+    /// How many maximal free runs there are.
+    pub(super) fn fragments(&self) -> u64 {
+        self.fragments
+    }
+
+    /// Clusters of the longest free run.
+    pub(super) fn longest(&self) -> u64 {
+        self.top.into()
+    }
+
+    pub(super) fn is_free(&self, cluster: u64) -> bool {
+        cluster < self.len && self.bits[(cluster / 64) as usize] >> (cluster % 64) & 1 == 1
+    }
+
+    /// Whether every cluster of `span` is free.
+    pub(super) fn is_all_free(&self, span: Span) -> bool {
+        self.is_free(span.start) && self.end_of_run(span.start) >= span.end
+    }
+
+    /// Whether no cluster of `span` is free.
+    pub(super) fn is_all_used(&self, span: Span) -> bool {
+        self.next_free(span.start).is_none_or(|next| next >= span.end)
+    }
+
+    /// The free run from exactly `start` on, however long.
+    pub(super) fn run_from(&self, start: u64) -> Option<Span> {
+        self.is_free(start).then(|| Span {
+            start,
+            end: self.end_of_run(start),
+        })
+    }
+
+    /// The free run that ends exactly before `end`.
+    pub(super) fn run_before(&self, end: u64) -> Option<Span> {
+        let last = end.checked_sub(1).filter(|last| self.is_free(*last))?;
+        Some(Span {
+            start: self.start_of_run(last),
+            end,
+        })
+    }
+
+    /// The maximal free runs from `from` on; the first is cut there.
+    pub(super) fn runs(&self, from: u64) -> impl Iterator<Item = Span> {
+        let mut from = from;
+        std::iter::from_fn(move || {
+            let start = self.next_free(from)?;
+            let end = self.end_of_run(start);
+            from = end;
+            Some(Span { start, end })
+        })
+    }
+
+    /// The first free run of at least `want` clusters from `from` on, starting at a multiple of `align`.
+    pub(super) fn first_fit(&self, from: u64, want: u64, align: u64) -> Option<Span> {
+        let fits = |run: &Span| run.aligned(align).is_some_and(|run| run.len() >= want);
+        let start = self.next_free(from)?;
+        let first = Span {
+            start,
+            end: self.end_of_run(start),
+        };
+        if fits(&first) {
+            return first.aligned(align);
+        }
+        let mut stretch = first.end / STRETCH;
+        let mut from = first.end;
+        while let Some(next) = self.stretch_with(stretch, want) {
+            let end = (next + 1) * STRETCH;
+            let runs = self.starting_in(from.max(next * STRETCH), end);
+            if let Some(run) = { runs }.find(fits) {
+                return run.aligned(align);
+            }
+            (stretch, from) = (next + 1, end);
+        }
+        None
+    }
+
+    /// A free run of at least `want` clusters that wastes little: the shortest of those that start in the stretch whose
+    /// longest run is the shortest that will do.
+    pub(super) fn snug_fit(&self, want: u64) -> Option<Span> {
+        let will_do = |(_, longest): &(usize, &u32)| u64::from(**longest) >= want;
+        let stretches = self.longest.iter().enumerate().filter(will_do);
+        let (stretch, _) = stretches.min_by_key(|(_, longest)| **longest)?;
+        let start = stretch as u64 * STRETCH;
+        let runs = self.starting_in(start, start + STRETCH);
+        runs.filter(|run| run.len() >= want).min_by_key(|run| run.len())
+    }
+
+    /// The first of the longest free runs.
+    pub(super) fn longest_run(&self) -> Option<Span> {
+        self.first_fit(0, self.longest().max(1), 1)
+    }
+
+    /// Makes a free span used.
+    pub(super) fn take(&mut self, span: Span) {
+        debug_assert!(self.is_all_free(span));
+        let run = Span {
+            start: self.start_of_run(span.start),
+            end: self.end_of_run(span.end - 1),
+        };
+        self.for_words(span, |word, mask| *word &= !mask);
+        for stretch in span.start / STRETCH..=(span.end - 1) / STRETCH {
+            self.empty[(stretch / 64) as usize] &= !(1 << (stretch % 64));
+        }
+        self.free -= span.len();
+        let (before, behind) = (span.start > run.start, run.end > span.end);
+        self.fragments = self.fragments + u64::from(before) + u64::from(behind) - 1;
+        self.lost(run);
+        if behind {
+            self.found(Span {
+                start: span.end,
+                end: run.end,
+            });
+        }
+    }
+
+    /// Makes a used span free.
+    pub(super) fn give(&mut self, span: Span) {
+        debug_assert!(self.is_all_used(span));
+        let before = self.run_before(span.start);
+        let behind = self.run_from(span.end);
+        self.for_words(span, |word, mask| *word |= mask);
+        for stretch in span.start / STRETCH..=(span.end - 1) / STRETCH {
+            let words = &self.bits[stretch as usize * WORDS..][..WORDS];
+            if words.iter().all(|word| *word == u64::MAX) {
+                self.empty[(stretch / 64) as usize] |= 1 << (stretch % 64);
+            }
+        }
+        self.free += span.len();
+        self.fragments = self.fragments + 1 - u64::from(before.is_some()) - u64::from(behind.is_some());
+        if let Some(behind) = behind {
+            self.lost(behind);
+        }
+        self.found(Span {
+            start: before.map_or(span.start, |run| run.start),
+            end: behind.map_or(span.end, |run| run.end),
+        });
+    }
+
+    /// What the counters and the second level must be, made anew from the bits.
+    pub(super) fn recounted(&self) -> Self {
+        let mut fresh = Self::all_free(self.len);
+        let mut used_from = 0;
+        let mut take = |start: u64, end: u64| {
+            if start < end {
+                fresh.take(Span { start, end });
+            }
+        };
+        for run in self.runs(0) {
+            take(used_from, run.start);
+            used_from = run.end;
+        }
+        take(used_from, self.len);
+        fresh
+    }
+
+    /// The stretch in which the run started may have lost its longest one.
+    fn lost(&mut self, run: Span) {
+        let stretch = run.start / STRETCH;
+        if u64::from(self.longest[stretch as usize]) == run.len() {
+            let start = stretch * STRETCH;
+            let runs = self.starting_in(start, start + STRETCH);
+            self.longest[stretch as usize] = runs.map(|run| run.len() as u32).max().unwrap_or(0);
+            if u64::from(self.top) == run.len() {
+                self.top = self.longest.iter().max().copied().unwrap_or(0);
+            }
+        }
+    }
+
+    /// The run is there now.
+    fn found(&mut self, run: Span) {
+        let longest = &mut self.longest[(run.start / STRETCH) as usize];
+        *longest = (*longest).max(run.len() as u32);
+        self.top = self.top.max(*longest);
+    }
+
+    /// The first stretch from `from` on in which a run of `want` clusters starts.
+    fn stretch_with(&self, from: u64, want: u64) -> Option<u64> {
+        let rest = self.longest.get(from as usize..)?;
+        let found = rest.iter().position(|longest| u64::from(*longest) >= want)?;
+        Some(from + found as u64)
+    }
+
+    /// The maximal free runs that start in `from..end`, where `end` is the end of a stretch.
+    fn starting_in(&self, from: u64, end: u64) -> impl Iterator<Item = Span> {
+        let cut = from > 0 && self.is_free(from - 1) && self.is_free(from);
+        let from = if cut { self.end_of_run(from) } else { from };
+        self.runs(from).take_while(move |run| run.start < end)
+    }
+
+    /// The first free cluster from `from` on.
+    fn next_free(&self, from: u64) -> Option<u64> {
+        let mut ignored = !(u64::MAX << (from % 64));
+        for (index, word) in self.bits.iter().enumerate().skip((from / 64) as usize) {
+            let hits = word & !ignored;
+            if hits != 0 {
+                return Some(index as u64 * 64 + u64::from(hits.trailing_zeros()));
+            }
+            ignored = 0;
+        }
+        None
+    }
+
+    /// Where the run ends that the free cluster `from` is of.
+    fn end_of_run(&self, from: u64) -> u64 {
+        let mut index = (from / 64) as usize;
+        let mut free = u64::from((!(self.bits[index] >> (from % 64))).trailing_zeros());
+        let mut end = from + free.min(64 - from % 64);
+        while end % 64 == 0 && free > 0 {
+            if end % STRETCH == 0 {
+                end += self.empty_from(end / STRETCH) * STRETCH;
+            }
+            index = (end / 64) as usize;
+            let Some(word) = self.bits.get(index) else {
+                break;
+            };
+            free = u64::from((!word).trailing_zeros());
+            end += free;
+        }
+        end.min(self.len)
+    }
+
+    /// How many stretches from `from` on are empty.
+    fn empty_from(&self, from: u64) -> u64 {
+        let mut stretch = from;
+        while let Some(word) = self.empty.get((stretch / 64) as usize) {
+            let here = u64::from((!(word >> (stretch % 64))).trailing_zeros());
+            stretch += here.min(64 - stretch % 64);
+            if here == 0 || stretch % 64 != 0 {
+                break;
+            }
+        }
+        stretch - from
+    }
+
+    /// Where the run starts that the free cluster `at` is of.
+    fn start_of_run(&self, at: u64) -> u64 {
+        let shift = 63 - at % 64;
+        let mut free = u64::from((!(self.bits[(at / 64) as usize] << shift)).leading_zeros());
+        let mut start = at + 1 - free.min(at % 64 + 1);
+        while start % 64 == 0 && start > 0 && free > 0 {
+            if start % STRETCH == 0 {
+                start -= self.empty_before(start / STRETCH) * STRETCH;
+                if start == 0 {
+                    break;
+                }
+            }
+            free = u64::from((!self.bits[(start / 64) as usize - 1]).leading_zeros());
+            start -= free;
+        }
+        start
+    }
+
+    /// How many stretches right before `end` are empty.
+    fn empty_before(&self, end: u64) -> u64 {
+        let mut stretch = end;
+        while stretch > 0 {
+            let (word, shift) = (self.empty[((stretch - 1) / 64) as usize], 63 - (stretch - 1) % 64);
+            let here = u64::from((!(word << shift)).leading_zeros()).min(64 - shift);
+            stretch -= here;
+            if here == 0 || stretch % 64 != 0 {
+                break;
+            }
+        }
+        end - stretch
+    }
+
+    /// Calls `change` with each word that `span` touches and the mask of its bits in there.
+    fn for_words(&mut self, span: Span, change: impl Fn(&mut u64, u64)) {
+        let mut start = span.start;
+        while start < span.end {
+            let end = span.end.min((start / 64 + 1) * 64);
+            let mask = (u64::MAX >> (64 - (end - start))) << (start % 64);
+            change(&mut self.bits[(start / 64) as usize], mask);
+            start = end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same, the slow way.
+    struct Plain(Vec<bool>);
+
+    impl Plain {
+        fn runs(&self) -> Vec<Span> {
+            let mut runs: Vec<Span> = Vec::new();
+            for (at, _) in self.0.iter().enumerate().filter(|(_, free)| **free) {
+                let at = at as u64;
+                match runs.last_mut() {
+                    Some(last) if last.end == at => last.end += 1,
+                    _ => runs.push(Span { start: at, end: at + 1 }),
+                }
+            }
+            runs
+        }
+    }
+
+    fn agree(runs: &FreeRuns, plain: &Plain, from: u64, want: u64, align: u64) {
+        let expected = plain.runs();
+        let lens = || expected.iter().map(|run| run.len());
+        assert_eq!(runs.runs(0).collect::<Vec<_>>(), expected);
+        assert_eq!(runs.free(), lens().sum::<u64>());
+        assert_eq!(runs.fragments(), expected.len() as u64);
+        assert_eq!(runs.longest(), lens().max().unwrap_or(0));
+        assert_eq!(runs.longest_run().map(Span::len), lens().max());
+        assert_eq!(runs, &runs.recounted());
+        let behind = expected.iter().filter(|run| run.end > from).map(|run| Span {
+            start: run.start.max(from),
+            ..*run
+        });
+        let fitting = behind
+            .filter_map(|run| run.aligned(align))
+            .find(|run| run.len() >= want);
+        assert_eq!(runs.first_fit(from, want, align), fitting, "from {from}, {want} by {align}");
+        assert_eq!(runs.snug_fit(want).is_some(), lens().any(|len| len >= want));
+        if let Some(run) = runs.snug_fit(want) {
+            assert!(expected.contains(&run) && run.len() >= want);
+        }
+        let at = expected.iter().find(|run| run.start <= from && from < run.end);
+        assert_eq!(runs.run_from(from), at.map(|run| Span { start: from, ..*run }));
+        let before = expected.iter().find(|run| run.start < from && from <= run.end);
+        assert_eq!(runs.run_before(from), before.map(|run| Span { end: from, ..*run }));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_takes_and_gives_leave_what_a_plain_array_would_hold(
+            len in prop::sample::select(vec![1_u64, 63, 64, 65, 511, 512, 513, 1500, 40_000]),
+            steps in prop::collection::vec((any::<u64>(), any::<u64>(), 0..3_u32), 1..60),
+        ) {
+            let mut runs = FreeRuns::all_free(len);
+            let mut plain = Plain(vec![true; len as usize]);
+            for (place, size, scale) in steps {
+                let start = place % len;
+                let most = [8, 600, len][scale as usize];
+                let end = len.min(start + 1 + size % most);
+                let free = plain.0[start as usize];
+                let end = (start..end).find(|at| plain.0[*at as usize] != free).unwrap_or(end);
+                let span = Span { start, end };
+                match free {
+                    true => runs.take(span),
+                    false => runs.give(span),
+                }
+                plain.0[start as usize..end as usize].fill(!free);
+                agree(&runs, &plain, size % len, 1 + place % 700, 1 << (size % 7));
+            }
+        }
+    }
+}

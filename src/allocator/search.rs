@@ -1,0 +1,227 @@
+//! The search for a free run, level by level, from the best answer to any.
+//!
+//! | level | takes |
+//! |---|---|
+//! | goal | what is free exactly at the goal |
+//! | power of two | a wish of 2^n clusters, n at least 3: an aligned run |
+//! | fast | the whole wish, in a group whose average free run is of its order |
+//! | slow | the whole wish, in any group |
+//! | best available | the longest run there is, but not below the minimum |
+//! | any | the longest run there is |
+//!
+//! All but the first and the last skip groups that somebody works on. The levels are ext4's (its `mballoc`), over another
+//! index: because the longest run of each group is known exactly, "best available" needs no tries with shrinking wishes.
+
+use crate::error::{Error, Result};
+use crate::probe::{Moment, Mutation};
+
+use super::directory::By;
+use super::free_runs::FreeRuns;
+use super::locked::Locked;
+use super::request::{Place, Wanted};
+use super::span::Span;
+use super::Allocator;
+
+/// The shortest wish that is aligned to itself.
+const SHORTEST_ALIGNED: u64 = 8;
+
+/// A free span, under the lock of its group.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    pub(super) group: Locked<'a>,
+    pub(super) span: Span,
+}
+
+/// Where a search begins.
+#[derive(Clone, Copy)]
+struct Start {
+    group: usize,
+    /// The cluster in that group.
+    from: u64,
+}
+
+impl Allocator {
+    /// Finds a free run of 1 to `wanted.length` clusters. The caller holds promises for them, so one exists.
+    pub(super) fn find(&self, wanted: &Wanted) -> Result<Found<'_>> {
+        let goal = wanted.goal.filter(|goal| goal.cluster() < self.usable.end);
+        if let Some(found) = goal.and_then(|goal| self.at_goal(goal, wanted)) {
+            return Ok(found);
+        }
+        let start = match goal {
+            Some(goal) => Start {
+                group: (goal.cluster() / self.clusters_per_group) as usize,
+                from: goal.cluster() % self.clusters_per_group,
+            },
+            None => Start {
+                group: self.streams.group(wanted.stream) % self.groups.len(),
+                from: 0,
+            },
+        };
+        let found = self
+            .aligned(wanted, start)
+            .or_else(|| self.fast(wanted, start))
+            .or_else(|| self.slow(wanted, start))
+            .or_else(|| self.best_available(wanted))
+            .or_else(|| self.any(wanted));
+        let found = match found {
+            Some(found) => found,
+            None => self.exhaustive(wanted)?,
+        };
+        self.streams.served(wanted.stream, found.group.number());
+        Ok(found)
+    }
+
+    /// What is free at the goal itself. Waits for its group.
+    pub(super) fn at_goal(&self, goal: Place, wanted: &Wanted) -> Option<Found<'_>> {
+        let number = goal.cluster() / self.clusters_per_group;
+        let group = self.group(number as usize);
+        let base = number * self.clusters_per_group;
+        let span = group.search(|runs| match goal {
+            Place::From(start) => runs
+                .run_from(start - base)
+                .map(|run| run.truncated(wanted.length))
+                .filter(|run| run.len() >= wanted.minimum),
+            Place::UpTo(end) => runs
+                .run_before(end - base)
+                .filter(|run| run.len() >= wanted.length)
+                .map(|run| Span {
+                    start: run.end - wanted.length,
+                    ..run
+                }),
+            Place::Near(start) => runs
+                .run_from(start - base)
+                .filter(|run| run.len() >= wanted.length)
+                .map(|run| run.truncated(wanted.length)),
+        })?;
+        Some(Found { group, span })
+    }
+
+    fn aligned(&self, wanted: &Wanted, start: Start) -> Option<Found<'_>> {
+        let align = match wanted.align {
+            1 if wanted.length.is_power_of_two() && wanted.length >= SHORTEST_ALIGNED => {
+                wanted.length
+            }
+            1 => return None,
+            stripe => stripe,
+        };
+        let groups = self
+            .directory
+            .from_order_of(By::Longest, wanted.length, start.group);
+        self.first_of(groups, start, |runs, from| {
+            runs.first_fit(from, wanted.length, align)
+        })
+        .map(|found| found.truncated(wanted.length))
+    }
+
+    fn fast(&self, wanted: &Wanted, start: Start) -> Option<Found<'_>> {
+        let groups = self
+            .directory
+            .from_order_of(By::Average, wanted.length, start.group);
+        self.whole(groups, wanted, start)
+    }
+
+    fn slow(&self, wanted: &Wanted, start: Start) -> Option<Found<'_>> {
+        let groups = self
+            .directory
+            .from_order_of(By::Longest, wanted.length, start.group);
+        self.whole(groups, wanted, start)
+    }
+
+    /// The whole wish: in the first group behind the goal and around, in the others where little is wasted.
+    fn whole(
+        &self,
+        groups: impl Iterator<Item = usize>,
+        wanted: &Wanted,
+        start: Start,
+    ) -> Option<Found<'_>> {
+        let fit = |runs: &FreeRuns, from| runs.first_fit(from, wanted.length, 1);
+        self.first_of(groups, start, fit)
+            .map(|found| found.truncated(wanted.length))
+    }
+
+    /// What `fit` finds in the first of `groups`; in the group of `start` it looks from there on, and again from the
+    /// group's beginning once it was everywhere else.
+    fn first_of(
+        &self,
+        groups: impl Iterator<Item = usize>,
+        start: Start,
+        fit: impl Fn(&FreeRuns, u64) -> Option<Span>,
+    ) -> Option<Found<'_>> {
+        let mut home = false;
+        let look = |number: usize, from: u64| {
+            self.probe.reached(Moment::LookingAtGroup);
+            let group = self.try_group(number)?;
+            let span = group.search(|runs| fit(runs, from))?;
+            Some(Found { group, span })
+        };
+        for number in groups {
+            let from = match number == start.group {
+                true => start.from,
+                false => 0,
+            };
+            home |= number == start.group;
+            if let Some(found) = look(number, from) {
+                return Some(found);
+            }
+        }
+        (home && start.from > 0).then(|| look(start.group, 0))?
+    }
+
+    fn best_available(&self, wanted: &Wanted) -> Option<Found<'_>> {
+        let group = self.group_with_longest(wanted.minimum)?;
+        self.probe.reached(Moment::LookingAtGroup);
+        let group = self.try_group(group)?;
+        let span = group.search(FreeRuns::longest_run)?;
+        let found = Found { group, span }.truncated(wanted.length);
+        (found.span.len() >= wanted.minimum).then_some(found)
+    }
+
+    fn any(&self, wanted: &Wanted) -> Option<Found<'_>> {
+        let group = self.group_with_longest(1)?;
+        self.probe.reached(Moment::LookingAtGroup);
+        let group = self.group(group);
+        let span = group.search(FreeRuns::longest_run)?;
+        Some(Found { group, span }.truncated(wanted.length))
+    }
+
+    /// The first group with the longest free run of all, if that has `minimum` clusters.
+    fn group_with_longest(&self, minimum: u64) -> Option<usize> {
+        let longest = |group: &usize| self.directory.of(*group).1;
+        (0..self.groups.len())
+            .rev()
+            .max_by_key(longest)
+            .filter(|group| longest(group) >= minimum)
+    }
+
+    /// The longest run of all, with everything locked and no window left. Others may have taken what was free ahead of
+    /// this search and freed behind it; now nothing moves, and promise 2 of this layer says that a free cluster is
+    /// there.
+    fn exhaustive(&self, wanted: &Wanted) -> Result<Found<'_>> {
+        if self.probe.is(Mutation::SearchOnce) {
+            return Err(Error::NoSpace);
+        }
+        let _nothing_withheld = self.discarding.lock();
+        let mut groups = self.lock_all();
+        for group in &mut groups {
+            group.end_windows();
+        }
+        let spans = groups.iter().enumerate().rev().filter_map(|(at, group)| {
+            let span = group.search(FreeRuns::longest_run)?;
+            Some((at, span))
+        });
+        let (at, span) = spans
+            .max_by_key(|(_, span)| span.len())
+            .ok_or(Error::Corrupt("promised clusters are not in the bitmaps"))?;
+        let group = groups.swap_remove(at);
+        Ok(Found { group, span }.truncated(wanted.length))
+    }
+}
+
+impl Found<'_> {
+    fn truncated(self, length: u64) -> Self {
+        Self {
+            span: self.span.truncated(length),
+            ..self
+        }
+    }
+}

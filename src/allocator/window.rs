@@ -1,0 +1,259 @@
+//! Windows: clusters kept near a file for what it will write next, in ext4's terms preallocations.
+//!
+//! A window is a stretch of the file and a run of clusters of the same length. The clusters are used in the eyes of a
+//! search, but the ledger counts them as available: a window is a wish, no promise. Its owner takes from it first; when
+//! a search finds nothing else, all windows end. The groups know what is left of each, so taking from one that has
+//! ended fails there, and nothing is shared between the owner and whoever ends it.
+
+use crate::error::Result;
+use crate::sync::uncounted::Ordering;
+use crate::sync::{Mutex, Rank, thread_slot};
+
+use super::allocation::Extent;
+use super::group::WindowId;
+use super::request::{Goal, Place, Wanted};
+use super::search::Found;
+use super::span::Span;
+use super::{AllocRequest, Allocation, Allocator, LedgerRef, Reservation};
+
+/// Bytes of the shortest and of the longest window.
+const SHORTEST: u64 = 16 << 10;
+const LONGEST: u64 = 8 << 20;
+/// Files up to this many bytes share windows.
+const SMALL_FILE: u64 = 64 << 10;
+/// Bytes of a shared window.
+const SHARED: u64 = 2 << 20;
+/// Windows are opened only while this many times their length is available.
+const PLENTY: u64 = 16;
+
+/// The windows of one file. [`Allocator::end_windows`] ends them; windows of a `FileSpace` that is just dropped stay
+/// until a search finds nothing else.
+#[derive(Debug)]
+pub struct FileSpace {
+    stream: u64,
+    windows: Mutex<Vec<Window>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    id: WindowId,
+    /// The first cluster of the file that it is for.
+    at: u64,
+    extent: Extent,
+}
+
+/// A wish for clusters at a place of a file.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct FileRequest {
+    /// The first cluster, counted from the start of the file.
+    pub at: u64,
+    /// Clusters wanted.
+    pub clusters: u64,
+    /// Clusters from [`at`](Self::at) on that nothing is allocated for: a window reaches no farther.
+    pub room: u64,
+    /// Clusters of the whole file, as far as its owner knows.
+    pub file_clusters: u64,
+    /// Where the first cluster would best lie.
+    pub goal: Option<Goal>,
+}
+
+impl FileSpace {
+    /// No windows. `stream` is the file's number or anything like it; see [`AllocRequest::stream`].
+    pub fn new(stream: u64) -> Self {
+        Self {
+            stream,
+            windows: Mutex::new(Rank::Windows, Vec::new()),
+        }
+    }
+}
+
+/// How many windows small files have.
+pub(super) fn shared_windows() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A window that small files share: those that one thread writes come to lie side by side.
+#[derive(Debug)]
+pub(super) struct SharedWindow(Mutex<Option<(WindowId, Extent)>>);
+
+impl SharedWindow {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Rank::Windows, None))
+    }
+}
+
+impl Allocator {
+    /// Takes one run of 1 to `request.clusters` clusters (but no more than `space` holds) for a place in a file: out of
+    /// the window that the file has there; else near the goal, and with a new window behind it if the file may grow; a
+    /// small file out of a window that it shares with other small ones.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    pub fn allocate_for<L: LedgerRef>(
+        &self,
+        file: &FileSpace,
+        request: FileRequest,
+        space: &mut Reservation<L>,
+    ) -> Result<Allocation<'_>> {
+        let want = self.allowed(request.clusters, space)?;
+        let mut windows = file.windows.lock();
+        if let Some(extent) = self.from_window(&mut windows, request.at, want) {
+            return self.promised(extent, space);
+        }
+        let wish = AllocRequest::anywhere(want).stream(file.stream);
+        let mut wanted = wish.wanted(want, self.geometry.cluster);
+        wanted.goal = request.goal.map(|goal| self.place(goal));
+        let size = request.file_clusters.max(request.at.saturating_add(want));
+        if self.bytes(size) <= SMALL_FILE {
+            let extent = self.for_small_file(&wanted)?;
+            return self.promised(extent, space);
+        }
+        let end = self.window_end(request.at, want, size);
+        let length = (end - request.at).min(request.room.max(want));
+        // What other windows of the file are for is theirs.
+        let length = windows
+            .iter()
+            .filter(|window| window.at > request.at)
+            .fold(length, |length, window| length.min(window.at - request.at))
+            .max(want);
+        let surplus = length - want;
+        if surplus > 0 && self.space().available() / PLENTY >= length {
+            wanted.length = length;
+            wanted.minimum = want;
+        }
+        let (extent, rest) = self.take_with_window(&wanted, want)?;
+        if let Some((id, rest)) = rest {
+            windows.push(Window {
+                id,
+                at: request.at + extent.span.len(),
+                extent: rest,
+            });
+        }
+        drop(windows);
+        self.promised(extent, space)
+    }
+
+    /// Ends the windows of a file: when it is truncated, closed or done.
+    pub fn end_windows(&self, file: &FileSpace) {
+        let mut windows = file.windows.lock();
+        for window in windows.drain(..) {
+            self.group(window.extent.group).end_window(window.id);
+        }
+    }
+
+    /// Takes the start of what a window of the file has for `at`.
+    fn from_window(&self, windows: &mut Vec<Window>, at: u64, want: u64) -> Option<Extent> {
+        let covers = |window: &Window| {
+            window.at <= at && at - window.at < window.extent.span.len()
+        };
+        let index = windows.iter().position(covers)?;
+        let window = windows.swap_remove(index);
+        let span = Span {
+            start: window.extent.span.start + (at - window.at),
+            ..window.extent.span
+        }
+        .truncated(want);
+        let extent = window.extent.with(span);
+        if !self
+            .group(extent.group)
+            .take_from_window(window.id, extent.span)
+        {
+            return None;
+        }
+        for rest in window.extent.span.without(span) {
+            if rest.len() > 0 {
+                windows.push(Window {
+                    at: window.at + (rest.start - window.extent.span.start),
+                    extent: window.extent.with(rest),
+                    ..window
+                });
+            }
+        }
+        Some(extent)
+    }
+
+    /// Takes up to `want` clusters of what is found, and opens a window on the rest.
+    fn take_with_window(
+        &self,
+        wanted: &Wanted,
+        want: u64,
+    ) -> Result<(Extent, Option<(WindowId, Extent)>)> {
+        let Found { mut group, span } = self.find(wanted)?;
+        let taken = span.truncated(want);
+        group.take(taken);
+        let extent = Extent {
+            group: group.number(),
+            span: taken,
+        };
+        let [_, rest] = span.without(taken);
+        let window = (rest.len() > 0).then(|| {
+            let id = WindowId(self.next_window.fetch_add(1, Ordering::Relaxed));
+            group.open_window(id, rest);
+            (id, extent.with(rest))
+        });
+        Ok((extent, window))
+    }
+
+    /// A small file's clusters: at its goal, or out of the window shared with others.
+    fn for_small_file(&self, wanted: &Wanted) -> Result<Extent> {
+        if let Some(goal) = wanted.goal.filter(|goal| self.usable.end > goal.cluster())
+            && let Some(Found { mut group, span }) = self.at_goal(goal, wanted)
+        {
+            group.take(span);
+            let group = group.number();
+            return Ok(Extent { group, span });
+        }
+        let mut shared = self.shared_window().0.lock();
+        if let Some((id, extent)) = shared.take() {
+            let span = extent.span.truncated(wanted.length);
+            let [_, rest] = extent.span.without(span);
+            let mut group = self.group(extent.group);
+            if span.len() == wanted.length && group.take_from_window(id, span) {
+                if rest.len() > 0 {
+                    *shared = Some((id, extent.with(rest)));
+                }
+                return Ok(extent.with(span));
+            }
+            group.end_window(id);
+        }
+        let length = (SHARED / self.geometry.cluster_bytes()).max(wanted.length);
+        let plenty = self.space().available() / PLENTY >= length;
+        let wanted_with_window = Wanted {
+            length: if plenty { length } else { wanted.length },
+            minimum: wanted.length,
+            goal: None,
+            ..*wanted
+        };
+        let (extent, rest) = self.take_with_window(&wanted_with_window, wanted.length)?;
+        *shared = rest;
+        Ok(extent)
+    }
+
+    /// Where a window for `want` clusters from `at` on ends, in a file of `size` clusters: at the next multiple of the
+    /// power of two that the size is rounded up to.
+    fn window_end(&self, at: u64, want: u64, size: u64) -> u64 {
+        let cluster = self.geometry.cluster_bytes();
+        let shortest = (SHORTEST / cluster).max(1);
+        let longest = (LONGEST / cluster).max(1);
+        let length = size
+            .checked_next_power_of_two()
+            .unwrap_or(longest)
+            .clamp(shortest, longest);
+        let end = at.saturating_add(want);
+        end.checked_next_multiple_of(length).unwrap_or(end)
+    }
+
+    /// The window of small files that this thread takes from.
+    fn shared_window(&self) -> &SharedWindow {
+        &self.shared_windows[thread_slot::current() % self.shared_windows.len()]
+    }
+
+    fn bytes(&self, clusters: u64) -> u64 {
+        clusters.saturating_mul(self.geometry.cluster_bytes())
+    }
+
+    fn place(&self, goal: Goal) -> Place {
+        goal.place(self.geometry.cluster)
+    }
+}
