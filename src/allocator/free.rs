@@ -58,7 +58,8 @@ impl Allocator {
                 continue;
             }
             let spans = group.let_go(change);
-            self.ledger.release(spans.iter().map(|span| span.len()).sum());
+            self.ledger
+                .release(spans.iter().map(|span| span.len()).sum());
             freed.extend(spans.into_iter().map(|span| self.run_of(number, span)));
         }
         freed

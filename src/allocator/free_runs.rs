@@ -69,7 +69,8 @@ impl FreeRuns {
 
     /// Whether no cluster of `span` is free.
     pub(super) fn is_all_used(&self, span: Span) -> bool {
-        self.next_free(span.start).is_none_or(|next| next >= span.end)
+        self.next_free(span.start)
+            .is_none_or(|next| next >= span.end)
     }
 
     /// The free run from exactly `start` on, however long.
@@ -132,7 +133,8 @@ impl FreeRuns {
         let (stretch, _) = stretches.min_by_key(|(_, longest)| **longest)?;
         let start = stretch as u64 * STRETCH;
         let runs = self.starting_in(start, start + STRETCH);
-        runs.filter(|run| run.len() >= want).min_by_key(|run| run.len())
+        runs.filter(|run| run.len() >= want)
+            .min_by_key(|run| run.len())
     }
 
     /// The first of the longest free runs.
@@ -176,7 +178,8 @@ impl FreeRuns {
             }
         }
         self.free += span.len();
-        self.fragments = self.fragments + 1 - u64::from(before.is_some()) - u64::from(behind.is_some());
+        self.fragments =
+            self.fragments + 1 - u64::from(before.is_some()) - u64::from(behind.is_some());
         if let Some(behind) = behind {
             self.lost(behind);
         }
@@ -226,7 +229,9 @@ impl FreeRuns {
     /// The first stretch from `from` on in which a run of `want` clusters starts.
     fn stretch_with(&self, from: u64, want: u64) -> Option<u64> {
         let rest = self.longest.get(from as usize..)?;
-        let found = rest.iter().position(|longest| u64::from(*longest) >= want)?;
+        let found = rest
+            .iter()
+            .position(|longest| u64::from(*longest) >= want)?;
         Some(from + found as u64)
     }
 
@@ -304,7 +309,10 @@ impl FreeRuns {
     fn empty_before(&self, end: u64) -> u64 {
         let mut stretch = end;
         while stretch > 0 {
-            let (word, shift) = (self.empty[((stretch - 1) / 64) as usize], 63 - (stretch - 1) % 64);
+            let (word, shift) = (
+                self.empty[((stretch - 1) / 64) as usize],
+                63 - (stretch - 1) % 64,
+            );
             let here = u64::from((!(word << shift)).leading_zeros()).min(64 - shift);
             stretch -= here;
             if here == 0 || stretch % 64 != 0 {
@@ -342,7 +350,10 @@ mod tests {
                 let at = at as u64;
                 match runs.last_mut() {
                     Some(last) if last.end == at => last.end += 1,
-                    _ => runs.push(Span { start: at, end: at + 1 }),
+                    _ => runs.push(Span {
+                        start: at,
+                        end: at + 1,
+                    }),
                 }
             }
             runs
@@ -358,22 +369,42 @@ mod tests {
         assert_eq!(runs.longest(), lens().max().unwrap_or(0));
         assert_eq!(runs.longest_run().map(Span::len), lens().max());
         assert_eq!(runs, &runs.recounted());
-        let behind = expected.iter().filter(|run| run.end > from).map(|run| Span {
-            start: run.start.max(from),
-            ..*run
-        });
+        let behind = expected
+            .iter()
+            .filter(|run| run.end > from)
+            .map(|run| Span {
+                start: run.start.max(from),
+                ..*run
+            });
         let fitting = behind
             .filter_map(|run| run.aligned(align))
             .find(|run| run.len() >= want);
-        assert_eq!(runs.first_fit(from, want, align), fitting, "from {from}, {want} by {align}");
+        assert_eq!(
+            runs.first_fit(from, want, align),
+            fitting,
+            "from {from}, {want} by {align}"
+        );
         assert_eq!(runs.snug_fit(want).is_some(), lens().any(|len| len >= want));
         if let Some(run) = runs.snug_fit(want) {
             assert!(expected.contains(&run) && run.len() >= want);
         }
-        let at = expected.iter().find(|run| run.start <= from && from < run.end);
-        assert_eq!(runs.run_from(from), at.map(|run| Span { start: from, ..*run }));
-        let before = expected.iter().find(|run| run.start < from && from <= run.end);
-        assert_eq!(runs.run_before(from), before.map(|run| Span { end: from, ..*run }));
+        let at = expected
+            .iter()
+            .find(|run| run.start <= from && from < run.end);
+        assert_eq!(
+            runs.run_from(from),
+            at.map(|run| Span {
+                start: from,
+                ..*run
+            })
+        );
+        let before = expected
+            .iter()
+            .find(|run| run.start < from && from <= run.end);
+        assert_eq!(
+            runs.run_before(from),
+            before.map(|run| Span { end: from, ..*run })
+        );
     }
 
     proptest! {

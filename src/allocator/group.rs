@@ -93,7 +93,8 @@ impl Group {
             end: cluster + 1,
         };
         let mut withheld = self.withheld();
-        self.seen(|runs| !runs.is_free(cluster), false) && !withheld.any(|other| other.overlaps(span))
+        self.seen(|runs| !runs.is_free(cluster), false)
+            && !withheld.any(|other| other.overlaps(span))
     }
 
     /// Windows, and what is being discarded: used in the eyes of a search and nobody else's.
@@ -226,13 +227,14 @@ impl Group {
             (of <= change).then_some(Span { start, end })
         };
         let mut ended = Vec::new();
-        self.held_back.retain(|start, entry| match durable(start, entry) {
-            Some(span) => {
-                ended.push(span);
-                false
-            }
-            None => true,
-        });
+        self.held_back
+            .retain(|start, entry| match durable(start, entry) {
+                Some(span) => {
+                    ended.push(span);
+                    false
+                }
+                None => true,
+            });
         for span in &ended {
             self.clear(*span);
         }

@@ -32,7 +32,9 @@ impl Allocator {
 
     /// The locks of all groups.
     pub(super) fn lock_all(&self) -> Vec<Locked<'_>> {
-        (0..self.groups.len()).map(|number| self.group(number)).collect()
+        (0..self.groups.len())
+            .map(|number| self.group(number))
+            .collect()
     }
 
     fn locked<'a>(&'a self, number: usize, group: MutexGuard<'a, Group>) -> Locked<'a> {

@@ -285,7 +285,10 @@ impl Allocator {
     pub fn allocated_runs(&self) -> Vec<DiskRun> {
         let mut runs: Vec<DiskRun> = Vec::new();
         for number in 0..self.groups.len() {
-            let own = self.usable.start.saturating_sub(number as u64 * self.clusters_per_group);
+            let own = self
+                .usable
+                .start
+                .saturating_sub(number as u64 * self.clusters_per_group);
             for span in self.group(number).allocated() {
                 let start = span.start.max(own);
                 if start >= span.end {

@@ -23,10 +23,7 @@ pub struct Reservation<L: LedgerRef = Arc<Ledger>> {
 impl<L: LedgerRef> Reservation<L> {
     /// A reservation of `clusters` that the ledger already counts as promised.
     pub(super) fn of_promised(ledger: L, clusters: u64) -> Self {
-        Self {
-            clusters,
-            ledger,
-        }
+        Self { clusters, ledger }
     }
 
     /// How many clusters are promised.
@@ -38,7 +35,10 @@ impl<L: LedgerRef> Reservation<L> {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when fewer are held: the holder's books are wrong. Nothing is moved then.
-    pub fn split(&mut self, clusters: u64) -> Result<Self> where L: Clone {
+    pub fn split(&mut self, clusters: u64) -> Result<Self>
+    where
+        L: Clone,
+    {
         let ledger = self.ledger.clone();
         self.split_for(ledger, clusters)
     }
@@ -73,7 +73,10 @@ impl<L: LedgerRef> Reservation<L> {
     }
 
     /// Everything held, leaving this reservation empty.
-    pub(super) fn take(&mut self) -> Self where L: Clone {
+    pub(super) fn take(&mut self) -> Self
+    where
+        L: Clone,
+    {
         Self::of_promised(self.ledger.clone(), mem::take(&mut self.clusters))
     }
 

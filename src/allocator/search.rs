@@ -15,12 +15,12 @@
 use crate::error::{Error, Result};
 use crate::probe::{Moment, Mutation};
 
+use super::Allocator;
 use super::directory::By;
 use super::free_runs::FreeRuns;
 use super::locked::Locked;
 use super::request::{Place, Wanted};
 use super::span::Span;
-use super::Allocator;
 
 /// The shortest wish that is aligned to itself.
 const SHORTEST_ALIGNED: u64 = 8;

@@ -37,12 +37,6 @@ impl Span {
     /// What lies before and behind `inner`, which is in here.
     pub(super) const fn without(self, inner: Self) -> [Self; 2] {
         let (start, end) = (inner.start, inner.end);
-        [
-            Self {
-                end: start,
-                ..self
-            },
-            Self { start: end, ..self },
-        ]
+        [Self { end: start, ..self }, Self { start: end, ..self }]
     }
 }

@@ -106,6 +106,7 @@ impl Allocator {
         wanted.goal = request.goal.map(|goal| self.place(goal));
         let size = request.file_clusters.max(request.at.saturating_add(want));
         if self.bytes(size) <= SMALL_FILE {
+            drop(windows);
             let extent = self.for_small_file(&wanted)?;
             return self.promised(extent, space);
         }
@@ -144,9 +145,7 @@ impl Allocator {
 
     /// Takes the start of what a window of the file has for `at`.
     fn from_window(&self, windows: &mut Vec<Window>, at: u64, want: u64) -> Option<Extent> {
-        let covers = |window: &Window| {
-            window.at <= at && at - window.at < window.extent.span.len()
-        };
+        let covers = |window: &Window| window.at <= at && at - window.at < window.extent.span.len();
         let index = windows.iter().position(covers)?;
         let window = windows.swap_remove(index);
         let span = Span {

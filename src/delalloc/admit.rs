@@ -8,6 +8,7 @@ use crate::sync::journal::note;
 use crate::units::{FileBlock, FileRange};
 
 use super::FileBlocks;
+use super::allocate::Purpose;
 use super::blocks::DataLocked;
 
 /// What already costs or holds space in a cluster that is to get one more delayed block.
@@ -81,7 +82,7 @@ impl FileBlocks {
         if self.backing.policy.delayed {
             self.backing.counters.count(Counter::ImmediateAllocations);
         }
-        self.allocate_start(locked, hole)
+        self.allocate_start(locked, hole, Purpose::Data)
     }
 
     /// The lock-free look; asks the store, and caches what it says, only where the tree knows nothing.

@@ -1,8 +1,8 @@
 //! Allocation: holes and delayed blocks become unwritten ones.
 
-use crate::allocator::{AllocRequest, Goal, Ledger, Reservation};
+use crate::allocator::{FileRequest, Goal, Ledger, Reservation};
 use crate::error::{Error, Result};
-use crate::mapping::{ExtentState, MappedExtent};
+use crate::mapping::{ExtentState, MappedExtent, Mapping};
 use crate::probe::Mutation;
 use crate::status::{Status, StatusExtent};
 use crate::sync::journal::note;
@@ -16,6 +16,16 @@ struct ClusterRun {
     first: u64,
     /// All blocks of the run are delayed, so every cluster of it is reserved.
     delayed: bool,
+    purpose: Purpose,
+}
+
+/// What blocks are allocated for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// Data, and more may follow behind it: a window is kept for that.
+    Data,
+    /// A caller who has said how much is needed.
+    Fallocate,
 }
 
 impl FileBlocks {
@@ -31,7 +41,7 @@ impl FileBlocks {
         let mut rest = range;
         while !rest.is_empty() {
             self.check_range(rest)?;
-            match self.allocate_start(&self.lock_data(), rest) {
+            match self.allocate_start(&self.lock_data(), rest, Purpose::Fallocate) {
                 Ok(done) => rest = FileRange::new(done.range.end(), rest.end()),
                 Err(Error::NoSpace) if rest != range => break,
                 Err(error) => return Err(error),
@@ -58,6 +68,7 @@ impl FileBlocks {
         &self,
         locked: &DataLocked<'_>,
         range: FileRange,
+        purpose: Purpose,
     ) -> Result<StatusExtent> {
         let found = self.find(locked, range.start())?.clip(range);
         if found.status.is_allocated() {
@@ -79,6 +90,7 @@ impl FileBlocks {
         let run = ClusterRun {
             first,
             delayed: found.status == Status::Delayed,
+            purpose,
         };
         self.allocate_clusters(found.range, &run, end - first)
     }
@@ -92,11 +104,9 @@ impl FileBlocks {
     ) -> Result<StatusExtent> {
         let ratio = self.backing.geometry.cluster;
         let (mut space, wanted) = self.space_for(run, wanted)?;
-        let mut request = AllocRequest::anywhere(wanted);
-        if let Some(goal) = self.goal(blocks)? {
-            request = request.goal(Goal::From(goal));
-        }
-        let allocation = match self.backing.allocator.allocate(request, &mut space) {
+        let request = self.request(blocks, run, wanted)?;
+        let allocator = &self.backing.allocator;
+        let allocation = match allocator.allocate_for(&self.windows, request, &mut space) {
             Ok(allocation) => allocation,
             Err(error) => {
                 self.account
@@ -182,9 +192,43 @@ impl FileBlocks {
         Ok(mapped)
     }
 
-    /// Where on the volume `blocks` would best go: right behind what comes before them in the file.
-    fn goal(&self, blocks: FileRange) -> Result<Option<DiskBlock>> {
-        let before = self.backing.store.last_before(self.file, blocks.start())?;
-        Ok(before.map(|extent| extent.disk_of(blocks.start())))
+    /// What to ask the allocator for: `wanted` clusters of `run`, next to what the file has around `blocks`.
+    fn request(&self, blocks: FileRange, run: &ClusterRun, wanted: u64) -> Result<FileRequest> {
+        let ratio = self.backing.geometry.cluster;
+        let store = &self.backing.store;
+        let behind = match store.query(self.file, blocks.start())? {
+            Mapping::Hole(hole) => hole.end(),
+            Mapping::Mapped(_) => blocks.end(),
+        };
+        let room = ratio.cluster_of(behind).saturating_sub(run.first);
+        let goal = match store.last_before(self.file, blocks.start())? {
+            Some(before) => Some(Goal::From(before.disk_of(blocks.start()))),
+            None => match store.query(self.file, behind)? {
+                Mapping::Mapped(next) => {
+                    let distance =
+                        behind.0 - ratio.range_of(run.first + wanted).start().0.min(behind.0);
+                    next.disk
+                        .0
+                        .checked_sub(distance)
+                        .map(|end| Goal::UpTo(DiskBlock(end)))
+                }
+                Mapping::Hole(_) => None,
+            },
+        };
+        Ok(FileRequest {
+            at: run.first,
+            clusters: wanted,
+            room: match run.purpose {
+                Purpose::Data => room,
+                Purpose::Fallocate => wanted,
+            },
+            file_clusters: run.first + wanted,
+            goal,
+        })
+    }
+
+    /// Gives up the space that is kept near the file for what it will write next.
+    pub fn end_windows(&self) {
+        self.backing.allocator.end_windows(&self.windows);
     }
 }

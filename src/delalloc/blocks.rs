@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::allocator::FileSpace;
 use crate::error::{Error, Result};
 use crate::mapping::{ExtentState, MappedExtent, Mapping};
 use crate::probe::Mutation;
@@ -28,6 +29,8 @@ pub struct FileBlocks {
     data_lock: RwLock<()>,
     pub(super) status: Arc<StatusTree>,
     pub(super) account: Account,
+    /// Space kept near the file.
+    pub(super) windows: FileSpace,
     /// Clusters the store maps for the file; changed under the data lock only.
     allocated: AtomicU64,
 }
@@ -47,6 +50,7 @@ impl FileBlocks {
             data_lock: RwLock::new(Rank::Data.of(file.0), ()),
             status,
             account: Account::new(nothing),
+            windows: FileSpace::new(file.0),
             allocated: AtomicU64::new(0),
         };
         blocks
@@ -253,6 +257,7 @@ impl FileBlocks {
 
 impl Drop for FileBlocks {
     fn drop(&mut self) {
+        self.end_windows();
         let clusters = self.account.clusters();
         if clusters > 0 {
             self.backing

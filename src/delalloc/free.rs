@@ -75,6 +75,7 @@ impl FileBlocks {
         forgotten: FileRange,
         removed: FileRange,
     ) -> Result<()> {
+        self.end_windows();
         self.forget(locked, forgotten)?;
         let extents = self.backing.store.remove(self.file, removed)?;
         self.free(locked, &extents)

@@ -12,6 +12,7 @@ use crate::sync::journal::note;
 use crate::units::FileRange;
 
 use super::FileBlocks;
+use super::allocate::Purpose;
 
 /// What became of a part of a run that was to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl FileBlocks {
         let locked = self.lock_data();
         let found = self.find(&locked, range.start())?.clip(range);
         match found.status {
-            Status::Delayed => self.allocate_start(&locked, found.range),
+            Status::Delayed => self.allocate_start(&locked, found.range, Purpose::Data),
             Status::Hole => Err(Error::Corrupt("a dirty block that nothing backs")),
             Status::Written(_) | Status::Unwritten(_) => Ok(found),
         }

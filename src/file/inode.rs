@@ -6,6 +6,7 @@ use crate::mapping::MappingStore;
 use crate::probe::Mutation;
 use crate::status::Status;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::uncounted::{AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, Rank, RwLock, RwLockWriteGuard};
 use crate::units::{
     BlockSize, DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS, PAGE_SIZE,
@@ -32,6 +33,8 @@ pub(super) struct Inode {
     size: AtomicU64,
     pub(super) pages: PageCache,
     pub(super) blocks: FileBlocks,
+    /// How many open files there are.
+    open_files: AtomicUsize,
     /// Of writing the file back.
     pub(super) errors: ErrorSequence,
     /// Of making the volume durable: whatever any file has written may be lost.
@@ -43,6 +46,24 @@ pub(super) struct Inode {
 }
 
 impl Inode {
+    /// Somebody opened the file.
+    pub(super) fn opened(&self) {
+        self.open_files.fetch_add(1, Relaxed);
+    }
+
+    /// Somebody closed it.
+    pub(super) fn closed(&self) {
+        self.open_files.fetch_sub(1, Relaxed);
+        self.give_up_space();
+    }
+
+    /// Ends the windows of a file that nobody has open and that has nothing more to write.
+    pub(super) fn give_up_space(&self) {
+        if self.open_files.load(Relaxed) == 0 && self.blocks.reserved_clusters() == 0 {
+            self.blocks.end_windows();
+        }
+    }
+
     /// The file as the store has it. Where inline data is allowed, a file that has nothing yet starts its
     /// life inside the store; the caller opens one file at a time.
     pub(super) fn open(
@@ -57,6 +78,7 @@ impl Inode {
             invalidate_lock: RwLock::new(Rank::Invalidate.of(number.0), ()),
             writeback_lock: Mutex::new(Rank::Writeback.of(number.0), ()),
             size: AtomicU64::new(backing.store.size(number)?),
+            open_files: AtomicUsize::new(0),
             pages: PageCache::new(backing.geometry.block_size, backing.probe.clone()),
             blocks: FileBlocks::open(number, Arc::clone(&backing))?,
             errors: ErrorSequence::default(),

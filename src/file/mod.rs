@@ -61,8 +61,21 @@ use inode::Inode;
 #[derive(Clone)]
 pub struct File {
     inode: Arc<Inode>,
+    opened: Arc<OpenFile>,
+}
+
+/// What the clones of an open file share. The last open file of an inode gives the space up that is kept near it.
+#[derive(Debug)]
+struct OpenFile {
+    inode: Arc<Inode>,
     /// The errors that this open file has been told of.
-    seen_errors: Arc<Mutex<SeenErrors>>,
+    seen_errors: Mutex<SeenErrors>,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.inode.closed();
+    }
 }
 
 /// How many errors an open file has been told of.
@@ -87,9 +100,14 @@ impl File {
             of_writeback: inode.errors.seen_by_new_handle(),
             of_flushes: inode.flush_errors.seen_by_new_handle(),
         };
+        inode.opened();
+        let opened = OpenFile {
+            inode: Arc::clone(&inode),
+            seen_errors: Mutex::new(Rank::SeenErrors, seen),
+        };
         Self {
             inode,
-            seen_errors: Arc::new(Mutex::new(Rank::SeenErrors, seen)),
+            opened: Arc::new(opened),
         }
     }
 

@@ -56,7 +56,7 @@ impl File {
     }
 
     fn report_error(&self) -> Result<()> {
-        let mut seen = self.seen_errors.lock();
+        let mut seen = self.opened.seen_errors.lock();
         let written = self.inode.errors.check(&mut seen.of_writeback);
         self.inode
             .flush_errors
@@ -75,10 +75,11 @@ impl Inode {
         let mut next = pages.start;
         loop {
             let some = self.pages.existing(next..pages.end, PAGES_AT_ONCE);
-            let Some(last) = some.last() else { return };
+            let Some(last) = some.last() else { break };
             next = last.index() + 1;
             self.write_back_some(&some);
         }
+        self.give_up_space();
     }
 
     /// As [`write_back`](Self::write_back), failing when a page of the range could not be written or is still dirty

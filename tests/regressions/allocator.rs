@@ -74,11 +74,8 @@ fn search_for_a_cluster_that_moves(probe: Probe) -> Outcome {
         let moved = Arc::clone(&moved);
         probe.at(Moment::LookingAtGroup, move || {
             let look = looks.fetch_add(1, Ordering::Relaxed) as usize;
-            // The first look is into group 0, and the cluster is in group 1.
-            if look > 0
-                && let Some(allocator) = moved.get().and_then(Weak::upgrade)
-            {
-                let (to, from) = (ENDS[(look + 1) % 2], ENDS[look % 2]);
+            if let Some(allocator) = moved.get().and_then(Weak::upgrade) {
+                let (to, from) = (ENDS[look % 2], ENDS[(look + 1) % 2]);
                 let space = allocator.free_into_reservation(run(to, 1));
                 allocate_all(&allocator, space.expect("in use"), from);
             }
