@@ -80,9 +80,12 @@ impl<'a> Allocation<'a> {
 
     /// The bits first, then the promise: see promise 2 of this layer.
     fn release(&mut self) -> Reservation<&'a Ledger> {
-        self.allocator
-            .group(self.extent.group)
-            .cancel(self.extent.span);
+        let mut group = self.allocator.group(self.extent.group);
+        group.cancel(self.extent.span);
+        if group.is_fenced() {
+            self.allocator.ledger.withdraw(self.clusters());
+        }
+        drop(group);
         if self.allocator.probe.is(Mutation::SpendOnCancel) {
             self.allocator.ledger.spend(self.clusters());
         }

@@ -7,6 +7,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::uncounted::{AtomicU64, Ordering};
 
+use super::group_set::{GroupSet, around};
+
 /// Orders of lengths: the power of two a length lies above.
 const ORDERS: usize = 33;
 
@@ -26,8 +28,9 @@ pub(super) struct Summary {
 pub(super) struct Directory {
     /// Longest run in the upper half, free clusters in the lower. A line each: it changes whenever its group does.
     summaries: Box<[CachePadded<AtomicU64>]>,
-    by_longest: Lists,
-    by_average: Lists,
+    /// For each order the groups that have it.
+    by_longest: Box<[GroupSet]>,
+    by_average: Box<[GroupSet]>,
 }
 
 /// Which of the two lists.
@@ -52,10 +55,11 @@ impl Summary {
 impl Directory {
     /// A directory of `groups` groups without free clusters.
     pub(super) fn new(groups: usize) -> Self {
+        let lists = || (0..ORDERS).map(|_| GroupSet::new(groups)).collect();
         Self {
             summaries: (0..groups).map(|_| CachePadded::default()).collect(),
-            by_longest: Lists::new(groups),
-            by_average: Lists::new(groups),
+            by_longest: lists(),
+            by_average: lists(),
         }
     }
 
@@ -64,8 +68,8 @@ impl Directory {
         let word = now.longest << 32 | now.free;
         self.summaries[group].store(word, Ordering::Relaxed);
         let (before, now) = (before.orders(), now.orders());
-        self.by_longest.moved(group, before.0, now.0);
-        self.by_average.moved(group, before.1, now.1);
+        moved(&self.by_longest, group, before.0, now.0);
+        moved(&self.by_average, group, before.1, now.1);
     }
 
     /// Free clusters and those of the longest free run.
@@ -86,90 +90,31 @@ impl Directory {
             By::Longest => &self.by_longest,
             By::Average => &self.by_average,
         };
-        let order = len.ilog2();
-        let (groups, words) = (self.summaries.len(), lists.words);
-        // Once around by words; the first word comes twice, for what lies before `first` in it.
-        (0..=words).flat_map(move |step| {
-            let index = (first / 64 + step) % words;
-            let behind = u64::MAX << (first % 64);
-            let mask = match step {
-                0 => behind,
-                _ if step == words => !behind,
-                _ => u64::MAX,
-            };
-            bits(lists.word(order, index) & mask)
-                .map(move |bit| index * 64 + bit)
-                .filter(move |group| *group < groups)
-        })
-    }
-}
-
-/// For each order the set of groups that have it.
-#[derive(Debug)]
-struct Lists {
-    words: usize,
-    sets: Box<[AtomicU64]>,
-}
-
-impl Lists {
-    fn new(groups: usize) -> Self {
-        let words = groups.div_ceil(64).max(1);
-        Self {
-            words,
-            sets: (0..ORDERS * words).map(|_| AtomicU64::new(0)).collect(),
-        }
+        around(&lists[len.ilog2() as usize..], first)
     }
 
-    /// Moves `group` from one set to another.
-    fn moved(&self, group: usize, before: Option<u32>, now: Option<u32>) {
-        if before == now {
-            return;
-        }
-        let set = |order: u32| &self.sets[order as usize * self.words + group / 64];
-        let bit = 1 << (group % 64);
-        if let Some(order) = now {
-            set(order).fetch_or(bit, Ordering::Relaxed);
-        }
-        if let Some(order) = before {
-            set(order).fetch_and(!bit, Ordering::Relaxed);
-        }
-    }
-
-    /// 64 groups: which of them have `order` or more.
-    fn word(&self, order: u32, index: usize) -> u64 {
-        let orders = order as usize..ORDERS;
-        orders.fold(0, |word, order| {
-            word | self.sets[order * self.words + index].load(Ordering::Relaxed)
-        })
-    }
-
-    /// The orders that `group` is listed under.
-    #[cfg(feature = "testing")]
-    fn orders_of(&self, group: usize) -> Vec<u32> {
-        let has = |order: &u32| {
-            let word = &self.sets[*order as usize * self.words + group / 64];
-            word.load(Ordering::Relaxed) >> (group % 64) & 1 == 1
-        };
-        (0..ORDERS as u32).filter(has).collect()
-    }
-}
-
-/// The set bits, from the lowest on.
-fn bits(mut word: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = word.trailing_zeros();
-        word &= word.wrapping_sub(1);
-        (bit < 64).then_some(bit as usize)
-    })
-}
-
-impl Directory {
     /// Whether `group`, which is locked, is listed as what it is, and nowhere else.
-    #[cfg(feature = "testing")]
     pub(super) fn agrees(&self, group: usize, now: Summary) -> bool {
         let (longest, average) = now.orders();
+        let listed = |lists: &[GroupSet], order: Option<u32>| {
+            let orders = (0..).zip(lists).filter(|(_, list)| list.contains(group));
+            orders.map(|(order, _)| order).eq(order)
+        };
         self.of(group) == (now.free, now.longest)
-            && self.by_longest.orders_of(group) == Vec::from_iter(longest)
-            && self.by_average.orders_of(group) == Vec::from_iter(average)
+            && listed(&self.by_longest, longest)
+            && listed(&self.by_average, average)
+    }
+}
+
+/// Moves `group` from the list of one order to that of another.
+fn moved(lists: &[GroupSet], group: usize, before: Option<u32>, now: Option<u32>) {
+    if before == now {
+        return;
+    }
+    if let Some(order) = now {
+        lists[order as usize].insert(group);
+    }
+    if let Some(order) = before {
+        lists[order as usize].remove(group);
     }
 }

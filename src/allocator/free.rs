@@ -58,6 +58,9 @@ impl Allocator {
                 continue;
             }
             let spans = group.let_go(change);
+            if group.is_fenced() {
+                continue;
+            }
             self.ledger
                 .release(spans.iter().map(|span| span.len()).sum());
             freed.extend(spans.into_iter().map(|span| self.run_of(number, span)));
@@ -74,9 +77,12 @@ impl Allocator {
     /// Clears the bits of `run` if all its clusters are allocated and committed, then tells `account` how many
     /// clusters that were, still under the locks: [`check`](Self::check) must see both or neither.
     fn clear<T>(&self, run: DiskRun, account: impl FnOnce(u64) -> T) -> Result<T> {
-        let mut parts = match self.probe.is(Mutation::FreeBeforeChecking) {
-            false => self.committed_parts(run)?,
-            true => self.parts_of(run)?,
+        let mut parts = match self.committed_parts(run) {
+            Err(error) if self.probe.is(Mutation::FreeBeforeChecking) => {
+                account(run.len / self.geometry.cluster.blocks());
+                return Err(error);
+            }
+            parts => parts?,
         };
         for (group, part) in &mut parts {
             group.clear(*part);
@@ -96,15 +102,15 @@ impl Allocator {
     /// Locks the groups of a run that is made of whole, usable clusters.
     pub(super) fn parts_of(&self, run: DiskRun) -> Result<Parts<'_>> {
         let clusters = self.clusters_of(run)?;
-        let first = clusters.start / self.clusters_per_group;
-        let last = (clusters.end - 1) / self.clusters_per_group;
-        let parts = (first..=last).map(|number| {
-            let base = number * self.clusters_per_group;
+        let number = |cluster: u64| (cluster / self.clusters_per_group) as usize;
+        let groups = self.lock_each(number(clusters.start)..=number(clusters.end - 1));
+        let parts = groups.map(|group| {
+            let base = group.number() as u64 * self.clusters_per_group;
             let part = Span {
                 start: clusters.start.max(base) - base,
                 end: clusters.end.min(base + self.clusters_per_group) - base,
             };
-            (self.group(number as usize), part)
+            (group, part)
         });
         Ok(parts.collect())
     }

@@ -206,6 +206,12 @@ impl FreeRuns {
         fresh
     }
 
+    /// Flips the first bit and nothing else.
+    #[cfg(feature = "testing")]
+    pub(super) fn damage(&mut self) {
+        self.bits[0] ^= 1;
+    }
+
     /// The stretch in which the run started may have lost its longest one.
     fn lost(&mut self, run: Span) {
         let stretch = run.start / STRETCH;

@@ -32,6 +32,8 @@ pub struct Change(pub u64);
 
 #[derive(Debug)]
 enum State {
+    /// Nobody has looked yet. Nothing is free in the eyes of a search.
+    Unread,
     /// Every cluster is free, so there is no bitmap yet.
     Untouched,
     Known(Box<FreeRuns>),
@@ -54,6 +56,26 @@ impl Group {
             group.change(|runs| runs.take(Span { start: 0, end: own }));
         }
         group
+    }
+
+    /// A group that must be [read](Self::read) before it is used.
+    pub(super) fn unread(len: u64) -> Self {
+        Self {
+            state: State::Unread,
+            ..Self::new(len, 0)
+        }
+    }
+
+    /// What an unread group holds: these spans are in use.
+    pub(super) fn read(&mut self, used: Vec<Span>) {
+        self.state = State::Untouched;
+        for span in used {
+            self.claim(span);
+        }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 
     pub(super) fn is_fenced(&self) -> bool {
@@ -122,7 +144,7 @@ impl Group {
         match &self.state {
             State::Known(runs) => search(runs),
             State::Untouched => search(&FreeRuns::all_free(self.len)),
-            State::Fenced => None,
+            State::Unread | State::Fenced => None,
         }
     }
 
@@ -297,7 +319,7 @@ impl Group {
     /// Whether the counters and the index agree with the bitmap, and whatever is set aside is used there, once.
     pub(super) fn is_sound(&self) -> bool {
         let State::Known(runs) = &self.state else {
-            return self.windows.is_empty() || self.is_fenced();
+            return true;
         };
         let held_back = self.held_back.iter();
         let held_back = held_back.map(|(&start, &(end, _))| Span { start, end });
@@ -312,11 +334,17 @@ impl Group {
             && aside.is_sorted_by(|one, next| one.end <= next.start)
     }
 
-    /// Fences the group off, for good; returns how many clusters that nobody has taken are lost.
-    pub(super) fn fence(&mut self, expected_free: u64) -> u64 {
-        let windows = mem::take(&mut self.windows);
+    /// Fences the group off, for good.
+    pub(super) fn fence(&mut self) {
+        self.windows.clear();
+        self.discarding = None;
         self.state = State::Fenced;
-        expected_free + windows.iter().map(|(_, span)| span.len()).sum::<u64>()
+    }
+
+    /// Flips a bit, as bad memory would.
+    #[cfg(feature = "testing")]
+    pub(super) fn damage(&mut self) {
+        self.change(FreeRuns::damage);
     }
 
     /// What a known bitmap says, or what is so in a group without used clusters; 0 or no where nothing can be had.
@@ -324,7 +352,7 @@ impl Group {
         match &self.state {
             State::Known(runs) => look(runs),
             State::Untouched => untouched,
-            State::Fenced => T::default(),
+            State::Unread | State::Fenced => T::default(),
         }
     }
 

@@ -132,6 +132,12 @@ impl Ledger {
             .fetch_add(clusters * AVAILABLE - clusters, Ordering::Release);
     }
 
+    /// Free clusters are lost. (Temporary.)
+    pub(super) fn withdraw(&self, clusters: u64) {
+        self.account
+            .fetch_sub(clusters * AVAILABLE, Ordering::Relaxed);
+    }
+
     /// Promised to used.
     pub(super) fn spend(&self, clusters: u64) {
         self.account.fetch_sub(clusters, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! A group under its lock, whose changes the directory hears of.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, RangeInclusive};
 
 use crate::sync::MutexGuard;
 
@@ -19,25 +19,41 @@ pub(super) struct Locked<'a> {
 }
 
 impl Allocator {
-    /// Waits for the lock of a group.
+    /// Waits for the lock of a group, which is read first if nobody has.
     pub(super) fn group(&self, number: usize) -> Locked<'_> {
-        self.locked(number, self.groups[number].lock())
+        self.read(number);
+        self.locked(number)
+    }
+
+    /// Waits for the lock of a group, read or not.
+    pub(super) fn locked(&self, number: usize) -> Locked<'_> {
+        self.with(number, self.groups[number].lock())
     }
 
     /// The lock of a group, unless somebody has it.
     pub(super) fn try_group(&self, number: usize) -> Option<Locked<'_>> {
         let group = self.groups[number].try_lock()?;
-        Some(self.locked(number, group))
+        Some(self.with(number, group))
+    }
+
+    /// The locks of the groups `numbers`, which rise. All are read before the first is locked.
+    pub(super) fn lock_each(
+        &self,
+        numbers: RangeInclusive<usize>,
+    ) -> impl Iterator<Item = Locked<'_>> {
+        numbers.clone().for_each(|number| self.read(number));
+        numbers.map(|number| self.locked(number))
     }
 
     /// The locks of all groups.
     pub(super) fn lock_all(&self) -> Vec<Locked<'_>> {
-        (0..self.groups.len())
-            .map(|number| self.group(number))
-            .collect()
+        match self.groups.len().checked_sub(1) {
+            Some(last) => self.lock_each(0..=last).collect(),
+            None => Vec::new(),
+        }
     }
 
-    fn locked<'a>(&'a self, number: usize, group: MutexGuard<'a, Group>) -> Locked<'a> {
+    fn with<'a>(&'a self, number: usize, group: MutexGuard<'a, Group>) -> Locked<'a> {
         Locked {
             allocator: self,
             number,

@@ -35,11 +35,13 @@ mod discard;
 mod free;
 mod free_runs;
 mod group;
+mod group_set;
 mod ledger;
 mod locked;
 mod request;
 mod reservation;
 mod search;
+mod source;
 mod span;
 mod streams;
 mod window;
@@ -49,6 +51,7 @@ pub use group::Change;
 pub use ledger::{Ledger, Space};
 pub use request::{AllocRequest, Goal};
 pub use reservation::{LedgerRef, Reservation};
+pub use source::GroupSource;
 pub use window::{FileRequest, FileSpace};
 
 use crossbeam_utils::CachePadded;
@@ -62,6 +65,7 @@ use crate::units::{DiskBlock, DiskRun, Geometry};
 use allocation::Extent;
 use directory::{Directory, Summary};
 use group::Group;
+use group_set::GroupSet;
 use search::Found;
 use span::Span;
 use streams::Streams;
@@ -81,6 +85,9 @@ pub struct Allocator {
     usable: Span,
     groups: Box<[CachePadded<Mutex<Group>>]>,
     directory: Directory,
+    /// Where unread groups come from.
+    source: Option<Box<dyn GroupSource>>,
+    unread: GroupSet,
     ledger: Arc<Ledger>,
     streams: Streams,
     /// Small files lie together: a window for each of a few threads.
@@ -107,6 +114,58 @@ impl Allocator {
         clusters_per_group: u64,
         first_usable: DiskBlock,
     ) -> Result<Self> {
+        Self::with_source(
+            total_blocks,
+            geometry,
+            clusters_per_group,
+            first_usable,
+            None,
+        )
+    }
+
+    /// An allocator for a volume that has been used: its groups are read from `source` when they are first needed, and
+    /// those that cannot be read or contradict their descriptors are fenced off.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`Error::Corrupt`] when a descriptor promises more free clusters than its group has.
+    pub fn open(
+        total_blocks: u64,
+        geometry: Geometry,
+        clusters_per_group: u64,
+        first_usable: DiskBlock,
+        source: Box<dyn GroupSource>,
+    ) -> Result<Self> {
+        let allocator = Self::with_source(
+            total_blocks,
+            geometry,
+            clusters_per_group,
+            first_usable,
+            Some(source),
+        )?;
+        let mut used = allocator.usable.len();
+        for number in 0..allocator.groups.len() {
+            let free = allocator
+                .source
+                .as_ref()
+                .map_or(0, |source| source.free_clusters(number as u64));
+            let own = allocator.own_clusters(number);
+            if free > allocator.locked(number).len() - own {
+                return Err(Error::Corrupt("a group descriptor promises too much"));
+            }
+            used -= free;
+            allocator.unread.insert(number);
+        }
+        allocator.reserve(used)?.spend();
+        Ok(allocator)
+    }
+
+    fn with_source(
+        total_blocks: u64,
+        geometry: Geometry,
+        clusters_per_group: u64,
+        first_usable: DiskBlock,
+        source: Option<Box<dyn GroupSource>>,
+    ) -> Result<Self> {
         if clusters_per_group == 0 {
             return Err(Error::InvalidInput("a group needs at least one cluster"));
         }
@@ -125,7 +184,10 @@ impl Allocator {
                 let start = number * clusters_per_group;
                 let len = clusters_per_group.min(usable.end - start);
                 let own = usable.start.saturating_sub(start).min(len);
-                let group = Group::new(len, own);
+                let group = match source {
+                    Some(_) => Group::unread(len),
+                    None => Group::new(len, own),
+                };
                 CachePadded::new(Mutex::new(Rank::Group.of(number), group))
             })
             .collect();
@@ -141,6 +203,8 @@ impl Allocator {
             clusters_per_group,
             usable,
             directory,
+            source,
+            unread: GroupSet::new(groups.len()),
             ledger,
             streams: Streams::new(groups.len()),
             groups,
@@ -149,6 +213,15 @@ impl Allocator {
             discarding: Mutex::new(Rank::Discarding, ()),
             probe: Probe::default(),
         })
+    }
+
+    /// How many clusters of a group are the volume's own.
+    fn own_clusters(&self, group: usize) -> u64 {
+        let start = group as u64 * self.clusters_per_group;
+        self.usable
+            .start
+            .saturating_sub(start)
+            .min(self.clusters_per_group)
     }
 
     /// The same allocator, not in use yet, in which a test changes something.

@@ -125,6 +125,13 @@ impl Allocator {
             .directory
             .from_order_of(By::Longest, wanted.length, start.group);
         self.whole(groups, wanted, start)
+            .or_else(|| self.in_unread(wanted, start))
+    }
+
+    /// The whole wish, in a group that nobody has read.
+    fn in_unread(&self, wanted: &Wanted, start: Start) -> Option<Found<'_>> {
+        std::iter::from_fn(|| self.read_another(start.group))
+            .find_map(|group| self.whole(std::iter::once(group), wanted, start))
     }
 
     /// The whole wish: in the first group behind the goal and around, in the others where little is wasted.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Unstructured};
 use extent_map::Error;
-use extent_map::allocator::{AllocRequest, Allocator, Reservation};
+use extent_map::allocator::{AllocRequest, Allocator, Change, Reservation};
 use extent_map::units::{DiskBlock, DiskRun};
 
 use super::space::{geometry, run};
@@ -38,6 +38,17 @@ pub(crate) enum Step {
         start: u64,
         len: u64,
     },
+    FreeAfter {
+        start: u64,
+        len: u64,
+        change: u64,
+    },
+    Durable(u64),
+    Discard {
+        start: u64,
+        len: u64,
+        minimum: u64,
+    },
 }
 
 /// What becomes of an allocation.
@@ -64,7 +75,7 @@ impl<'a> Arbitrary<'a> for Step {
         let clusters = u64::from(clusters);
         let place = u64::from(u16::from_le_bytes([low, high]));
         let (cluster, block) = (place % CLUSTERS, place % (CLUSTERS * RATIO + 8));
-        Ok(match kind % 18 {
+        Ok(match kind % 22 {
             0..3 => Self::Reserve(clusters % 60),
             3..9 => Self::Allocate {
                 which,
@@ -99,16 +110,28 @@ impl<'a> Arbitrary<'a> for Step {
                 into: which,
                 from: other,
             },
-            _ => Self::GiveBack(which),
+            17 => Self::GiveBack(which),
+            18 | 19 => Self::FreeAfter {
+                start: cluster * RATIO,
+                len: (1 + clusters % 11) * RATIO,
+                change: u64::from(choice % 8),
+            },
+            20 => Self::Durable(u64::from(choice % 8)),
+            _ => Self::Discard {
+                start: block,
+                len: clusters * RATIO,
+                minimum: u64::from(choice % 8),
+            },
         })
     }
 }
 
-/// One flag for each cluster and the size of each reservation.
+/// One flag for each cluster, the change that frees it once it is durable, and the size of each reservation.
 #[derive(Debug)]
 struct Model {
     per_group: u64,
     used: Vec<bool>,
+    held_back: Vec<Option<u64>>,
     reserved: Vec<u64>,
 }
 
@@ -140,7 +163,10 @@ impl Model {
         let whole = run.start.0.is_multiple_of(RATIO) && run.len.is_multiple_of(RATIO);
         let clusters = (run.start.0 / RATIO) as usize..(run.end().0 / RATIO) as usize;
         let inside = clusters.start >= 1 && clusters.end <= self.used.len() && !clusters.is_empty();
-        let fits = whole && inside && self.used[clusters.clone()].iter().all(|bit| *bit == used);
+        let fits = whole
+            && inside
+            && self.used[clusters.clone()].iter().all(|bit| *bit == used)
+            && self.held_back[clusters.clone()].iter().all(Option::is_none);
         fits.then_some(clusters)
     }
 
@@ -175,6 +201,7 @@ impl Pair {
             model: Model {
                 per_group,
                 used,
+                held_back: vec![None; CLUSTERS as usize],
                 reserved: Vec::new(),
             },
             held: Vec::new(),
@@ -234,6 +261,13 @@ impl Pair {
                 promise,
             } => self.free(run(start, len), promise),
             Step::Claim { start, len } => self.claim(run(start, len)),
+            Step::FreeAfter { start, len, change } => self.free_after(run(start, len), change),
+            Step::Durable(change) => self.durable(change),
+            Step::Discard {
+                start,
+                len,
+                minimum,
+            } => self.discard(run(start, len), minimum),
             // It names a reservation that does not exist.
             _ => {}
         }
@@ -311,6 +345,54 @@ impl Pair {
         }
     }
 
+    fn free_after(&mut self, run: DiskRun, change: u64) {
+        let freeable = self.model.clusters(run, true);
+        let freed = self.allocator.free_after(run, Change(change));
+        assert_eq!(freed.is_ok(), freeable.is_some(), "{run:?}: {freed:?}");
+        if let Some(clusters) = freeable {
+            self.model.held_back[clusters].fill(Some(change));
+        }
+    }
+
+    fn durable(&mut self, change: u64) {
+        let mut freed: Vec<u64> = Vec::new();
+        for run in self.allocator.durable(Change(change)) {
+            assert!(run.start.0.is_multiple_of(RATIO) && run.len.is_multiple_of(RATIO));
+            freed.extend(run.start.0 / RATIO..run.end().0 / RATIO);
+        }
+        freed.sort_unstable();
+        let mut expected = Vec::new();
+        for (cluster, held_back) in self.model.held_back.iter_mut().enumerate() {
+            if held_back.take_if(|of| *of <= change).is_some() {
+                self.model.used[cluster] = false;
+                expected.push(cluster as u64);
+            }
+        }
+        assert_eq!(freed, expected);
+    }
+
+    fn discard(&self, range: DiskRun, minimum: u64) {
+        let mut told = Vec::new();
+        let discarded = self.allocator.discard(range, minimum, |run| {
+            told.push(run);
+            // Nobody can have it now, but it is free.
+            assert!(!self.allocator.is_allocated(run.start));
+            Ok(())
+        });
+        let clusters = range.start.0.div_ceil(RATIO).max(1)..(range.end().0 / RATIO).min(CLUSTERS);
+        let mut expected: Vec<DiskRun> = Vec::new();
+        for cluster in clusters.filter(|cluster| !self.model.used[*cluster as usize]) {
+            let starts_group = cluster.is_multiple_of(self.model.per_group);
+            match expected.last_mut() {
+                Some(last) if last.end().0 == cluster * RATIO && !starts_group => last.len += RATIO,
+                _ => expected.push(run(cluster * RATIO, RATIO)),
+            }
+        }
+        expected.retain(|run| run.len / RATIO >= minimum);
+        assert_eq!(told, expected, "{range:?}, at least {minimum}");
+        assert_eq!(discarded, Ok(told.iter().map(|run| run.len).sum()));
+    }
+
     fn claim(&mut self, run: DiskRun) {
         let claimed = self.allocator.claim(run);
         match self.model.clusters(run, false) {
@@ -340,6 +422,8 @@ impl Pair {
             let block = DiskBlock(cluster as u64 * RATIO + 1);
             assert_eq!(self.allocator.is_allocated(block), *used, "{block:?}");
         }
+        let held_back = self.model.held_back.iter().flatten().count() as u64;
+        assert_eq!(self.allocator.held_back(), held_back);
         let held = self.held.iter().map(Reservation::clusters);
         assert!(held.eq(self.model.reserved.iter().copied()));
     }

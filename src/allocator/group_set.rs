@@ -1,0 +1,63 @@
+//! A set of groups, changed and read without a lock.
+
+use crate::sync::uncounted::{AtomicU64, Ordering::Relaxed};
+
+/// One bit for each group. Only hints: the truth about a group is under its lock.
+#[derive(Debug)]
+pub(super) struct GroupSet(Box<[AtomicU64]>);
+
+impl GroupSet {
+    /// The empty set of groups below `groups`.
+    pub(super) fn new(groups: usize) -> Self {
+        let words = groups.div_ceil(64).max(1);
+        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    pub(super) fn insert(&self, group: usize) {
+        self.0[group / 64].fetch_or(1 << (group % 64), Relaxed);
+    }
+
+    /// Whether the group was in the set.
+    pub(super) fn remove(&self, group: usize) -> bool {
+        let bit = 1 << (group % 64);
+        self.0[group / 64].fetch_and(!bit, Relaxed) & bit != 0
+    }
+
+    pub(super) fn contains(&self, group: usize) -> bool {
+        self.0[group / 64].load(Relaxed) >> (group % 64) & 1 == 1
+    }
+
+    /// The first group of the set from `first` on and around.
+    pub(super) fn next(&self, first: usize) -> Option<usize> {
+        around(std::slice::from_ref(self), first).next()
+    }
+}
+
+/// The groups that are in one of `sets`, from `first` on and around.
+pub(super) fn around(sets: &[GroupSet], first: usize) -> impl Iterator<Item = usize> {
+    let words = sets.first().map_or(0, |set| set.0.len());
+    let word = move |index: usize| {
+        let of = |set: &GroupSet| set.0[index].load(Relaxed);
+        sets.iter().map(of).fold(0, |word, next| word | next)
+    };
+    // The first word comes twice, the second time for what lies before `first` in it.
+    (0..=words).flat_map(move |step| {
+        let index = (first / 64 + step) % words;
+        let behind = u64::MAX << (first % 64);
+        let mask = match step {
+            0 => behind,
+            _ if step == words => !behind,
+            _ => u64::MAX,
+        };
+        bits(word(index) & mask).map(move |bit| index * 64 + bit)
+    })
+}
+
+/// The set bits, from the lowest on.
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros();
+        word &= word.wrapping_sub(1);
+        (bit < 64).then_some(bit as usize)
+    })
+}
