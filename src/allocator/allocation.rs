@@ -5,7 +5,7 @@ use std::fmt;
 use crate::probe::Mutation;
 use crate::units::{DiskBlock, DiskRun};
 
-use super::{Allocator, Place, Reservation};
+use super::{Allocator, Ledger, Place, Reservation};
 
 /// What a caller wants to have allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +42,11 @@ pub struct Allocation<'a> {
     pub(super) run: DiskRun,
     pub(super) place: Place,
     /// As many clusters as the run has; none once committed or cancelled.
-    pub(super) space: Reservation,
+    pub(super) space: Reservation<&'a Ledger>,
     pub(super) allocator: &'a Allocator,
 }
 
-impl Allocation<'_> {
+impl<'a> Allocation<'a> {
     /// The run, in blocks; made of whole clusters.
     pub fn run(&self) -> DiskRun {
         self.run
@@ -69,12 +69,12 @@ impl Allocation<'_> {
     }
 
     /// Gives the clusters back to the groups and the promise to the caller.
-    pub fn cancel(mut self) -> Reservation {
+    pub fn cancel(mut self) -> Reservation<&'a Ledger> {
         self.release()
     }
 
     /// The bits first, then the promise: see promise 2 of this layer.
-    fn release(&mut self) -> Reservation {
+    fn release(&mut self) -> Reservation<&'a Ledger> {
         self.allocator.groups[self.place.group]
             .lock()
             .cancel(self.place.span);

@@ -37,6 +37,8 @@ pub use allocation::{AllocRequest, Allocation};
 pub use ledger::{Ledger, Space};
 pub use reservation::Reservation;
 
+use std::ops::Deref;
+
 use crate::error::{Error, Result};
 use crate::probe::{Moment, Mutation, Probe};
 use crate::sync::uncounted::{AtomicUsize, Ordering};
@@ -151,7 +153,7 @@ impl Allocator {
     ///
     /// # Errors
     /// [`Error::NoSpace`] when fewer are available; nothing is promised then.
-    pub fn reserve(&self, clusters: u64) -> Result<Reservation> {
+    pub fn reserve(&self, clusters: u64) -> Result<Reservation<&Ledger>> {
         self.ledger.reserve(clusters)
     }
 
@@ -161,14 +163,12 @@ impl Allocator {
     /// # Errors
     /// [`Error::InvalidInput`] when `request.clusters` or `space` is 0, or `space` is another ledger's. `space`
     /// is unchanged then. Never [`Error::NoSpace`].
-    pub fn allocate(
+    pub fn allocate<L: Deref<Target = Ledger>>(
         &self,
         request: AllocRequest,
-        space: &mut Reservation,
+        space: &mut Reservation<L>,
     ) -> Result<Allocation<'_>> {
-        if !space.is_of(&self.ledger) {
-            return Err(Error::InvalidInput("reservation of another ledger"));
-        }
+        space.expect_of(&self.ledger)?;
         let want = request.clusters.min(space.clusters());
         if want == 0 {
             return Err(Error::InvalidInput(
@@ -181,7 +181,7 @@ impl Allocator {
         let ratio = self.geometry.cluster.blocks();
         Ok(Allocation {
             run: DiskRun::new(DiskBlock(start * ratio), place.span.len() * ratio),
-            space: space.split(place.span.len())?,
+            space: space.split_for(&*self.ledger, place.span.len())?,
             place,
             allocator: self,
         })
@@ -234,7 +234,7 @@ impl Allocator {
     ///
     /// # Errors
     /// As [`free`](Self::free).
-    pub fn free_into_reservation(&self, run: DiskRun) -> Result<Reservation> {
+    pub fn free_into_reservation(&self, run: DiskRun) -> Result<Reservation<&Ledger>> {
         self.clear(run, |clusters| {
             self.ledger.release_into_reservation(clusters)
         })

@@ -40,7 +40,7 @@ impl FileBlocks {
     pub fn open(file: FileNumber, backing: Arc<Backing>) -> Result<Self> {
         let status = Arc::new(StatusTree::new(&backing.status));
         backing.shrinker.register(&status);
-        let nothing = backing.allocator.ledger().reserve(0)?;
+        let nothing = backing.allocator.ledger().reserve_owned(0)?;
         let blocks = Self {
             file,
             backing,

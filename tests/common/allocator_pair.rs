@@ -188,7 +188,7 @@ impl Pair {
     pub(crate) fn step(&mut self, step: Step) {
         let exists = |which: usize| which < self.held.len();
         match step {
-            Step::Reserve(clusters) => match self.allocator.reserve(clusters) {
+            Step::Reserve(clusters) => match self.allocator.ledger().reserve_owned(clusters) {
                 Ok(reservation) => {
                     assert!(clusters <= self.model.available());
                     self.hold(reservation, clusters);
@@ -289,7 +289,11 @@ impl Pair {
     fn free(&mut self, run: DiskRun, promise: bool) {
         let freeable = self.model.clusters(run, true);
         if promise {
-            let freed = self.allocator.free_into_reservation(run);
+            let freed = self.allocator.free_into_reservation(run).map(|freed| {
+                let mut kept = self.allocator.ledger().reserve_owned(0).unwrap();
+                kept.merge(freed).unwrap();
+                kept
+            });
             assert_eq!(freed.is_ok(), freeable.is_some(), "{run:?}: {freed:?}");
             if let Ok(reservation) = freed {
                 self.hold(reservation, run.len / RATIO);
