@@ -310,8 +310,7 @@ fn requests_that_make_no_sense_leave_the_reservation_alone() {
     let mut space = allocator.reserve(2).unwrap();
     let nothing = allocator.allocate(AllocRequest::anywhere(0), &mut space);
     assert!(matches!(nothing, Err(Error::InvalidInput(_))));
-    let other = Ledger::new(10).unwrap();
-    let mut foreign = other.reserve(2).unwrap();
+    let mut foreign = Arc::new(Ledger::new(10).unwrap()).reserve_owned(2).unwrap();
     let foreigner = allocator.allocate(AllocRequest::anywhere(1), &mut foreign);
     assert!(matches!(foreigner, Err(Error::InvalidInput(_))));
     let mut none = allocator.reserve(0).unwrap();

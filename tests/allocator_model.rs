@@ -1,8 +1,8 @@
 //! The allocator against a plain model of its clusters, and under many threads on a nearly full volume.
 
 use std::iter;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
 use std::thread;
 
 use arbitrary::Unstructured;
@@ -225,9 +225,9 @@ fn promises_for_the_whole_volume_are_all_kept_at_once() {
 fn threads_reserve_exactly_what_there_is() {
     const TOTAL: u64 = 1000;
     for _ in 0..20 {
-        let ledger = Arc::new(Ledger::new(TOTAL).unwrap());
+        let ledger = Ledger::new(TOTAL).unwrap();
         let start = Barrier::new(THREADS as usize);
-        let held: Vec<Reservation<&Ledger>> = thread::scope(|scope| {
+        let held: Vec<_> = thread::scope(|scope| {
             let reserve = || {
                 start.wait();
                 let held: Vec<_> = iter::from_fn(|| ledger.reserve(1).ok()).collect();

@@ -121,7 +121,7 @@ fn what_was_given_back_is_seen_as_it_was_left() {
     explore("given back", None, vec![None, Some(1)], || {
         let ledger = Arc::new(Ledger::new(1).unwrap());
         let cluster = Arc::new(Watched::default());
-        let reservation = ledger.reserve(1).unwrap();
+        let reservation = ledger.reserve_owned(1).unwrap();
         let theirs = Arc::clone(&cluster);
         let thread = thread::spawn(move || {
             theirs.set(1);

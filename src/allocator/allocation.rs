@@ -1,13 +1,14 @@
 //! A run that is taken but not yet anybody's.
 
 use std::fmt;
+use std::ops::Deref;
 
 use crate::error::Result;
 use crate::probe::Mutation;
 use crate::units::DiskRun;
 
 use super::span::Span;
-use super::{Allocator, Ledger, LedgerRef, Reservation};
+use super::{Allocator, Ledger, Reservation};
 
 /// A run of clusters taken from the groups, still counted as promised. [`commit`](Self::commit) makes
 /// it used; [`cancel`](Self::cancel) or a drop gives the clusters back.
@@ -36,7 +37,7 @@ impl Extent {
 
 impl Allocator {
     /// An extent that was just taken, with as many clusters out of `space`, which has them.
-    pub(super) fn promised<L: LedgerRef>(
+    pub(super) fn promised<L: Deref<Target = Ledger>>(
         &self,
         extent: Extent,
         space: &mut Reservation<L>,

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::probe::{Mutation, Probe};
+use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 use super::Reservation;
@@ -83,8 +84,23 @@ impl Ledger {
     /// # Errors
     /// [`Error::NoSpace`] when fewer are available; nothing is promised then.
     pub fn reserve(&self, clusters: u64) -> Result<Reservation<&Self>> {
+        self.promise(clusters)?;
+        Ok(Reservation::of_promised(self, clusters))
+    }
+
+    /// The same, for a holder that keeps the ledger alive.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub fn reserve_owned(self: &Arc<Self>, clusters: u64) -> Result<Reservation> {
+        self.promise(clusters)?;
+        Ok(Reservation::of_promised(Arc::clone(self), clusters))
+    }
+
+    /// Available to promised.
+    fn promise(&self, clusters: u64) -> Result<()> {
         if self.probe.is(Mutation::ReserveLooksThenActs) {
-            return self.reserve_in_two_steps(clusters);
+            return self.promise_in_two_steps(clusters);
         }
         // Acquire: pairs with the Release in `give_back` and `release`; the bits of the clusters that these
         // made available were cleared before, and the holder of this promise must find them.
@@ -93,26 +109,17 @@ impl Ledger {
                 (account / AVAILABLE >= clusters).then(|| account - clusters * AVAILABLE + clusters)
             })
             .map_err(|_| Error::NoSpace)?;
-        Ok(Reservation::of_promised(self, clusters))
-    }
-
-    /// The same for a holder that keeps it.
-    ///
-    /// # Errors
-    /// As [`reserve`](Self::reserve).
-    pub fn reserve_owned(self: &crate::sync::Arc<Self>, clusters: u64) -> Result<Reservation> {
-        let mut borrowed = self.reserve(clusters)?;
-        borrowed.split_for(crate::sync::Arc::clone(self), clusters)
+        Ok(())
     }
 
     /// For [`Mutation::ReserveLooksThenActs`]: what others do between the steps is not seen.
-    fn reserve_in_two_steps(&self, clusters: u64) -> Result<Reservation<&Self>> {
+    fn promise_in_two_steps(&self, clusters: u64) -> Result<()> {
         if self.account.load(Ordering::Acquire) / AVAILABLE < clusters {
             return Err(Error::NoSpace);
         }
         self.account
             .fetch_sub(clusters * AVAILABLE - clusters, Ordering::AcqRel);
-        Ok(Reservation::of_promised(self, clusters))
+        Ok(())
     }
 
     /// What is available and promised, both at the same moment.

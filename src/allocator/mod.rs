@@ -50,9 +50,11 @@ pub use allocation::Allocation;
 pub use group::Change;
 pub use ledger::{Ledger, Space};
 pub use request::{AllocRequest, Goal};
-pub use reservation::{LedgerRef, Reservation};
+pub use reservation::Reservation;
 pub use source::GroupSource;
 pub use window::{FileRequest, FileSpace};
+
+use std::ops::Deref;
 
 use crossbeam_utils::CachePadded;
 
@@ -268,7 +270,7 @@ impl Allocator {
     /// # Errors
     /// [`Error::InvalidInput`] when the request or `space` is of 0 clusters, or `space` is another ledger's. `space`
     /// is unchanged then. Never [`Error::NoSpace`].
-    pub fn allocate<L: LedgerRef>(
+    pub fn allocate<L: Deref<Target = Ledger>>(
         &self,
         request: AllocRequest,
         space: &mut Reservation<L>,
@@ -286,7 +288,7 @@ impl Allocator {
     ///
     /// # Errors
     /// As [`allocate`](Self::allocate), and [`Error::InvalidInput`] when `space` holds fewer clusters.
-    pub fn allocate_runs<L: LedgerRef>(
+    pub fn allocate_runs<L: Deref<Target = Ledger>>(
         &self,
         request: AllocRequest,
         space: &mut Reservation<L>,
@@ -403,10 +405,12 @@ impl Allocator {
     }
 
     /// How many clusters a request may have out of `space`.
-    fn allowed<L: LedgerRef>(&self, clusters: u64, space: &Reservation<L>) -> Result<u64> {
-        if !space.is_of(&self.ledger) {
-            return Err(Error::InvalidInput("reservation of another ledger"));
-        }
+    fn allowed<L: Deref<Target = Ledger>>(
+        &self,
+        clusters: u64,
+        space: &Reservation<L>,
+    ) -> Result<u64> {
+        space.expect_of(&self.ledger)?;
         match clusters.min(space.clusters()) {
             0 => Err(Error::InvalidInput(
                 "an allocation needs at least one cluster",

@@ -2,25 +2,25 @@
 
 use std::mem;
 use std::ops::Deref;
+use std::ptr;
 
 use crate::error::{Error, Result};
 use crate::sync::Arc;
 
 use super::Ledger;
 
-/// How a reservation reaches its ledger.
-pub trait LedgerRef: Deref<Target = Ledger> {}
-impl<L: Deref<Target = Ledger>> LedgerRef for L {}
-
 /// Clusters that the ledger has promised to the holder and to nobody else. A drop gives them back.
+///
+/// `L` is how it reaches its ledger: a reference costs nothing; an [`Arc`], the default, is for a holder that keeps it.
+/// A promise has no number: it is this value, which nobody can copy, and any part of it is as good as any other.
 #[must_use = "a dropped reservation is given back"]
 #[derive(Debug)]
-pub struct Reservation<L: LedgerRef = Arc<Ledger>> {
+pub struct Reservation<L: Deref<Target = Ledger> = Arc<Ledger>> {
     clusters: u64,
     ledger: L,
 }
 
-impl<L: LedgerRef> Reservation<L> {
+impl<L: Deref<Target = Ledger>> Reservation<L> {
     /// A reservation of `clusters` that the ledger already counts as promised.
     pub(super) fn of_promised(ledger: L, clusters: u64) -> Self {
         Self { clusters, ledger }
@@ -39,18 +39,20 @@ impl<L: LedgerRef> Reservation<L> {
     where
         L: Clone,
     {
-        let ledger = self.ledger.clone();
-        self.split_for(ledger, clusters)
+        self.remove(clusters)?;
+        Ok(Self::of_promised(self.ledger.clone(), clusters))
     }
 
-    /// The same for another way to the ledger
-    pub fn split_for<M: LedgerRef>(&mut self, ledger: M, clusters: u64) -> Result<Reservation<M>> {
-        let Some(rest) = self.clusters.checked_sub(clusters) else {
-            return Err(Error::Corrupt(
-                "a reservation holds fewer clusters than its holder thinks",
-            ));
-        };
-        self.clusters = rest;
+    /// The same, into a reservation that reaches the ledger by way of `ledger`.
+    ///
+    /// # Errors
+    /// As [`split`](Self::split); [`Error::InvalidInput`] when `ledger` is another one. Nothing is moved then.
+    pub fn split_for<M>(&mut self, ledger: M, clusters: u64) -> Result<Reservation<M>>
+    where
+        M: Deref<Target = Ledger>,
+    {
+        self.expect_of(&ledger)?;
+        self.remove(clusters)?;
         Ok(Reservation::of_promised(ledger, clusters))
     }
 
@@ -59,11 +61,22 @@ impl<L: LedgerRef> Reservation<L> {
     /// # Errors
     /// [`Error::InvalidInput`] when `other` is another ledger's: this reservation is unchanged and `other`
     /// is given back to its own ledger.
-    pub fn merge<M: LedgerRef>(&mut self, mut other: Reservation<M>) -> Result<()> {
-        if !other.is_of(&self.ledger) {
-            return Err(Error::InvalidInput("reservation of another ledger"));
-        }
+    pub fn merge<M>(&mut self, mut other: Reservation<M>) -> Result<()>
+    where
+        M: Deref<Target = Ledger>,
+    {
+        other.expect_of(&self.ledger)?;
         self.clusters += mem::take(&mut other.clusters);
+        Ok(())
+    }
+
+    /// Makes `clusters` of them available to everybody.
+    ///
+    /// # Errors
+    /// As [`split`](Self::split); nothing is given back then.
+    pub fn shrink(&mut self, clusters: u64) -> Result<()> {
+        self.remove(clusters)?;
+        self.ledger.give_back(clusters);
         Ok(())
     }
 
@@ -82,16 +95,28 @@ impl<L: LedgerRef> Reservation<L> {
 
     /// Turns the promised clusters into used ones.
     pub(super) fn spend(mut self) {
-        let n = mem::take(&mut self.clusters);
-        self.ledger.spend(n);
+        self.ledger.spend(mem::take(&mut self.clusters));
     }
 
-    pub(super) fn is_of(&self, ledger: &Ledger) -> bool {
-        std::ptr::eq(&*self.ledger, ledger)
+    /// Fails unless this is a promise of `ledger`.
+    pub(super) fn expect_of(&self, ledger: &Ledger) -> Result<()> {
+        match ptr::eq(&*self.ledger, ledger) {
+            true => Ok(()),
+            false => Err(Error::InvalidInput("reservation of another ledger")),
+        }
+    }
+
+    /// Counts `clusters` fewer, which the caller takes care of.
+    fn remove(&mut self, clusters: u64) -> Result<()> {
+        let rest = self.clusters.checked_sub(clusters);
+        self.clusters = rest.ok_or(Error::Corrupt(
+            "a reservation holds fewer clusters than its holder thinks",
+        ))?;
+        Ok(())
     }
 }
 
-impl<L: LedgerRef> Drop for Reservation<L> {
+impl<L: Deref<Target = Ledger>> Drop for Reservation<L> {
     fn drop(&mut self) {
         if self.clusters > 0 {
             self.ledger.give_back(self.clusters);

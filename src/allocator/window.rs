@@ -5,6 +5,8 @@
 //! a search finds nothing else, all windows end. The groups know what is left of each, so taking from one that has
 //! ended fails there, and nothing is shared between the owner and whoever ends it.
 
+use std::ops::Deref;
+
 use crate::error::Result;
 use crate::sync::uncounted::Ordering;
 use crate::sync::{Mutex, Rank, thread_slot};
@@ -14,7 +16,7 @@ use super::group::WindowId;
 use super::request::{Goal, Place, Wanted};
 use super::search::Found;
 use super::span::Span;
-use super::{AllocRequest, Allocation, Allocator, LedgerRef, Reservation};
+use super::{AllocRequest, Allocation, Allocator, Ledger, Reservation};
 
 /// Bytes of the shortest and of the longest window.
 const SHORTEST: u64 = 16 << 10;
@@ -90,7 +92,7 @@ impl Allocator {
     ///
     /// # Errors
     /// As [`allocate`](Self::allocate).
-    pub fn allocate_for<L: LedgerRef>(
+    pub fn allocate_for<L: Deref<Target = Ledger>>(
         &self,
         file: &FileSpace,
         request: FileRequest,

@@ -145,11 +145,12 @@ impl FileBlocks {
     /// Space for `wanted` clusters of `run`, or for as many as there is space for: the reserved ones out
     /// of the file's account, the others new out of the ledger. Returns it with the number of clusters.
     fn space_for(&self, run: &ClusterRun, mut wanted: u64) -> Result<(Reservation<&Ledger>, u64)> {
+        let ledger = self.backing.allocator.ledger();
         loop {
             let reserved = self.reserved_in(run, wanted);
-            match self.backing.allocator.ledger().reserve(wanted - reserved) {
+            match ledger.reserve(wanted - reserved) {
                 Ok(mut space) => {
-                    space.merge(self.account.take(reserved)?)?;
+                    space.merge(self.account.take(reserved, ledger)?)?;
                     return Ok((space, wanted));
                 }
                 Err(Error::NoSpace) if wanted > 1 => wanted = wanted.div_ceil(2),

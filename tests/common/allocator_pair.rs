@@ -1,7 +1,6 @@
 //! The allocator beside a plain model of its clusters.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Unstructured};
 use extent_map::Error;
@@ -324,14 +323,14 @@ impl Pair {
     fn free(&mut self, run: DiskRun, promise: bool) {
         let freeable = self.model.clusters(run, true);
         if promise {
-            let freed = self.allocator.free_into_reservation(run);
+            let freed = self.allocator.free_into_reservation(run).map(|freed| {
+                let mut kept = self.allocator.ledger().reserve_owned(0).unwrap();
+                kept.merge(freed).unwrap();
+                kept
+            });
             assert_eq!(freed.is_ok(), freeable.is_some(), "{run:?}: {freed:?}");
-            if let Ok(mut reservation) = freed {
-                let ledger = Arc::clone(self.allocator.ledger());
-                let clusters = run.len / RATIO;
-                let owned = reservation.split_for(ledger, clusters).unwrap();
-                self.held.push(owned);
-                self.model.reserved.push(clusters);
+            if let Ok(reservation) = freed {
+                self.hold(reservation, run.len / RATIO);
             }
         } else {
             assert_eq!(

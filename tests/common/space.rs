@@ -1,6 +1,8 @@
 //! Small volumes for the allocator.
 
-use extent_map::allocator::{AllocRequest, Allocator, LedgerRef, Reservation};
+use std::ops::Deref;
+
+use extent_map::allocator::{AllocRequest, Allocator, Ledger, Reservation};
 use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
 
 /// A shape of volume.
@@ -22,7 +24,7 @@ pub(crate) fn run(start: u64, len: u64) -> DiskRun {
 }
 
 /// Turns a whole reservation into committed runs, however many it takes.
-pub(crate) fn allocate_all<L: LedgerRef>(
+pub(crate) fn allocate_all<L: Deref<Target = Ledger>>(
     allocator: &Allocator,
     mut space: Reservation<L>,
     goal: u64,
