@@ -1,0 +1,343 @@
+//! Groups: read when they are needed, fenced off when they cannot be trusted, passed by when they are busy; and what
+//! the levels of a search find in them.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use extent_map::allocator::{AllocRequest, Allocator, Change, Goal, GroupSource};
+use extent_map::units::{DiskBlock, DiskRun};
+use extent_map::{Error, Result};
+
+#[path = "common/space.rs"]
+mod space;
+
+use space::{allocator, geometry, run};
+
+fn take(allocator: &Allocator, request: AllocRequest) -> Result<DiskRun> {
+    Ok(allocator.allocate_direct(request)?.commit())
+}
+
+// --- levels --------------------------------------------------------------------------------------------
+
+#[test]
+fn a_goal_that_is_too_short_for_the_minimum_is_passed_by() {
+    let allocator = allocator(64, 64);
+    allocator.claim(run(13, 1)).unwrap();
+    let near = AllocRequest::near(DiskBlock(10), 8);
+    assert_eq!(take(&allocator, near.at_least(4)), Ok(run(16, 8)));
+    assert_eq!(take(&allocator, near.at_least(3)), Ok(run(10, 3)));
+}
+
+#[test]
+fn a_run_can_be_asked_for_ahead_of_a_neighbour_or_near_it() {
+    let allocator = allocator(64, 64);
+    allocator.claim(run(20, 5)).unwrap();
+    let wish = AllocRequest::anywhere(6);
+    assert_eq!(
+        take(&allocator, wish.goal(Goal::UpTo(DiskBlock(20)))),
+        Ok(run(14, 6))
+    );
+    let near = wish.goal(Goal::Near(DiskBlock(30)));
+    assert_eq!(take(&allocator, near), Ok(run(30, 6)));
+    // Not all of it is free there: the first place behind that has it.
+    assert_eq!(
+        take(&allocator, near.goal(Goal::Near(DiskBlock(25)))),
+        Ok(run(36, 6))
+    );
+    let nothing_there = wish.goal(Goal::UpTo(DiskBlock(20)));
+    assert_eq!(take(&allocator, nothing_there), Ok(run(42, 6)));
+}
+
+#[test]
+fn powers_of_two_and_stripes_are_aligned_where_that_is_possible() {
+    let allocator = allocator(256, 128);
+    assert_eq!(
+        take(&allocator, AllocRequest::anywhere(16)),
+        Ok(run(16, 16))
+    );
+    let striped = AllocRequest::anywhere(10).aligned(12);
+    assert_eq!(take(&allocator, striped), Ok(run(36, 10)));
+    // Short wishes and others go to the first place.
+    assert_eq!(take(&allocator, AllocRequest::anywhere(4)), Ok(run(1, 4)));
+    assert_eq!(take(&allocator, AllocRequest::anywhere(7)), Ok(run(5, 7)));
+    // No aligned run of 128 is left, and no other one either: the longest.
+    allocator.claim(run(191, 1)).unwrap();
+    assert_eq!(
+        take(&allocator, AllocRequest::anywhere(128)),
+        Ok(run(46, 82))
+    );
+}
+
+#[test]
+fn a_big_wish_is_served_in_as_few_runs_as_there_can_be() {
+    let allocator = allocator(256, 64);
+    allocator.claim(run(100, 1)).unwrap();
+    let mut space = allocator.reserve(200).unwrap();
+    let request = AllocRequest::anywhere(180);
+    let runs = allocator.allocate_runs(request, &mut space).unwrap();
+    assert_eq!(runs.iter().map(|run| run.clusters()).sum::<u64>(), 180);
+    assert_eq!((runs.len(), space.clusters()), (3, 20), "{runs:?}");
+    drop(runs);
+    assert_eq!(allocator.check(), Ok(()));
+    let more = allocator.allocate_runs(AllocRequest::anywhere(21), &mut space);
+    assert!(matches!(more, Err(Error::InvalidInput(_))));
+    assert_eq!(space.clusters(), 20);
+}
+
+#[test]
+fn streams_go_on_where_they_were_served() {
+    let allocator = allocator(1 << 10, 1 << 7);
+    let stream = AllocRequest::anywhere(3).stream(7);
+    let first = take(&allocator, stream).unwrap();
+    assert_eq!(take(&allocator, stream).unwrap().start, first.end());
+    // What has a goal goes there and leaves the stream where it is.
+    take(&allocator, AllocRequest::near(DiskBlock(900), 3).stream(7)).unwrap();
+    assert_eq!(
+        take(&allocator, stream).unwrap().start,
+        first.end().advance(3)
+    );
+}
+
+// --- reading -------------------------------------------------------------------------------------------
+
+/// Groups of 64 clusters; what is used in each, and which cannot be read.
+#[derive(Debug)]
+struct Image {
+    used: Vec<Vec<Range<u64>>>,
+    unreadable: Option<u64>,
+    promised: Option<(u64, u64)>,
+    reads: Arc<AtomicU64>,
+}
+
+impl GroupSource for Image {
+    fn free_clusters(&self, group: u64) -> u64 {
+        match self.promised {
+            Some((of, free)) if of == group => free,
+            _ => {
+                let used = self.used[group as usize].iter();
+                64 - used.map(|range| range.end - range.start).sum::<u64>()
+            }
+        }
+    }
+
+    fn used_clusters(&self, group: u64) -> Result<Vec<Range<u64>>> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        match self.unreadable == Some(group) {
+            true => Err(Error::Corrupt("the checksum")),
+            false => Ok(self.used[group as usize].clone()),
+        }
+    }
+}
+
+fn image() -> Image {
+    Image {
+        used: vec![vec![0..60], vec![0..1, 10..12], vec![], vec![0..64]],
+        unreadable: None,
+        promised: None,
+        reads: Arc::default(),
+    }
+}
+
+fn open(image: Image) -> Result<Allocator> {
+    Allocator::open(256, geometry(4096, 1), 64, DiskBlock(1), Box::new(image))
+}
+
+#[test]
+fn groups_are_read_when_they_are_needed() {
+    let image = image();
+    let reads = Arc::clone(&image.reads);
+    let reads = move || reads.load(Ordering::Relaxed);
+    let allocator = open(image).unwrap();
+    assert_eq!(
+        (allocator.space().total(), allocator.space().available()),
+        (255, 129)
+    );
+    assert_eq!(reads(), 0);
+    assert_eq!(
+        take(&allocator, AllocRequest::near(DiskBlock(70), 1)),
+        Ok(run(70, 1))
+    );
+    assert_eq!(reads(), 1, "the goal's");
+    assert_eq!(
+        take(&allocator, AllocRequest::near(DiskBlock(70), 3)),
+        Ok(run(71, 3))
+    );
+    assert_eq!(
+        allocator.free(run(128, 1)).unwrap_err(),
+        Error::Corrupt("freeing clusters that are not allocated")
+    );
+    assert_eq!(reads(), 2);
+    allocator.free(run(192, 64)).unwrap();
+    assert_eq!(allocator.free(run(3, 2)), Ok(()));
+    assert_eq!(reads(), 4);
+    assert_eq!(allocator.check(), Ok(()));
+    assert_eq!(
+        allocator.allocated_runs(),
+        [run(1, 2), run(5, 55), run(64, 1), run(70, 4), run(74, 2)]
+            .into_iter()
+            .take(3)
+            .chain([run(70, 6)])
+            .collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn every_free_cluster_of_unread_groups_can_be_had() {
+    let allocator = open(image()).unwrap();
+    let mut space = allocator.reserve(129).unwrap();
+    let runs = allocator
+        .allocate_runs(AllocRequest::anywhere(129), &mut space)
+        .unwrap();
+    assert_eq!(
+        runs[0].clusters(),
+        64,
+        "an unread group is better than a short run: {runs:?}"
+    );
+    assert_eq!(allocator.reserve(1).unwrap_err(), Error::NoSpace);
+}
+
+#[test]
+fn a_group_that_cannot_be_read_or_contradicts_its_descriptor_is_fenced_off() {
+    let unreadable = Image {
+        unreadable: Some(1),
+        ..image()
+    };
+    let contradicting = Image {
+        promised: Some((1, 20)),
+        ..image()
+    };
+    let overlapping = Image {
+        used: vec![vec![0..60], vec![0..3, 2..5], vec![], vec![0..64]],
+        ..image()
+    };
+    for (image, lost) in [(unreadable, 61), (contradicting, 20), (overlapping, 58)] {
+        let allocator = open(image).unwrap();
+        let before = allocator.space();
+        assert_eq!(
+            take(&allocator, AllocRequest::near(DiskBlock(70), 5)),
+            Ok(run(128, 5))
+        );
+        let space = allocator.space();
+        assert_eq!(space.total(), before.total() - lost);
+        assert_eq!(space.available(), before.available() - lost - 5);
+        assert!(matches!(allocator.free(run(64, 1)), Err(Error::Corrupt(_))));
+        assert!(matches!(
+            allocator.free_after(run(64, 1), Change(1)),
+            Err(Error::Corrupt(_))
+        ));
+        assert_eq!(allocator.space(), space);
+        let rest = space.available();
+        let mut promise = allocator.reserve(rest).unwrap();
+        let runs = allocator
+            .allocate_runs(AllocRequest::anywhere(rest), &mut promise)
+            .unwrap();
+        assert!(runs.iter().all(|run| run.run().start.0 / 64 != 1));
+        assert_eq!(allocator.reserve(1).unwrap_err(), Error::NoSpace);
+        drop(runs);
+        assert_eq!(allocator.check(), Ok(()));
+    }
+}
+
+#[test]
+fn descriptors_that_promise_too_much_are_refused() {
+    let promised = Some((2, 65));
+    assert!(matches!(
+        open(Image {
+            promised,
+            ..image()
+        }),
+        Err(Error::Corrupt(_))
+    ));
+    // Cluster 0 is the volume's own.
+    let promised = Some((0, 64));
+    assert!(matches!(
+        open(Image {
+            promised,
+            ..image()
+        }),
+        Err(Error::Corrupt(_))
+    ));
+}
+
+#[test]
+fn a_damaged_group_is_found_and_fenced_off() {
+    let allocator = allocator(256, 64);
+    let kept = take(&allocator, AllocRequest::near(DiskBlock(100), 20)).unwrap();
+    let open = allocator
+        .allocate_direct(AllocRequest::near(DiskBlock(90), 5))
+        .unwrap();
+    assert_eq!(allocator.fence_damaged(), []);
+    allocator.damage(1);
+    assert!(matches!(allocator.check(), Err(Error::Corrupt(_))));
+    assert_eq!(allocator.fence_damaged(), [1]);
+    assert_eq!(allocator.check(), Ok(()));
+    let space = allocator.space();
+    // 39 free clusters are lost; 20 stay used, 5 promised.
+    assert_eq!(
+        (space.total(), space.used(), space.promised()),
+        (216, 20, 5)
+    );
+    assert!(matches!(allocator.free(kept), Err(Error::Corrupt(_))));
+    drop(open);
+    assert_eq!(allocator.space().total(), 211, "nor do these come back");
+    assert_eq!(allocator.check(), Ok(()));
+    assert_eq!(allocator.fence_damaged(), []);
+    let mut all = allocator.reserve(allocator.space().available()).unwrap();
+    let runs = allocator
+        .allocate_runs(AllocRequest::near(DiskBlock(100), 191), &mut all)
+        .unwrap();
+    assert_eq!(runs.iter().map(|run| run.clusters()).sum::<u64>(), 191);
+}
+
+// --- held back, withheld -------------------------------------------------------------------------------
+
+#[test]
+fn what_is_freed_is_used_until_the_change_is_durable() {
+    let allocator = allocator(64, 16);
+    let taken = take(&allocator, AllocRequest::near(DiskBlock(4), 12)).unwrap();
+    assert_eq!(taken, run(4, 12));
+    allocator.free_after(run(4, 4), Change(7)).unwrap();
+    allocator.free_after(run(8, 4), Change(7)).unwrap();
+    allocator.free_after(run(12, 2), Change(8)).unwrap();
+    let twice = allocator.free_after(run(5, 1), Change(9));
+    assert!(matches!(twice, Err(Error::Corrupt(_))));
+    assert!(matches!(allocator.free(run(13, 1)), Err(Error::Corrupt(_))));
+    assert_eq!((allocator.space().used(), allocator.held_back()), (12, 10));
+    assert_ne!(
+        take(&allocator, AllocRequest::near(DiskBlock(4), 1)),
+        Ok(run(4, 1))
+    );
+    assert_eq!(allocator.durable(Change(6)), []);
+    assert_eq!(allocator.durable(Change(7)), [run(4, 8)], "merged");
+    assert_eq!(
+        take(&allocator, AllocRequest::near(DiskBlock(4), 8)),
+        Ok(run(4, 8))
+    );
+    assert_eq!(allocator.durable(Change(u64::MAX)), [run(12, 2)]);
+    assert_eq!(allocator.check(), Ok(()));
+}
+
+#[test]
+fn a_run_that_is_being_discarded_cannot_be_allocated_and_comes_back_after_an_error() {
+    let allocator = allocator(64, 64);
+    allocator.claim(run(20, 4)).unwrap();
+    let mut runs = Vec::new();
+    let outcome = allocator.discard(run(10, 1000), 3, |run| {
+        let near = take(&allocator, AllocRequest::near(run.start, 2))?;
+        assert!(near.end() <= run.start || near.start >= run.end());
+        assert_eq!(allocator.check(), Ok(()));
+        runs.push(run);
+        match runs.len() {
+            1 => Ok(()),
+            _ => Err(Error::NotSupported("discard")),
+        }
+    });
+    assert_eq!(outcome, Err(Error::NotSupported("discard")));
+    assert_eq!(runs, [run(10, 10), run(26, 38)]);
+    assert_eq!(allocator.check(), Ok(()));
+    assert_eq!(
+        take(&allocator, AllocRequest::near(DiskBlock(26), 38)),
+        Ok(run(26, 38))
+    );
+}

@@ -1,0 +1,273 @@
+//! Windows that the allocator keeps for files: against a plain list of owners, and case by case.
+
+use std::collections::BTreeMap;
+
+use extent_map::Error;
+use extent_map::allocator::{AllocRequest, Allocator, FileRequest, FileSpace, Goal};
+use extent_map::units::{DiskBlock, DiskRun};
+use proptest::prelude::*;
+
+#[path = "common/space.rs"]
+mod space;
+
+use space::{allocator, run};
+
+/// `clusters` clusters of a file from `at` on, behind `goal`; nothing else is mapped behind them.
+fn at(at: u64, clusters: u64, goal: Option<DiskBlock>) -> FileRequest {
+    FileRequest {
+        at,
+        clusters,
+        room: u64::MAX,
+        file_clusters: at + clusters,
+        goal: goal.map(Goal::From),
+    }
+}
+
+/// Reserves, allocates for the file and commits.
+fn append(allocator: &Allocator, file: &FileSpace, request: FileRequest) -> DiskRun {
+    let mut space = allocator.reserve(request.clusters).unwrap();
+    let allocation = allocator.allocate_for(file, request, &mut space);
+    allocation.expect("reserved space is always there").commit()
+}
+
+// --- against a list of owners ------------------------------------------------------------------------
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Clusters of a file, somewhere in it.
+    Write { file: usize, at: u64, clusters: u64 },
+    /// Clusters for nobody in particular.
+    Take { goal: u64, clusters: u64 },
+    /// One of the runs that are in use.
+    Free { which: usize },
+    /// A file is closed.
+    Close { file: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let write = (0..3_usize, 0..600_u64, 1..60_u64);
+    prop_oneof![
+        6 => write.prop_map(|(file, at, clusters)| Step::Write { file, at, clusters }),
+        2 => (0..4096_u64, 1..200_u64).prop_map(|(goal, clusters)| Step::Take { goal, clusters }),
+        3 => (0..100_usize).prop_map(|which| Step::Free { which }),
+        1 => (0..3_usize).prop_map(|file| Step::Close { file }),
+    ]
+}
+
+/// The allocator, and who has which run: by first block, with the length.
+struct Volume {
+    allocator: Allocator,
+    files: [FileSpace; 3],
+    owned: BTreeMap<u64, u64>,
+    clusters: u64,
+}
+
+impl Volume {
+    fn new(clusters: u64, per_group: u64) -> Self {
+        Self {
+            allocator: allocator(clusters, per_group),
+            files: [0, 1, 2].map(FileSpace::new),
+            owned: BTreeMap::new(),
+            clusters,
+        }
+    }
+
+    fn used(&self) -> u64 {
+        self.owned.values().sum()
+    }
+
+    fn own(&mut self, run: DiskRun) {
+        let before = self.owned.range(..run.end().0).next_back();
+        assert!(
+            before.is_none_or(|(start, len)| start + len <= run.start.0),
+            "{run:?} is somebody's"
+        );
+        assert!(run.start.0 >= 1 && run.end().0 <= self.clusters);
+        self.owned.insert(run.start.0, run.len);
+    }
+
+    fn step(&mut self, step: &Step) {
+        let wanted = match step {
+            Step::Write { clusters, .. } | Step::Take { clusters, .. } => *clusters,
+            Step::Free { .. } | Step::Close { .. } => 0,
+        };
+        let free = self.clusters - 1 - self.used();
+        let mut space = match self.allocator.reserve(wanted) {
+            Ok(space) => space,
+            Err(error) => {
+                assert_eq!(error, Error::NoSpace);
+                assert!(wanted > free, "{free} are free, windows or not");
+                return;
+            }
+        };
+        let run = match *step {
+            Step::Write {
+                file,
+                at: start,
+                clusters,
+            } => {
+                let request = at(start, clusters, None);
+                self.allocator
+                    .allocate_for(&self.files[file], request, &mut space)
+            }
+            Step::Take { goal, clusters } => self
+                .allocator
+                .allocate(AllocRequest::near(DiskBlock(goal), clusters), &mut space),
+            Step::Free { which } => {
+                let freed = self
+                    .owned
+                    .iter()
+                    .nth(which)
+                    .map(|(start, len)| (*start, *len));
+                if let Some((start, len)) = freed {
+                    self.allocator.free(run(start, len)).unwrap();
+                    self.owned.remove(&start);
+                }
+                return;
+            }
+            Step::Close { file } => return self.allocator.end_windows(&self.files[file]),
+        };
+        let run = run.expect("reserved space is always there").commit();
+        assert!(run.len <= wanted);
+        drop(space);
+        self.own(run);
+    }
+
+    fn agree(&self) {
+        assert_eq!(self.allocator.check(), Ok(()));
+        assert_eq!(self.allocator.space().used(), self.used());
+        let mut runs: Vec<DiskRun> = Vec::new();
+        for (start, len) in &self.owned {
+            match runs.last_mut() {
+                Some(last) if last.end().0 == *start => last.len += len,
+                _ => runs.push(run(*start, *len)),
+            }
+        }
+        assert_eq!(
+            self.allocator.allocated_runs(),
+            runs,
+            "windows are not in use"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn windows_withhold_no_space_and_overlap_nothing(
+        (clusters, per_group) in prop::sample::select(vec![(4096, 1024), (3000, 700), (700, 64)]),
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut volume = Volume::new(clusters, per_group);
+        for step in &steps {
+            volume.step(step);
+            volume.agree();
+        }
+    }
+}
+
+// --- case by case ------------------------------------------------------------------------------------
+
+#[test]
+fn files_that_grow_in_turns_lie_in_one_piece_each_as_long_as_windows_hold() {
+    let allocator = allocator(1 << 16, 1 << 15);
+    let files = [FileSpace::new(0), FileSpace::new(0)];
+    let mut ends = [None, None];
+    let mut pieces = [0, 0];
+    for turn in 0..32 {
+        for (number, file) in files.iter().enumerate() {
+            let run = append(&allocator, file, at(turn * 16, 16, ends[number]));
+            pieces[number] += u32::from(ends[number] != Some(run.start));
+            ends[number] = Some(run.end());
+        }
+    }
+    // 512 clusters each, in windows of 32 to 512 clusters: without them each turn would be a piece.
+    assert!(pieces.iter().all(|pieces| *pieces <= 6), "{pieces:?}");
+    files.iter().for_each(|file| allocator.end_windows(file));
+    assert_eq!(allocator.check(), Ok(()));
+}
+
+#[test]
+fn small_files_lie_side_by_side_and_apart_from_large_ones() {
+    let allocator = allocator(1 << 16, 1 << 15);
+    let large = FileSpace::new(1);
+    let first = append(&allocator, &large, at(0, 100, None));
+    let mut end = None;
+    for number in 0..8 {
+        let run = append(&allocator, &FileSpace::new(number), at(0, 3, None));
+        assert!(end.is_none_or(|end| end == run.start), "{run:?}");
+        end = Some(run.end());
+        assert!(run.start >= first.end());
+    }
+    let second = append(&allocator, &large, at(100, 28, Some(first.end())));
+    assert_eq!(second.start, first.end(), "its window was kept");
+}
+
+#[test]
+fn a_window_ends_before_space_is_refused() {
+    let allocator = allocator(4097, 4097);
+    let file = FileSpace::new(0);
+    let run = append(&allocator, &file, at(0, 100, None));
+    assert_eq!(
+        allocator.space().available(),
+        3996,
+        "a window is no promise"
+    );
+    // All that lies beside the window, which has room for 28 clusters more.
+    let beside = AllocRequest::anywhere(3996 - 28);
+    let mut promise = allocator.reserve(3996 - 28).unwrap();
+    let all = allocator.allocate_runs(beside, &mut promise).unwrap();
+    let window = run.end().0..run.end().0 + 28;
+    assert!(all.iter().all(|run| !window.contains(&run.run().start.0)));
+    let mut rest = allocator.reserve(28).unwrap();
+    let rest = allocator
+        .allocate(AllocRequest::anywhere(28), &mut rest)
+        .unwrap();
+    assert_eq!(rest.run().start, run.end());
+    assert_eq!(allocator.reserve(1).unwrap_err(), Error::NoSpace);
+    // The owner finds its window gone, and no space.
+    drop(rest);
+    let next = append(&allocator, &file, at(100, 28, Some(run.end())));
+    assert_eq!(next.start, run.end());
+    drop(all);
+    assert_eq!(allocator.check(), Ok(()));
+}
+
+#[test]
+fn a_window_reaches_no_farther_than_what_is_mapped_and_other_windows() {
+    let allocator = allocator(1 << 16, 1 << 15);
+    let file = FileSpace::new(0);
+    let behind = append(&allocator, &file, at(120, 20, None));
+    let request = FileRequest {
+        room: 20,
+        ..at(100, 10, None)
+    };
+    let first = append(&allocator, &file, request);
+    let second = append(
+        &allocator,
+        &file,
+        FileRequest {
+            room: 10,
+            ..at(110, 10, None)
+        },
+    );
+    assert_eq!(second.start, first.end(), "the window had the room");
+    let third = append(&allocator, &file, at(140, 10, None));
+    assert_eq!(third.start, behind.end(), "and left the other window alone");
+    assert_eq!(allocator.check(), Ok(()));
+}
+
+#[test]
+fn the_middle_of_a_window_can_be_taken_first() {
+    let allocator = allocator(1 << 16, 1 << 15);
+    let file = FileSpace::new(0);
+    let first = append(&allocator, &file, at(0, 20, None));
+    let middle = append(&allocator, &file, at(25, 3, None));
+    let before = append(&allocator, &file, at(20, 5, None));
+    let behind = append(&allocator, &file, at(28, 4, None));
+    assert_eq!(before.start, first.end());
+    assert_eq!(middle.start, before.end());
+    assert_eq!(behind.start, middle.end());
+    assert_eq!(allocator.check(), Ok(()));
+}
