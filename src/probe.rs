@@ -119,6 +119,16 @@ pub enum Mutation {
     SpendOnCancel,
     /// Nothing free on one way around the volume is taken for nothing free.
     SearchOnce,
+    /// A search that finds nothing free leaves the windows of files alone.
+    KeepWindowsWhenFull,
+    /// A file takes from its window without looking whether it has ended.
+    TakeFromEndedWindow,
+    /// A search passes by the groups that somebody works on, also when it has found nothing else.
+    PassByBusyGroups,
+    /// What is freed is available before it is free in the groups.
+    ReleaseBeforeClearing,
+    /// A promise is spent after the group has been told of the commit.
+    SpendAfterCommit,
     /// Clusters are freed before it is checked that they are allocated.
     FreeBeforeChecking,
     /// A block in the middle of a cluster goes to the cluster's start.

@@ -67,6 +67,12 @@ impl<'a> Allocation<'a> {
     #[must_use = "a committed run must be remembered, or its clusters are lost"]
     pub fn commit(mut self) -> DiskRun {
         let mut group = self.allocator.group(self.extent.group);
+        if self.allocator.probe.is(Mutation::SpendAfterCommit) {
+            group.commit(self.extent.span);
+            drop(group);
+            self.space.take().spend();
+            return self.run();
+        }
         // Spent before the run can be freed: else its clusters would count as promised and available at once.
         self.space.take().spend();
         group.commit(self.extent.span);

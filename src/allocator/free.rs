@@ -77,6 +77,13 @@ impl Allocator {
     /// Clears the bits of `run` if all its clusters are allocated and committed, then tells `account` how many
     /// clusters that were, still under the locks: [`check`](Self::check) must see both or neither.
     fn clear<T>(&self, run: DiskRun, account: impl FnOnce(u64) -> T) -> Result<T> {
+        if self.probe.is(Mutation::ReleaseBeforeClearing) {
+            let outcome = account(run.len / self.geometry.cluster.blocks());
+            for (group, part) in &mut self.committed_parts(run)? {
+                group.clear(*part);
+            }
+            return Ok(outcome);
+        }
         let mut parts = match self.committed_parts(run) {
             Err(error) if self.probe.is(Mutation::FreeBeforeChecking) => {
                 account(run.len / self.geometry.cluster.blocks());

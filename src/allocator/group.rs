@@ -210,12 +210,10 @@ impl Group {
         self.clear_all(ended);
     }
 
-    /// Makes what is left of all windows free; whether there was any.
-    pub(super) fn end_windows(&mut self) -> bool {
+    /// Makes what is left of all windows free.
+    pub(super) fn end_windows(&mut self) {
         let ended = mem::take(&mut self.windows);
-        let any = !ended.is_empty();
         self.clear_all(ended);
-        any
     }
 
     fn clear_all(&mut self, windows: Vec<(WindowId, Span)>) {

@@ -186,7 +186,10 @@ impl Allocator {
     fn any(&self, wanted: &Wanted) -> Option<Found<'_>> {
         let group = self.group_with_longest(1)?;
         self.probe.reached(Moment::LookingAtGroup);
-        let group = self.group(group);
+        let group = match self.probe.is(Mutation::PassByBusyGroups) {
+            false => self.group(group),
+            true => self.try_group(group)?,
+        };
         let span = group.search(FreeRuns::longest_run)?;
         Some(Found { group, span }.truncated(wanted.length))
     }
@@ -204,13 +207,13 @@ impl Allocator {
     /// this search and freed behind it; now nothing moves, and promise 2 of this layer says that a free cluster is
     /// there.
     fn exhaustive(&self, wanted: &Wanted) -> Result<Found<'_>> {
-        if self.probe.is(Mutation::SearchOnce) {
+        if self.probe.is(Mutation::SearchOnce) || self.probe.is(Mutation::PassByBusyGroups) {
             return Err(Error::NoSpace);
         }
         let _nothing_withheld = self.discarding.lock();
         let mut groups = self.lock_all();
-        for group in &mut groups {
-            group.end_windows();
+        if !self.probe.is(Mutation::KeepWindowsWhenFull) {
+            groups.iter_mut().for_each(|group| group.end_windows());
         }
         let spans = groups.iter().enumerate().rev().filter_map(|(at, group)| {
             let span = group.search(FreeRuns::longest_run)?;

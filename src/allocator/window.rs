@@ -8,6 +8,7 @@
 use std::ops::Deref;
 
 use crate::error::Result;
+use crate::probe::Mutation;
 use crate::sync::uncounted::Ordering;
 use crate::sync::{Mutex, Rank, thread_slot};
 
@@ -156,12 +157,12 @@ impl Allocator {
         }
         .truncated(want);
         let extent = window.extent.with(span);
-        if !self
-            .group(extent.group)
-            .take_from_window(window.id, extent.span)
+        let mut group = self.group(extent.group);
+        if !group.take_from_window(window.id, span) && !self.probe.is(Mutation::TakeFromEndedWindow)
         {
             return None;
         }
+        drop(group);
         for rest in window.extent.span.without(span) {
             if rest.len() > 0 {
                 windows.push(Window {

@@ -15,6 +15,7 @@
 #[allow(dead_code, reason = "the models of the map use the rest")]
 mod schedules;
 
+mod allocator;
 mod beside_sync;
 mod faults;
 mod looks;

@@ -1,0 +1,217 @@
+//! The allocator by itself: promises are kept whoever else takes, frees and gives windows up.
+
+use std::sync::{Mutex, PoisonError};
+
+use extent_map::Error;
+use extent_map::allocator::{AllocRequest, Allocation, Allocator, FileRequest, FileSpace};
+use extent_map::probe::{Mutation, Probe};
+use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
+use shuttle::thread;
+
+use crate::model::{Case, Model, ensure};
+
+/// Blocks in a cluster: so large that three clusters are no small file.
+const RATIO: u64 = 16;
+
+fn allocator(clusters: u64, per_group: u64, probe: &Probe) -> Allocator {
+    let geometry = Geometry {
+        block_size: BlockSize::new(4096).unwrap(),
+        cluster: ClusterRatio::new(RATIO).unwrap(),
+    };
+    let allocator = Allocator::new(clusters * RATIO, geometry, per_group, DiskBlock(0));
+    allocator.unwrap().with_probe(probe.clone())
+}
+
+fn clusters(start: u64, len: u64) -> DiskRun {
+    DiskRun::new(DiskBlock(start * RATIO), len * RATIO)
+}
+
+/// An allocator, and what was handed out.
+struct Scene<'a> {
+    case: &'a Case,
+    allocator: Allocator,
+    taken: Mutex<Vec<DiskRun>>,
+}
+
+impl<'a> Scene<'a> {
+    fn new(case: &'a Case, clusters: u64, per_group: u64) -> Self {
+        Self {
+            case,
+            allocator: allocator(clusters, per_group, &case.probe),
+            taken: Mutex::default(),
+        }
+    }
+
+    /// Runs all at once, then looks whether the books are in order.
+    fn race(&self, threads: &[(&'static str, &(dyn Fn() + Sync))]) {
+        thread::scope(|scope| {
+            for (name, work) in threads {
+                scope.spawn(move || self.case.story.thread(name, work));
+            }
+        });
+        self.check();
+    }
+
+    fn check(&self) {
+        let books = self.allocator.check();
+        ensure(7, books == Ok(()), || format!("{books:?}"));
+    }
+
+    /// A promise is kept.
+    fn keep(&self, allocation: Result<Allocation<'_>, Error>) {
+        match allocation {
+            Ok(allocation) => self.own(allocation.commit()),
+            Err(error) => ensure(8, false, || format!("a promise is not kept: {error}")),
+        }
+    }
+
+    fn own(&self, run: DiskRun) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        for other in taken.iter() {
+            let apart = run.end() <= other.start || other.end() <= run.start;
+            ensure(14, apart, || {
+                format!("{run:?} and {other:?} are two owners'")
+            });
+        }
+        taken.push(run);
+    }
+
+    /// Promises one cluster and takes it anywhere, if there is one.
+    fn take_one(&self) -> bool {
+        let Ok(mut space) = self.allocator.reserve(1) else {
+            return false;
+        };
+        self.keep(
+            self.allocator
+                .allocate(AllocRequest::anywhere(1), &mut space),
+        );
+        true
+    }
+}
+
+/// A file has five clusters and a window of three behind them, and all else is in use.
+fn with_window(case: &Case) -> (Scene<'_>, FileSpace) {
+    let scene = Scene::new(case, 140, 140);
+    let file = FileSpace::new(0);
+    let request = FileRequest {
+        at: 0,
+        clusters: 5,
+        room: u64::MAX,
+        file_clusters: 5,
+        goal: None,
+    };
+    let mut space = scene.allocator.reserve(5).unwrap();
+    let first = scene.allocator.allocate_for(&file, request, &mut space);
+    let first = first.unwrap().commit();
+    drop(space);
+    scene.own(first);
+    let start = first.start.0 / RATIO;
+    let around = [(0, start), (start + 8, 140 - start - 8)];
+    for (start, len) in around.into_iter().filter(|(_, len)| *len > 0) {
+        scene.allocator.claim(clusters(start, len)).unwrap();
+    }
+    (scene, file)
+}
+
+#[test]
+fn space_in_windows_is_found_while_they_end() {
+    Model {
+        name: "allocate, allocate from a window, close",
+        asserts: &[8, 14, 15],
+        broken: &[
+            &[Mutation::KeepWindowsWhenFull],
+            &[Mutation::TakeFromEndedWindow],
+        ],
+        body: |case| {
+            let (scene, file) = with_window(case);
+            let mut promise = scene.allocator.reserve(2).unwrap();
+            let mine = Mutex::new(promise.split(1).unwrap());
+            let theirs = Mutex::new(promise);
+            let next = FileRequest {
+                at: 5,
+                clusters: 1,
+                room: u64::MAX,
+                file_clusters: 6,
+                goal: None,
+            };
+            scene.race(&[
+                ("file", &|| {
+                    let space = &mut *mine.lock().unwrap();
+                    scene.keep(scene.allocator.allocate_for(&file, next, space));
+                }),
+                ("other", &|| {
+                    let space = &mut *theirs.lock().unwrap();
+                    let anywhere = AllocRequest::anywhere(1);
+                    scene.keep(scene.allocator.allocate(anywhere, space));
+                }),
+                ("close", &|| scene.allocator.end_windows(&file)),
+            ]);
+            let left = scene.allocator.space().available();
+            ensure(8, left == 1 && scene.take_one(), || {
+                format!("{left} clusters are left")
+            });
+        },
+    }
+    .verify();
+}
+
+#[test]
+fn what_is_freed_is_there_for_who_is_promised_it() {
+    Model {
+        name: "free, reserve and allocate",
+        asserts: &[7, 8, 14],
+        broken: &[&[Mutation::ReleaseBeforeClearing]],
+        body: |case| {
+            let scene = Scene::new(case, 8, 4);
+            scene.allocator.claim(clusters(0, 8)).unwrap();
+            let free = |start| scene.allocator.free(clusters(start, 1)).unwrap();
+            scene.race(&[
+                ("free 1", &|| free(1)),
+                ("free 6", &|| free(6)),
+                ("take", &|| {
+                    let _one_or_none = (scene.take_one(), scene.take_one());
+                }),
+            ]);
+            while scene.take_one() {}
+            let used = scene.allocator.space().used();
+            ensure(7, used == 8, || format!("{used} of 8 are used"));
+        },
+    }
+    .verify();
+}
+
+#[test]
+fn a_busy_group_is_waited_for_when_there_is_nothing_else() {
+    Model {
+        name: "allocate, check of all groups",
+        asserts: &[8, 14],
+        broken: &[&[Mutation::PassByBusyGroups]],
+        body: |case| {
+            let scene = Scene::new(case, 8, 4);
+            scene.allocator.claim(clusters(0, 3)).unwrap();
+            scene.allocator.claim(clusters(4, 3)).unwrap();
+            let take = || ensure(21, scene.take_one(), || "two are available".into());
+            scene.race(&[("take", &take), ("check", &|| scene.check())]);
+        },
+    }
+    .verify();
+}
+
+#[test]
+fn the_books_are_in_order_at_every_moment() {
+    Model {
+        name: "allocate, commit and free, check",
+        asserts: &[7],
+        broken: &[&[Mutation::SpendAfterCommit]],
+        body: |case| {
+            let scene = Scene::new(case, 8, 4);
+            let take_and_free = || {
+                let request = AllocRequest::anywhere(2);
+                let run = scene.allocator.allocate_direct(request).unwrap().commit();
+                scene.allocator.free(run).unwrap();
+            };
+            scene.race(&[("take", &take_and_free), ("check", &|| scene.check())]);
+        },
+    }
+    .verify();
+}
