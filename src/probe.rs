@@ -121,6 +121,10 @@ pub enum Mutation {
     SearchOnce,
     /// A search that finds nothing free leaves the windows of files alone.
     KeepWindowsWhenFull,
+    /// A new window reaches into the next one of its file.
+    OverlapWindows,
+    /// A group that changes is listed under what it has now, and stays where it was.
+    StayInList,
     /// A file takes from its window without looking whether it has ended.
     TakeFromEndedWindow,
     /// A search passes by the groups that somebody works on, also when it has found nothing else.

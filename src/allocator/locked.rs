@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut, RangeInclusive};
 
+use crate::probe::Mutation;
 use crate::sync::MutexGuard;
 
 use super::Allocator;
@@ -88,8 +89,11 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        if let Some(before) = self.before {
+        if let Some(mut before) = self.before {
             let now = self.group.summary();
+            if self.allocator.probe.is(Mutation::StayInList) {
+                before = Summary::default();
+            }
             if now != before {
                 self.allocator.directory.update(self.number, before, now);
             }

@@ -5,12 +5,13 @@
 //! a search finds nothing else, all windows end. The groups know what is left of each, so taking from one that has
 //! ended fails there, and nothing is shared between the owner and whoever ends it.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use crate::error::Result;
 use crate::probe::Mutation;
 use crate::sync::uncounted::Ordering;
 use crate::sync::{Mutex, Rank, thread_slot};
+use crate::units::DiskRun;
 
 use super::allocation::Extent;
 use super::group::WindowId;
@@ -116,9 +117,10 @@ impl Allocator {
         let end = self.window_end(request.at, want, size);
         let length = (end - request.at).min(request.room.max(want));
         // What other windows of the file are for is theirs.
+        let overlap = self.probe.is(Mutation::OverlapWindows);
         let length = windows
             .iter()
-            .filter(|window| window.at > request.at)
+            .filter(|window| window.at > request.at && !overlap)
             .fold(length, |length, window| length.min(window.at - request.at))
             .max(want);
         let surplus = length - want;
@@ -144,6 +146,17 @@ impl Allocator {
         for window in windows.drain(..) {
             self.group(window.extent.group).end_window(window.id);
         }
+    }
+
+    /// What the windows of a file were for when it was last asked, by its clusters, and where they lie. Some may have
+    /// ended meanwhile.
+    pub fn windows(&self, file: &FileSpace) -> Vec<(Range<u64>, DiskRun)> {
+        let windows = file.windows.lock();
+        let told = windows.iter().map(|window| {
+            let Extent { group, span } = window.extent;
+            (window.at..window.at + span.len(), self.run_of(group, span))
+        });
+        told.collect()
     }
 
     /// Takes the start of what a window of the file has for `at`.

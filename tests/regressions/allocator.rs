@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use extent_map::Error;
-use extent_map::allocator::{AllocRequest, Allocator};
+use extent_map::allocator::{AllocRequest, Allocator, FileRequest, FileSpace};
 use extent_map::file::{AllocateMode, Volume, VolumeOptions};
 use extent_map::mapping::MemoryStore;
 use extent_map::probe::{Moment, Mutation, Probe};
@@ -12,7 +12,7 @@ use extent_map::units::DiskBlock;
 
 use crate::bug::{Bug, Outcome, Proof, check, check_synced, expect, given, regressions};
 use crate::scene::{BLOCK, block, device, steered_volume, volume, with_first_file};
-use crate::space::{allocate_all, geometry, run};
+use crate::space::{allocate_all, allocator, geometry, run};
 use crate::steered::StoreCall;
 
 regressions! {
@@ -32,6 +32,14 @@ regressions! {
         invariants: &[8],
         proof: Proof::Protected(&[&[Mutation::SearchOnce]], search_for_a_cluster_that_moves),
     },
+    windows_of_a_file_do_not_overlap: Bug {
+        number: 30,
+        fixed: "2023-07",
+        kernel: "The search for preallocations skipped a live one behind a deleted one, and the end of a window \
+                 overflowed 32 bits: preallocations overlapped.",
+        invariants: &[15],
+        proof: Proof::Protected(&[&[Mutation::OverlapWindows]], windows_between_windows),
+    },
     a_double_free_is_refused_before_anything_is_counted: Bug {
         number: 31,
         fixed: "2024-01",
@@ -39,6 +47,14 @@ regressions! {
                  zero.",
         invariants: &[16],
         proof: Proof::Protected(&[&[Mutation::FreeBeforeChecking]], double_free),
+    },
+    a_full_group_is_in_no_list: Bug {
+        number: 33,
+        fixed: "2025-07",
+        kernel: "Groups without free blocks were kept in the lists by order; after an option was toggled index and \
+                 lock did not match.",
+        invariants: &[17],
+        proof: Proof::Protected(&[&[Mutation::StayInList]], fill_and_empty_groups),
     },
     a_block_keeps_its_offset_in_the_cluster: Bug {
         number: 32,
@@ -106,6 +122,45 @@ fn double_free(probe: Probe) -> Outcome {
     expect(16, allocator.free(run).is_err(), "freed twice")?;
     let counts = allocator.check();
     expect(16, counts.is_ok(), &format!("{counts:?}"))
+}
+
+/// A file has windows before and behind the place at which it writes next, also at the very end of what a file can be.
+fn windows_between_windows(probe: Probe) -> Outcome {
+    let allocator =
+        Allocator::new(1 << 20, geometry(4096, 1), 1 << 15, DiskBlock(0))?.with_probe(probe);
+    let file = FileSpace::new(0);
+    for at in [1000, 5000, 40, 900, u64::MAX - 50, u64::MAX - 90] {
+        let request = FileRequest {
+            at,
+            clusters: 20,
+            room: u64::MAX,
+            file_clusters: 1 << 20,
+            goal: None,
+        };
+        let mut space = allocator.reserve(20)?;
+        let _run = allocator.allocate_for(&file, request, &mut space)?.commit();
+    }
+    let mut windows = allocator.windows(&file);
+    windows.sort_by_key(|(range, _)| range.start);
+    given(windows.len() >= 4, "no windows")?;
+    let apart = windows.is_sorted_by(|(one, _), (next, _)| one.end <= next.start);
+    expect(15, apart, &format!("{windows:?}"))?;
+    Ok(allocator.check()?)
+}
+
+/// Each cluster of a full volume is freed and taken again, from the last one on.
+fn fill_and_empty_groups(probe: Probe) -> Outcome {
+    let allocator = allocator(17, 4).with_probe(probe);
+    allocator.claim(run(1, 16))?;
+    for block in (1..17).rev() {
+        allocator.free(run(block, 1))?;
+        let found = allocator
+            .allocate_direct(AllocRequest::anywhere(1))?
+            .commit();
+        given(found == run(block, 1), "another cluster is free")?;
+    }
+    let lists = allocator.check();
+    expect(17, lists.is_ok(), &format!("{lists:?}"))
 }
 
 fn write_into_the_middle_of_a_cluster(probe: Probe) -> Outcome {

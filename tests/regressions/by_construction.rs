@@ -2,14 +2,12 @@
 //! construction changes.
 
 use extent_map::Result;
-use extent_map::allocator::AllocRequest;
 use extent_map::block::SubmittedBio;
 use extent_map::delalloc::{FileBlocks, WrittenPiece};
 use extent_map::status::{Accounting, Status, StatusExtent, StatusTree};
 use extent_map::units::{FileBlock, FileRange};
 
 use crate::bug::{Bug, Proof};
-use crate::space::{allocator, run};
 
 /// The bugs of this file, with the names of their tests.
 pub(crate) const BUGS: &[(&str, Bug)] = &[
@@ -51,32 +49,6 @@ pub(crate) const BUGS: &[(&str, Bug)] = &[
             ),
         },
     ),
-    (
-        "a_request_for_space_names_no_place_in_the_file",
-        Bug {
-            number: 30,
-            fixed: "2023-07",
-            kernel: "The search for preallocations skipped a live one behind a deleted one, and the end of a window \
-                     overflowed 32 bits: preallocations overlapped.",
-            invariants: &[15],
-            proof: Proof::Construction(
-                "the allocator has no preallocations and no windows; blocks are counted in 64 bits and ranges checked",
-            ),
-        },
-    ),
-    (
-        "a_group_is_found_again_as_soon_as_it_has_a_free_cluster",
-        Bug {
-            number: 33,
-            fixed: "2025-07",
-            kernel: "Groups without free blocks were kept in the lists by order; after an option was toggled index and \
-                     lock did not match.",
-            invariants: &[17],
-            proof: Proof::Construction(
-                "groups are in no list: a search looks at their bitmaps, under their locks",
-            ),
-        },
-    ),
 ];
 
 fn is_a_copy<T: Copy + 'static>() {}
@@ -102,23 +74,4 @@ fn writeback_ends_before_it_answers() {
     let _write: fn(&FileBlocks, FileRange, &[u8]) -> Vec<WrittenPiece> = FileBlocks::write_back;
     owns_all_it_has::<WrittenPiece>();
     owns_all_it_has::<SubmittedBio>();
-}
-
-#[test]
-fn a_request_for_space_names_no_place_in_the_file() {
-    // Neither a file nor a window of blocks that a preallocation could be for.
-    let _request = AllocRequest::anywhere(1);
-}
-
-#[test]
-fn a_group_is_found_again_as_soon_as_it_has_a_free_cluster() {
-    let allocator = allocator(17, 4);
-    allocator.claim(run(1, 16)).unwrap();
-    for block in (1..17).rev() {
-        allocator.free(run(block, 1)).unwrap();
-        let found = allocator
-            .allocate_direct(AllocRequest::anywhere(1))
-            .unwrap();
-        assert_eq!(found.commit(), run(block, 1));
-    }
 }
