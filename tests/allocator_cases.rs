@@ -1,4 +1,4 @@
-//! The allocator, case by case: goals, groups, refusals, and what the kernel's own test expects.
+//! The allocator, case by case: goals, groups, refusals.
 
 use std::sync::Arc;
 
@@ -15,38 +15,6 @@ use space::{allocate_all, allocator, geometry, run};
 fn take_near(allocator: &Allocator, goal: u64, clusters: u64) -> Result<DiskRun> {
     let request = AllocRequest::near(DiskBlock(goal), clusters);
     Ok(allocator.allocate_direct(request)?.commit())
-}
-
-/// Four groups of 8192 blocks, clusters of 8 blocks, cluster 0 in use. The kernel's third layout has 64 KiB
-/// blocks, which a volume here cannot have: 4 KiB blocks stand in for it.
-#[test]
-fn new_blocks_are_found_where_the_kernels_test_expects_them() {
-    const GROUP: u64 = 8192;
-    const CLUSTER: u64 = 8;
-    for block_size in [1024, 4096, 4096] {
-        let volume = geometry(block_size, CLUSTER);
-        let groups = GROUP / CLUSTER;
-        let allocator = Allocator::new(4 * GROUP, volume, groups, DiskBlock(CLUSTER)).unwrap();
-        let fill = |group: u64| {
-            for block in (group * GROUP..(group + 1) * GROUP).step_by(CLUSTER as usize) {
-                if !allocator.is_allocated(DiskBlock(block)) {
-                    allocator.claim(run(block, CLUSTER)).unwrap();
-                }
-            }
-        };
-        let next = || take_near(&allocator, GROUP, 1);
-
-        assert_eq!(next(), Ok(run(GROUP, CLUSTER)), "the goal itself");
-        assert_eq!(next(), Ok(run(GROUP + CLUSTER, CLUSTER)), "behind the goal");
-        fill(1);
-        assert_eq!(next(), Ok(run(2 * GROUP, CLUSTER)), "the next group");
-        fill(2);
-        fill(3);
-        assert_eq!(next(), Ok(run(CLUSTER, CLUSTER)), "around the volume");
-        fill(0);
-        assert_eq!(next(), Err(Error::NoSpace));
-        allocator.check().unwrap();
-    }
 }
 
 #[test]
