@@ -1,7 +1,7 @@
 //! Space: who may use which clusters of the volume, and how many are left.
 //!
 //! The layer keeps two things. The [`Ledger`] is the one account of free and promised clusters; it alone
-//! decides about `ENOSPC`, exactly, in one atomic word. The groups hold one bit for each cluster and decide
+//! decides about `ENOSPC`, exactly, and mostly in a word of the thread that asks. The groups hold one bit for each cluster and decide
 //! *which* clusters a promise turns into. A cluster moves in a circle:
 //!
 //! ```text
@@ -24,7 +24,7 @@
 //! The layer must **not** know files, extents, delayed allocation, devices, or durability: it does not
 //! decide when a freed cluster may be used again. A cluster given to [`Allocator::free`] can be handed out at once.
 //!
-//! Lock order: groups by ascending number; nothing else is locked below them, and none is held over I/O.
+//! Lock order: groups by ascending number, then the ledger; nothing else is locked below them, and none is held over I/O.
 
 mod allocation;
 mod bitmap;
@@ -34,7 +34,7 @@ mod reservation;
 mod span;
 
 pub use allocation::{AllocRequest, Allocation};
-pub use ledger::{Ledger, Space};
+pub use ledger::{Ledger, LedgerOptions, Space, Tier};
 pub use reservation::Reservation;
 
 use std::ops::Deref;
