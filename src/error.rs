@@ -48,6 +48,12 @@ pub enum Error {
         /// Clusters it still had reserved.
         clusters: u64,
     },
+    /// A ledger ended while a reservation that nobody can give back any more had clusters (`EBUSY`).
+    #[error("{clusters} clusters are promised to nobody that still exists")]
+    PromiseLeak {
+        /// Clusters still promised.
+        clusters: u64,
+    },
     /// The operation is not supported here (`EOPNOTSUPP`).
     #[error("not supported: {0}")]
     NotSupported(&'static str),
@@ -88,7 +94,7 @@ impl Error {
             Self::NotFound => errno::ENXIO,
             Self::Io(_) => errno::EIO,
             Self::Corrupt(_) => errno::EUCLEAN,
-            Self::ReservationLeak { .. } => errno::EBUSY,
+            Self::ReservationLeak { .. } | Self::PromiseLeak { .. } => errno::EBUSY,
             Self::NotSupported(_) => errno::EOPNOTSUPP,
         }
     }
@@ -113,7 +119,9 @@ impl From<Error> for io::Error {
             Error::FileTooBig => io::ErrorKind::FileTooLarge,
             Error::NoSpace => io::ErrorKind::StorageFull,
             Error::NotFound => io::ErrorKind::NotFound,
-            Error::ReservationLeak { .. } => io::ErrorKind::ResourceBusy,
+            Error::ReservationLeak { .. } | Error::PromiseLeak { .. } => {
+                io::ErrorKind::ResourceBusy
+            }
             Error::NotSupported(_) => io::ErrorKind::Unsupported,
             Error::Corrupt(_) => io::ErrorKind::InvalidData,
             _ => io::ErrorKind::Other,
@@ -153,6 +161,11 @@ mod tests {
                     file: 1,
                     clusters: 1,
                 },
+                16,
+                io::ErrorKind::ResourceBusy,
+            ),
+            (
+                Error::PromiseLeak { clusters: 1 },
                 16,
                 io::ErrorKind::ResourceBusy,
             ),

@@ -21,6 +21,8 @@ pub enum Mutation {
     SkipSecondLook,
     /// Space is promised in two steps: first it is seen to be there, then it is taken.
     ReserveLooksThenActs,
+    /// Whoever needs all space takes what the shares of the ledger hold out of them and leaves them open meanwhile.
+    SweepOpenShares,
     /// Whether a cluster is allocated is asked of the status tree, which may have forgotten.
     ClusterStateFromTree,
     /// Memory pressure forgets delayed blocks too.

@@ -10,6 +10,7 @@ use extent_map::units::{DiskBlock, DiskRun};
 use extent_map::{Error, Result};
 
 #[path = "common/space.rs"]
+#[allow(dead_code, reason = "others use the rest")]
 mod space;
 
 use space::{allocator, geometry, run};

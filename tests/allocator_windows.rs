@@ -8,6 +8,7 @@ use extent_map::units::{DiskBlock, DiskRun};
 use proptest::prelude::*;
 
 #[path = "common/space.rs"]
+#[allow(dead_code, reason = "others use the rest")]
 mod space;
 
 use space::{allocator, run};

@@ -26,7 +26,7 @@ use watched::Watched;
 trait Promise: Send + Sync + 'static {
     fn with_one_cluster() -> Self;
     /// Promises one cluster for good if one is available.
-    fn reserve(self: &Arc<Self>) -> bool;
+    fn promise_one(self: &Arc<Self>) -> bool;
 }
 
 impl Promise for Ledger {
@@ -34,8 +34,8 @@ impl Promise for Ledger {
         Ledger::new(1).unwrap()
     }
 
-    fn reserve(self: &Arc<Self>) -> bool {
-        match Ledger::reserve(self, 1) {
+    fn promise_one(self: &Arc<Self>) -> bool {
+        match self.reserve(1) {
             Ok(reservation) => {
                 std::mem::forget(reservation);
                 true
@@ -56,7 +56,7 @@ impl Promise for CheckThenAct {
         Self(AtomicU64::new(1))
     }
 
-    fn reserve(self: &Arc<Self>) -> bool {
+    fn promise_one(self: &Arc<Self>) -> bool {
         let available = self.0.load(Ordering::SeqCst);
         if available > 0 {
             self.0.fetch_sub(1, Ordering::SeqCst);
@@ -70,10 +70,10 @@ fn one_of_three_gets_the_last_cluster<P: Promise>() -> Vec<bool> {
     let promise = Arc::new(P::with_one_cluster());
     let other = || {
         let promise = Arc::clone(&promise);
-        thread::spawn(move || promise.reserve())
+        thread::spawn(move || promise.promise_one())
     };
     let others = [other(), other()];
-    let mine = promise.reserve();
+    let mine = promise.promise_one();
     let winners = others.map(|other| other.join().unwrap());
     [&[mine], &winners[..]].concat()
 }

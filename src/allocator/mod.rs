@@ -1,8 +1,8 @@
 //! Space: who may use which clusters of the volume, and how many are left.
 //!
 //! The layer keeps two things. The [`Ledger`] is the one account of free and promised clusters; it alone
-//! decides about `ENOSPC`, exactly. The groups hold one bit for each cluster and decide *which* clusters a promise
-//! turns into. A cluster moves in a circle:
+//! decides about `ENOSPC`, exactly, and mostly in a word of the thread that asks. The groups hold one bit for each
+//! cluster and decide *which* clusters a promise turns into. A cluster moves in a circle:
 //!
 //! ```text
 //! available --reserve--> promised --allocate--> promised, bit set --commit--> used
@@ -48,7 +48,7 @@ mod window;
 
 pub use allocation::Allocation;
 pub use group::Change;
-pub use ledger::{Ledger, Space};
+pub use ledger::{Ledger, LedgerOptions, Space, Tier};
 pub use request::{AllocRequest, Goal};
 pub use reservation::Reservation;
 pub use source::GroupSource;

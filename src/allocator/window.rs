@@ -124,7 +124,7 @@ impl Allocator {
             .fold(length, |length, window| length.min(window.at - request.at))
             .max(want);
         let surplus = length - want;
-        if surplus > 0 && self.space().available() / PLENTY >= length {
+        if surplus > 0 && self.ledger.at_worst().available() / PLENTY >= length {
             wanted.length = length;
             wanted.minimum = want;
         }
@@ -233,7 +233,7 @@ impl Allocator {
             group.end_window(id);
         }
         let length = (SHARED / self.geometry.cluster_bytes()).max(wanted.length);
-        let plenty = self.space().available() / PLENTY >= length;
+        let plenty = self.ledger.at_worst().available() / PLENTY >= length;
         let wanted_with_window = Wanted {
             length: if plenty { length } else { wanted.length },
             minimum: wanted.length,

@@ -35,7 +35,7 @@ mod writeback;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::allocator::Allocator;
+use crate::allocator::{Allocator, Space, Tier};
 use crate::block::BlockQueue;
 use crate::error::Result;
 use crate::mapping::MappingStore;
@@ -100,6 +100,8 @@ impl Backing {
 
     /// Whether a write may be delayed now, or must allocate at once because space is low.
     ///
+    /// Asked for each write, so what is certain without a look at all shares of the ledger is tried first.
+    ///
     /// The thresholds are ext4's (its per-CPU slack aside, which an exact ledger does not need): at once
     /// when twice the free space is less than three times what is promised, or when free space is less
     /// than the promised plus a reserve.
@@ -107,8 +109,11 @@ impl Backing {
         if !self.policy.delayed {
             return false;
         }
-        let space = self.allocator.space();
-        2 * space.free() >= 3 * space.promised()
-            && space.available() >= self.policy.low_space_clusters
+        let roomy = |space: Space| {
+            2 * space.free() >= 3 * space.promised()
+                && space.available_to(Tier::Normal) >= self.policy.low_space_clusters
+        };
+        let ledger = self.allocator.ledger();
+        roomy(ledger.at_worst()) || roomy(ledger.snapshot())
     }
 }

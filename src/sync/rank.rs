@@ -35,6 +35,8 @@ pub(crate) enum Rank {
     Discarding,
     /// A group of the allocator.
     Group,
+    /// What no share of the ledger holds. Taken for a few instructions.
+    Ledger,
     /// A change of a mapping store.
     Store,
     /// The device's flush, which this lock is held over.
