@@ -1,6 +1,7 @@
 //! A volume: a device, what is free on it, and its files.
 
 use std::fmt;
+use std::ops::Range;
 
 use crossbeam_skiplist::SkipMap;
 use rayon::prelude::*;
@@ -194,6 +195,26 @@ impl Volume {
             delayed_blocks: space.promised() * cluster,
             files: self.files.len() as u64,
         }
+    }
+
+    /// Tells the device which free runs of at least `minimum` bytes lie in `range` (bytes of the device), as `fstrim`
+    /// does; returns how many bytes that were. Both are rounded to whole clusters, inwards and up. A run cannot be
+    /// allocated while the device discards it.
+    ///
+    /// # Errors
+    /// Those of the device, which end the work.
+    pub fn trim(&self, range: Range<u64>, minimum: u64) -> Result<u64> {
+        let geometry = self.backing.geometry;
+        let blocks = geometry
+            .block_size
+            .inside(range.start, range.end.max(range.start));
+        let run = DiskRun::new(DiskBlock(blocks.start().0), blocks.len());
+        let clusters = minimum.div_ceil(geometry.cluster_bytes());
+        let trimmed = self
+            .backing
+            .allocator
+            .discard(run, clusters, |run| self.backing.queue.discard(run))?;
+        Ok(trimmed * geometry.block_size.bytes())
     }
 
     /// The volume's counters.
