@@ -14,6 +14,7 @@ mod versus {
 use std::hint::black_box;
 
 use clap::{CommandFactory, Parser, ValueEnum};
+use extent_map::allocator::Ledger;
 
 use versus::edits;
 use versus::extents::{Anywhere, Extents, Pattern, Run, STRIDE};
@@ -22,13 +23,13 @@ use versus::ours::Ours;
 
 const EXTENTS: u64 = 100_000;
 
-/// Builds a map of 100,000 extents and does one operation on it, so many times.
+/// Builds a map of 100,000 extents, or a ledger, and does one operation on it, so many times.
 #[derive(Parser)]
 struct Options {
     operation: Option<Operation>,
     #[arg(default_value_t = 0)]
     times: u64,
-    /// On a tree of the standard library behind a lock of parking_lot.
+    /// On a tree of the standard library, or a number, behind a lock of parking_lot.
     #[arg(long)]
     peer: bool,
     /// What cargo says to every bench.
@@ -48,6 +49,8 @@ enum Operation {
     Append,
     /// A second look at what was found, under the writer lock; the peer must look it up again
     Revalidate,
+    /// A promise of a cluster, given back at once
+    Reserve,
 }
 
 fn main() {
@@ -56,6 +59,7 @@ fn main() {
         None => Options::command()
             .print_help()
             .expect("the terminal takes it"),
+        Some(Operation::Reserve) => reserve(options.times, options.peer),
         Some(operation) if options.peer => on_peer(operation, options.times),
         Some(operation) => on_ours(operation, options.times),
     }
@@ -97,6 +101,21 @@ fn on_either(operation: Operation, times: u64, map: &impl Extents) {
             write(map, behind.map(Run::dense));
         }
         _ => look_up(times, map.reader()),
+    }
+}
+
+fn reserve(times: u64, peer: bool) {
+    const CLUSTERS: u64 = 1 << 24;
+    let number = parking_lot::Mutex::new(CLUSTERS);
+    let ledger = Ledger::new(CLUSTERS).expect("few enough");
+    match peer {
+        true => (0..times).for_each(|_| {
+            *black_box(&number).lock() -= 1;
+            *black_box(&number).lock() += 1;
+        }),
+        false => {
+            (0..times).for_each(|_| drop(black_box(&ledger).reserve(1).expect("there is one")))
+        }
     }
 }
 

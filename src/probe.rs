@@ -23,6 +23,8 @@ pub enum Mutation {
     ReserveLooksThenActs,
     /// Whoever needs all space takes what the shares of the ledger hold out of them and leaves them open meanwhile.
     SweepOpenShares,
+    /// A share of the ledger is filled after the lock is given back under which its clusters left the pool.
+    FillShareUnlocked,
     /// Whether a cluster is allocated is asked of the status tree, which may have forgotten.
     ClusterStateFromTree,
     /// Memory pressure forgets delayed blocks too.

@@ -1,13 +1,13 @@
 //! The allocator against a plain model of its clusters, and under many threads on a nearly full volume.
 
 use std::iter;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use arbitrary::Unstructured;
 use extent_map::Error;
-use extent_map::allocator::{AllocRequest, Allocator, Ledger, Reservation};
+use extent_map::allocator::{AllocRequest, Allocator, Ledger, LedgerOptions, Reservation};
 use extent_map::units::DiskRun;
 use proptest::prelude::*;
 
@@ -221,11 +221,17 @@ fn promises_for_the_whole_volume_are_all_kept_at_once() {
     allocator.check().unwrap();
 }
 
+/// Ledgers of so many clusters: as it comes, in one part, and in shares that are open to the last cluster.
+fn ledgers(total: u64) -> [Ledger; 3] {
+    let options = LedgerOptions::new(total);
+    [options, options.shares(0), options.shares(4).exact_below(0)]
+        .map(|options| Ledger::with_options(&options).unwrap())
+}
+
 #[test]
 fn threads_reserve_exactly_what_there_is() {
     const TOTAL: u64 = 1000;
-    for _ in 0..20 {
-        let ledger = Ledger::new(TOTAL).unwrap();
+    for ledger in (0..10).flat_map(|_| ledgers(TOTAL)) {
         let start = Barrier::new(THREADS as usize);
         let held: Vec<_> = thread::scope(|scope| {
             let reserve = || {
@@ -248,5 +254,35 @@ fn threads_reserve_exactly_what_there_is() {
         assert_eq!(ledger.snapshot().promised(), TOTAL);
         drop(held);
         assert_eq!(ledger.snapshot().available(), TOTAL);
+    }
+}
+
+/// As many promises at once as there is space for, which end in other threads than those that got them.
+#[test]
+fn threads_that_want_no_more_than_there_is_are_never_refused() {
+    const EACH: u64 = 1;
+    // One for each thread and one on its way to another.
+    const TOTAL: u64 = EACH * (THREADS + 1);
+    for ledger in ledgers(TOTAL) {
+        let on_its_way = Mutex::new(None);
+        let held = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        let mine = ledger.reserve(EACH).expect("there is enough for all");
+                        let now = held.fetch_add(EACH, Ordering::Relaxed) + EACH;
+                        assert!(now <= TOTAL, "{now} clusters are promised");
+                        let other = on_its_way.lock().unwrap().replace(mine);
+                        let ends = other.as_ref().map_or(0, Reservation::clusters);
+                        held.fetch_sub(ends, Ordering::Relaxed);
+                        drop(other);
+                    }
+                });
+            }
+        });
+        drop(on_its_way);
+        let space = ledger.snapshot();
+        assert_eq!((space.available(), space.promised()), (TOTAL, 0));
     }
 }

@@ -20,6 +20,7 @@ mod beside_sync;
 mod faults;
 mod looks;
 mod model;
+mod shares;
 mod shifts;
 mod shrinker;
 mod space;

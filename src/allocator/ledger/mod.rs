@@ -28,7 +28,7 @@ use crossbeam_utils::CachePadded;
 use crate::error::{Error, Result};
 use crate::probe::{Mutation, Probe};
 use crate::sync::uncounted::{AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex, MutexGuard, Rank};
+use crate::sync::{Arc, Mutex, Rank};
 
 use super::Reservation;
 
@@ -291,24 +291,28 @@ impl Ledger {
         let mut pool = self.pool.lock();
         let own = self.own_share();
         if pool.open {
-            // Filled anew below. Meanwhile it counts for those who have to collect everything.
-            own.into_iter()
-                .for_each(|share| pool.add(share.empty(true)));
-            if self
-                .spare(&pool)
-                .is_none_or(|spare| spare < wanted.saturating_add(self.exact_below))
-            {
+            if let Some(share) = own {
+                pool.add(share.empty(true));
+            }
+            let enough = wanted.saturating_add(self.exact_below);
+            if self.spare(&pool).is_none_or(|spare| spare < enough) {
                 self.collect(&mut pool);
             }
         }
         let done = work(&mut pool);
-        self.open_shares(&mut pool, own);
+        let batch = self.take_batch(&mut pool);
         self.note(&pool);
+        if self.probe.is(Mutation::FillShareUnlocked) {
+            drop(pool);
+        }
+        if let (Some(own), Some(batch)) = (own, batch) {
+            own.open(batch);
+        }
         done
     }
 
     /// Closes every share. Everything is in the pool then, and stays there.
-    fn collect(&self, pool: &mut MutexGuard<'_, Pool>) {
+    fn collect(&self, pool: &mut Pool) {
         let close = !self.probe.is(Mutation::SweepOpenShares);
         for share in &self.shares {
             pool.add(share.empty(close));
@@ -322,18 +326,18 @@ impl Ledger {
             .checked_sub(self.reserves.kept_from(Tier::Normal))
     }
 
-    /// Opens `own` with a batch of clusters, if shares are open, or enough is there to open them again.
-    fn open_shares(&self, pool: &mut Pool, own: Option<&Share>) {
-        let (Some(spare), Some(own)) = (self.spare(pool), own) else {
-            return;
-        };
+    /// What the caller's share is to be opened with, if shares are open, or enough is there to open them again.
+    fn take_batch(&self, pool: &mut Pool) -> Option<u32> {
+        let shares = self.shares.len() as u64;
+        let spare = self.spare(pool).filter(|_| shares > 0)?;
         pool.open |= pool.deficit == 0 && spare >= self.exact_below.saturating_mul(2);
-        if pool.open {
-            let batch = (spare / (8 * self.shares.len() as u64)).clamp(1, self.limit / 2);
-            let batch = batch.min(spare - self.exact_below);
-            pool.available -= batch;
-            own.open(batch as u32);
+        if !pool.open {
+            return None;
         }
+        let batch = (spare / (8 * shares)).clamp(1, self.limit / 2);
+        let batch = batch.min(spare - self.exact_below);
+        pool.available -= batch;
+        Some(batch as u32)
     }
 
     /// Says what is certain for the time until the pool changes again.

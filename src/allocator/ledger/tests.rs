@@ -300,12 +300,10 @@ fn who_closes_a_ledger_hears_of_a_leaked_promise() {
 #[cfg(feature = "tracing")]
 #[test]
 fn a_dropped_ledger_reports_a_leaked_promise() {
-    use std::sync::atomic::AtomicUsize;
-
     use tracing::span;
 
     /// Counts events.
-    struct Counting(Arc<AtomicUsize>);
+    struct Counting(Arc<AtomicU64>);
 
     impl tracing::Subscriber for Counting {
         fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
@@ -323,7 +321,7 @@ fn a_dropped_ledger_reports_a_leaked_promise() {
         fn exit(&self, _: &span::Id) {}
     }
 
-    let events = Arc::new(AtomicUsize::new(0));
+    let events = Arc::new(AtomicU64::new(0));
     let subscriber = Counting(Arc::clone(&events));
     tracing::subscriber::with_default(subscriber, || {
         let ledger = Ledger::new(10).unwrap();
