@@ -3,6 +3,7 @@
 
 #[allow(dead_code, reason = "shared with the bench `versus`")]
 mod versus {
+    #[path = "../common/clock.rs"]
     pub(crate) mod clock;
     pub(crate) mod edits;
     pub(crate) mod extents;

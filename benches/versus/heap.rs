@@ -1,60 +1,20 @@
-//! How much memory extents take: an allocator that counts, and the figures.
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+//! How much memory extents take.
 
 use super::candidates::{Visit, loadable};
 use super::contest::{Plan, Spread};
+use super::counting::live;
 use super::edits;
 use super::extents::{Extents, Run};
 use super::ours::Ours;
 use super::report::Report;
 
-/// The system's allocator; counts the bytes that each thread asked for and has not given back.
-pub(crate) struct Counting;
-
-thread_local! {
-    static LIVE: Cell<i64> = const { Cell::new(0) };
-}
-
-fn count(bytes: i64) {
-    LIVE.with(|live| live.set(live.get() + bytes));
-}
-
-// SAFETY: passes every call on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size as i64 - layout.size() as i64);
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as i64));
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 const EXTENTS: u64 = 100_000;
 
 /// A map and the bytes it took to make it what it is, per extent it has.
 fn bytes_per_extent<M: Extents>(make: impl FnOnce() -> M) -> (M, f64) {
-    let before = LIVE.get();
+    let before = live();
     let map = make();
-    let bytes = LIVE.get() - before;
+    let bytes = live() - before;
     let get = map.reader();
     let extents = std::iter::successors(get(0), |run| get(run.last + 1)).count();
     drop(get);

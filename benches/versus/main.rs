@@ -5,9 +5,13 @@
 
 mod candidates;
 mod check;
+#[path = "../common/clock.rs"]
 mod clock;
 mod concurrent;
+#[path = "../common/contest.rs"]
 mod contest;
+#[path = "../common/counting.rs"]
+mod counting;
 mod edits;
 mod extents;
 mod floor;
@@ -28,7 +32,7 @@ use contest::{Plan, Spread};
 use report::{Report, Row, at_least, at_most, shown};
 
 #[global_allocator]
-static ALLOCATOR: heap::Counting = heap::Counting;
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 /// Measures the extent map against its opponents.
 #[derive(Parser)]
