@@ -139,8 +139,27 @@ fn a_dirty_run_is_allocated_written_and_made_readable() {
     let mut bytes = [0; 3 * BLOCK];
     device.read_at(disk.0 * BLOCK as u64, &mut bytes).unwrap();
     assert_eq!(bytes, [9; 3 * BLOCK]);
-    let hole = file.write_back(blocks(50, 1), &[1; BLOCK]);
-    assert!(matches!(hole[0].outcome, Err(Error::Corrupt(_))));
+}
+
+#[test]
+fn what_was_mapped_before_a_hole_in_a_dirty_run_arrives() {
+    let (device, backing) = backing(1);
+    let file = open(&backing, 1);
+    file.admit(blocks(2, 3)).unwrap();
+    let pieces = file.write_back(blocks(2, 4), &[9; 4 * BLOCK]);
+    assert_eq!(
+        (pieces[0].range, &pieces[0].outcome),
+        (blocks(2, 3), &Ok(()))
+    );
+    assert_eq!(pieces[1].range, blocks(5, 1));
+    assert!(matches!(pieces[1].outcome, Err(Error::Corrupt(_))));
+    let found = file.query(FileBlock(2)).unwrap();
+    let Status::Written(disk) = found.status else {
+        panic!("{found:?}")
+    };
+    let mut bytes = [0; 3 * BLOCK];
+    device.read_at(disk.0 * BLOCK as u64, &mut bytes).unwrap();
+    assert_eq!(bytes, [9; 3 * BLOCK]);
 }
 
 /// A cluster of four blocks: one of them allocated, one delayed; the delayed one costs nothing until
@@ -190,6 +209,60 @@ fn allocating_beside_a_delayed_block_uses_the_promise_of_their_cluster() {
 }
 
 #[test]
+fn on_a_full_volume_a_hole_in_promised_clusters_is_allocated_out_of_their_promises() {
+    // One cluster of four blocks or two; delayed blocks at the start and at the end, and in clusters behind.
+    for (delayed, hole, behind) in [
+        (&[4, 7][..], blocks(5, 2), 0),
+        (&[4, 11], blocks(5, 6), 0),
+        (&[4, 8, 12], blocks(5, 2), 2),
+    ] {
+        let (_, backing) = backing(4);
+        let (file, other) = (open(&backing, 1), open(&backing, 2));
+        for block in delayed {
+            file.admit(blocks(*block, 1)).unwrap();
+        }
+        let rest = 4 * backing.allocator.space().available();
+        assert_eq!(other.allocate(blocks(0, rest)), Ok(rest));
+        assert_eq!(file.allocate(hole), Ok(hole.len()), "{hole:?}");
+        assert_eq!(file.reserved_clusters(), behind);
+    }
+}
+
+#[test]
+fn a_hole_is_allocated_in_one_step_up_to_a_cluster_that_has_its_place() {
+    let (_, mut backing) = backing(4);
+    let policy = &mut Arc::get_mut(&mut backing).unwrap().policy;
+    policy.delayed = false;
+    let file = open(&backing, 1);
+    assert_eq!(file.admit(blocks(0, 12)).unwrap().range, blocks(0, 12));
+    file.allocate(blocks(33, 1)).unwrap();
+    assert_eq!(file.admit(blocks(20, 13)).unwrap().range, blocks(20, 12));
+}
+
+#[test]
+fn blocks_go_as_far_behind_those_before_them_as_they_lie_in_the_file() {
+    let (_, backing) = backing(1);
+    let file = open(&backing, 1);
+    file.allocate(blocks(0, 2)).unwrap();
+    file.allocate(blocks(50, 1)).unwrap();
+    let place = |block| file.query(FileBlock(block)).unwrap().status.disk_block();
+    assert_eq!(place(50), place(0).map(|first| first.advance(50)));
+}
+
+#[test]
+fn a_file_that_is_opened_again_counts_each_of_its_clusters_once() {
+    let (_, backing) = backing(4);
+    let file = open(&backing, 1);
+    // Two extents in cluster 0, one in the clusters 2 and 3.
+    for range in [blocks(0, 1), blocks(2, 1), blocks(9, 4)] {
+        file.allocate(range).unwrap();
+    }
+    assert_eq!(file.allocated_clusters(), 3);
+    drop(file);
+    assert_eq!(open(&backing, 1).allocated_clusters(), 3);
+}
+
+#[test]
 fn a_file_inside_the_mapping_store_is_one_hole_about_which_nothing_is_remembered() {
     let (_, backing) = backing(1);
     let bytes = Arc::from(&b"inside"[..]);
@@ -202,11 +275,10 @@ fn a_file_inside_the_mapping_store_is_one_hole_about_which_nothing_is_remembered
     assert_eq!(found.status, Status::Hole);
     assert!(found.range.contains(FileBlock(3)));
     assert_eq!(file.status().entry_count(), 0);
+    assert_eq!(file.change_inline(|bytes| bytes.truncate(2)), Ok(true));
+    assert_eq!(file.inline_data().unwrap().as_deref(), Some(&b"in"[..]));
     // One caller brings the file out of the store, the next finds that it is out.
-    assert_eq!(
-        file.leave_inline().unwrap().as_deref(),
-        Some(&b"inside"[..])
-    );
+    assert_eq!(file.leave_inline().unwrap().as_deref(), Some(&b"in"[..]));
     assert_eq!(file.leave_inline().unwrap(), None);
     assert_eq!(file.change_inline(|bytes| bytes.clear()), Ok(false));
     assert_eq!(file.query(FileBlock(0)).unwrap().status, Status::Delayed);

@@ -159,13 +159,13 @@ impl FileBlocks {
         }
     }
 
-    /// How many of the first `clusters` clusters of `run`, none of which is allocated, are reserved. In
+    /// How many of the first `clusters` clusters of `run`, at least one and none of them allocated, are reserved. In
     /// a hole only its first and last cluster can hold delayed blocks.
     fn reserved_in(&self, run: &ClusterRun, clusters: u64) -> u64 {
         if run.delayed {
             return clusters;
         }
-        if self.backing.geometry.cluster.is_one() || clusters == 0 {
+        if self.backing.geometry.cluster.is_one() {
             return 0;
         }
         let last = run.first + clusters - 1;
