@@ -1,9 +1,9 @@
 //! This crate's allocator. The only file of the benchmark that knows its interface.
 
-use extent_map::allocator::{AllocRequest, Allocator};
+use extent_map::allocator::{AllocRequest, Allocator, FileRequest, FileSpace, Goal};
 use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
 
-use super::subject::{Append, Run, Subject, Tail};
+use super::subject::{Append, Run, Subject};
 
 /// What ext4 has with blocks of 4 KiB: a bitmap of one block.
 const BLOCKS_PER_GROUP: u64 = 32_768;
@@ -20,10 +20,20 @@ impl Ours {
     }
 }
 
+/// A file that grows, with its windows.
+pub(crate) struct Growing {
+    space: FileSpace,
+    tail: Option<u64>,
+}
+
+fn run(run: DiskRun) -> Run {
+    Run::new(run.start.0, run.len)
+}
+
 impl Subject for Ours {
     const NAME: &'static str = "Allocator";
     type Taken = Run;
-    type Stream = Tail;
+    type Stream = Growing;
 
     fn new(blocks: u64) -> Self {
         let geometry = Geometry {
@@ -43,12 +53,11 @@ impl Subject for Ours {
     }
 
     fn allocate(&self, goal: Option<u64>, blocks: u64) -> Option<Run> {
-        let request = AllocRequest {
-            clusters: blocks,
-            goal: goal.map(DiskBlock),
+        let request = match goal {
+            Some(goal) => AllocRequest::near(DiskBlock(goal), blocks),
+            None => AllocRequest::anywhere(blocks),
         };
-        let run = self.0.allocate_direct(request).ok()?.commit();
-        Some(Run::new(run.start.0, run.len))
+        Some(run(self.0.allocate_direct(request).ok()?.commit()))
     }
 
     fn free(&self, taken: Run) {
@@ -56,15 +65,31 @@ impl Subject for Ours {
         self.0.free(run).expect("it was handed out");
     }
 
-    fn open(&self, _file: u64, tail: Option<u64>) -> Tail {
-        Tail(tail)
+    fn open(&self, file: u64, tail: Option<u64>) -> Growing {
+        Growing {
+            space: FileSpace::new(file),
+            tail,
+        }
     }
 
-    fn append(&self, stream: &mut Tail, append: Append) -> Option<Run> {
-        stream.append(self, append)
+    fn append(&self, stream: &mut Growing, append: Append) -> Option<Run> {
+        let request = FileRequest {
+            at: append.logical,
+            clusters: append.blocks,
+            room: u64::MAX,
+            file_clusters: append.size,
+            goal: stream.tail.map(|tail| Goal::From(DiskBlock(tail))),
+        };
+        let mut promise = self.0.reserve(append.blocks).ok()?;
+        let allocation = self.0.allocate_for(&stream.space, request, &mut promise);
+        let run = run(allocation.ok()?.commit());
+        stream.tail = Some(run.end());
+        Some(run)
     }
 
-    fn close(&self, _stream: Tail) {}
+    fn close(&self, stream: Growing) {
+        self.0.end_windows(&stream.space);
+    }
 
     fn free_blocks(&self) -> u64 {
         self.0.space().free()
