@@ -81,6 +81,7 @@ instructions and 19.7 ns to allocate, 216 and 16.4 ns to free, 1.27 bits of memo
 
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
+    extent_map::testing::ignore_lock_order();
     let (rounds, slice, ageing) = if options.quick {
         (
             5,

@@ -262,22 +262,30 @@ impl FreeRuns {
     }
 
     /// Where the run ends that the free cluster `from` is of.
+    #[inline]
     fn end_of_run(&self, from: u64) -> u64 {
-        let mut index = (from / 64) as usize;
-        let mut free = u64::from((!(self.bits[index] >> (from % 64))).trailing_zeros());
-        let mut end = from + free.min(64 - from % 64);
-        while end % 64 == 0 && free > 0 {
-            if end % STRETCH == 0 {
-                end += self.empty_from(end / STRETCH) * STRETCH;
-            }
-            index = (end / 64) as usize;
-            let Some(word) = self.bits.get(index) else {
-                break;
-            };
-            free = u64::from((!word).trailing_zeros());
-            end += free;
+        let index = (from / 64) as usize;
+        let used = !self.bits[index] & u64::MAX << (from % 64);
+        match used {
+            0 => self.end_of_run_from_word(index + 1),
+            _ => (from & !63) + u64::from(used.trailing_zeros()),
         }
-        end.min(self.len)
+    }
+
+    /// Where the run ends that reaches up to this word.
+    fn end_of_run_from_word(&self, mut index: usize) -> u64 {
+        loop {
+            if index.is_multiple_of(WORDS) {
+                index += self.empty_from((index / WORDS) as u64) as usize * WORDS;
+            }
+            let Some(word) = self.bits.get(index) else {
+                return self.len;
+            };
+            if *word != u64::MAX {
+                return index as u64 * 64 + u64::from((!word).trailing_zeros());
+            }
+            index += 1;
+        }
     }
 
     /// How many stretches from `from` on are empty.
@@ -294,21 +302,31 @@ impl FreeRuns {
     }
 
     /// Where the run starts that the free cluster `at` is of.
+    #[inline]
     fn start_of_run(&self, at: u64) -> u64 {
-        let shift = 63 - at % 64;
-        let mut free = u64::from((!(self.bits[(at / 64) as usize] << shift)).leading_zeros());
-        let mut start = at + 1 - free.min(at % 64 + 1);
-        while start % 64 == 0 && start > 0 && free > 0 {
-            if start % STRETCH == 0 {
-                start -= self.empty_before(start / STRETCH) * STRETCH;
-                if start == 0 {
-                    break;
-                }
-            }
-            free = u64::from((!self.bits[(start / 64) as usize - 1]).leading_zeros());
-            start -= free;
+        let index = (at / 64) as usize;
+        let used = !self.bits[index] & u64::MAX >> (63 - at % 64);
+        match used {
+            0 => self.start_of_run_to_word(index),
+            _ => (at & !63) + 64 - u64::from(used.leading_zeros()),
         }
-        start
+    }
+
+    /// Where the run starts that all words from `index` on back to it are of.
+    fn start_of_run_to_word(&self, mut index: usize) -> u64 {
+        loop {
+            if index.is_multiple_of(WORDS) {
+                index -= self.empty_before((index / WORDS) as u64) as usize * WORDS;
+            }
+            let Some(before) = index.checked_sub(1) else {
+                return 0;
+            };
+            let word = self.bits[before];
+            if word != u64::MAX {
+                return index as u64 * 64 - u64::from((!word).leading_zeros());
+            }
+            index = before;
+        }
     }
 
     /// How many stretches right before `end` are empty.

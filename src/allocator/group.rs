@@ -268,6 +268,9 @@ impl Group {
     }
 
     fn held_back_overlaps(&self, span: Span) -> bool {
+        if self.held_back.is_empty() {
+            return false;
+        }
         let before = self.held_back.range(..span.end).next_back();
         before.is_some_and(|(_, (end, _))| *end > span.start)
     }

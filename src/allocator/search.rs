@@ -47,28 +47,43 @@ impl Allocator {
         if let Some(found) = goal.and_then(|goal| self.at_goal(goal, wanted)) {
             return Ok(found);
         }
-        let start = match goal {
-            Some(goal) => Start {
-                group: (goal.cluster() / self.clusters_per_group) as usize,
-                from: goal.cluster() % self.clusters_per_group,
-            },
-            None => Start {
-                group: self.streams.group(wanted.stream) % self.groups.len(),
-                from: 0,
-            },
-        };
+        let start = self.start(wanted);
         let found = self
-            .aligned(wanted, start)
-            .or_else(|| self.fast(wanted, start))
-            .or_else(|| self.slow(wanted, start))
+            .whole_wish(wanted, start)
             .or_else(|| self.best_available(wanted))
             .or_else(|| self.any(wanted));
-        let found = match found {
-            Some(found) => found,
-            None => self.exhaustive(wanted)?,
-        };
-        self.streams.served(wanted.stream, found.group.number());
-        Ok(found)
+        match found {
+            Some(found) => Ok(found),
+            None => self.exhaustive(wanted),
+        }
+    }
+
+    /// A run with the whole wish, or what there is at the goal.
+    pub(super) fn find_whole(&self, wanted: &Wanted) -> Option<Found<'_>> {
+        let goal = wanted.goal.filter(|goal| goal.cluster() < self.usable.end);
+        goal.and_then(|goal| self.at_goal(goal, wanted))
+            .or_else(|| self.whole_wish(wanted, self.start(wanted)))
+    }
+
+    fn whole_wish(&self, wanted: &Wanted, start: Start) -> Option<Found<'_>> {
+        self.aligned(wanted, start)
+            .or_else(|| self.fast(wanted, start))
+            .or_else(|| self.slow(wanted, start))
+    }
+
+    /// Where to search: near the goal, else where the stream has its place.
+    fn start(&self, wanted: &Wanted) -> Start {
+        let goal = wanted.goal.map(Place::cluster);
+        match goal.filter(|cluster| *cluster < self.usable.end) {
+            Some(cluster) => Start {
+                group: (cluster / self.clusters_per_group) as usize,
+                from: cluster % self.clusters_per_group,
+            },
+            None => Start {
+                group: self.streams.group(wanted.stream),
+                from: 0,
+            },
+        }
     }
 
     /// What is free at the goal itself. Waits for its group.
@@ -134,14 +149,18 @@ impl Allocator {
             .find_map(|group| self.whole(std::iter::once(group), wanted, start))
     }
 
-    /// The whole wish: in the first group behind the goal and around, in the others where little is wasted.
+    /// The whole wish: the first run behind the goal and around, or without a goal one that is hardly longer, so that
+    /// long runs stay for long wishes.
     fn whole(
         &self,
         groups: impl Iterator<Item = usize>,
         wanted: &Wanted,
         start: Start,
     ) -> Option<Found<'_>> {
-        let fit = |runs: &FreeRuns, from| runs.first_fit(from, wanted.length, 1);
+        let fit = |runs: &FreeRuns, from| match wanted.goal {
+            Some(_) => runs.first_fit(from, wanted.length, 1),
+            None => runs.snug_fit(wanted.length),
+        };
         self.first_of(groups, start, fit)
             .map(|found| found.truncated(wanted.length))
     }

@@ -20,9 +20,10 @@ use super::search::Found;
 use super::span::Span;
 use super::{AllocRequest, Allocation, Allocator, Ledger, Reservation};
 
-/// Bytes of the shortest and of the longest window.
-const SHORTEST: u64 = 16 << 10;
+/// Bytes of the longest window.
 const LONGEST: u64 = 8 << 20;
+/// How many times longer than it is a file is expected to become.
+const GROWTH: u64 = 32;
 /// Files up to this many bytes share windows.
 const SMALL_FILE: u64 = 64 << 10;
 /// Bytes of a shared window.
@@ -109,26 +110,24 @@ impl Allocator {
         let mut wanted = wish.wanted(want, self.geometry.cluster);
         wanted.goal = request.goal.map(|goal| self.place(goal));
         let size = request.file_clusters.max(request.at.saturating_add(want));
-        if self.bytes(size) <= SMALL_FILE {
+        if request.at == 0 {
             drop(windows);
-            let extent = self.for_small_file(&wanted)?;
+            let extent = match self.bytes(size) <= SMALL_FILE {
+                true => self.for_small_file(&wanted)?,
+                false => self.take_with_window(self.find(&wanted)?, want).0,
+            };
             return self.promised(extent, space);
         }
-        let end = self.window_end(request.at, want, size);
-        let length = (end - request.at).min(request.room.max(want));
-        // What other windows of the file are for is theirs.
-        let overlap = self.probe.is(Mutation::OverlapWindows);
-        let length = windows
-            .iter()
-            .filter(|window| window.at > request.at && !overlap)
-            .fold(length, |length, window| length.min(window.at - request.at))
-            .max(want);
-        let surplus = length - want;
-        if surplus > 0 && self.ledger.at_worst().available() / PLENTY >= length {
-            wanted.length = length;
-            wanted.minimum = want;
-        }
-        let (extent, rest) = self.take_with_window(&wanted, want)?;
+        let length = self.window_length(&windows, &request, want, size);
+        let found = match length > want && self.ledger.at_worst().available() / PLENTY >= length {
+            true => self.find_whole(&Wanted { length, ..wanted }),
+            false => None,
+        };
+        let found = match found {
+            Some(found) => found,
+            None => self.find(&wanted)?,
+        };
+        let (extent, rest) = self.take_with_window(found, want);
         if let Some((id, rest)) = rest {
             windows.push(Window {
                 id,
@@ -188,13 +187,12 @@ impl Allocator {
         Some(extent)
     }
 
-    /// Takes up to `want` clusters of what is found, and opens a window on the rest.
+    /// Takes up to `want` clusters of what was found, and opens a window on the rest.
     fn take_with_window(
         &self,
-        wanted: &Wanted,
+        Found { mut group, span }: Found<'_>,
         want: u64,
-    ) -> Result<(Extent, Option<(WindowId, Extent)>)> {
-        let Found { mut group, span } = self.find(wanted)?;
+    ) -> (Extent, Option<(WindowId, Extent)>) {
         let taken = span.truncated(want);
         group.take(taken);
         let extent = Extent {
@@ -207,7 +205,7 @@ impl Allocator {
             group.open_window(id, rest);
             (id, extent.with(rest))
         });
-        Ok((extent, window))
+        (extent, window)
     }
 
     /// A small file's clusters: at its goal, or out of the window shared with others.
@@ -233,30 +231,50 @@ impl Allocator {
             group.end_window(id);
         }
         let length = (SHARED / self.geometry.cluster_bytes()).max(wanted.length);
-        let plenty = self.ledger.at_worst().available() / PLENTY >= length;
-        let wanted_with_window = Wanted {
-            length: if plenty { length } else { wanted.length },
-            minimum: wanted.length,
+        let space = self.ledger.at_worst();
+        let plenty =
+            space.available() / 2 >= space.total() / 4 && space.available() / PLENTY >= length;
+        let wanted = Wanted {
             goal: None,
             ..*wanted
         };
-        let (extent, rest) = self.take_with_window(&wanted_with_window, wanted.length)?;
+        let found = match plenty {
+            true => self.find_whole(&Wanted { length, ..wanted }),
+            false => None,
+        };
+        let found = match found {
+            Some(found) => found,
+            None => self.find(&wanted)?,
+        };
+        let (extent, rest) = self.take_with_window(found, wanted.length);
         *shared = rest;
         Ok(extent)
     }
 
-    /// Where a window for `want` clusters from `at` on ends, in a file of `size` clusters: at the next multiple of the
-    /// power of two that the size is rounded up to.
-    fn window_end(&self, at: u64, want: u64, size: u64) -> u64 {
-        let cluster = self.geometry.cluster_bytes();
-        let shortest = (SHORTEST / cluster).max(1);
-        let longest = (LONGEST / cluster).max(1);
-        let length = size
+    /// How many clusters a request is to be given with a window behind them: up to the next multiple of a power of two
+    /// that is [`GROWTH`] times the file's size, but not what is mapped or other windows are for.
+    fn window_length(
+        &self,
+        windows: &[Window],
+        request: &FileRequest,
+        want: u64,
+        size: u64,
+    ) -> u64 {
+        let longest = (LONGEST / self.geometry.cluster_bytes()).max(1);
+        let unit = size
+            .saturating_mul(GROWTH)
             .checked_next_power_of_two()
             .unwrap_or(longest)
-            .clamp(shortest, longest);
-        let end = at.saturating_add(want);
-        end.checked_next_multiple_of(length).unwrap_or(end)
+            .min(longest);
+        let end = request.at.saturating_add(want);
+        let end = end.checked_next_multiple_of(unit).unwrap_or(end);
+        let overlap = self.probe.is(Mutation::OverlapWindows);
+        windows
+            .iter()
+            .filter(|window| window.at > request.at && !overlap)
+            .map(|window| window.at - request.at)
+            .fold((end - request.at).min(request.room), u64::min)
+            .max(want)
     }
 
     /// The window of small files that this thread takes from.

@@ -24,6 +24,8 @@ pub(crate) use lock::{RwLock, RwLockWriteGuard};
 #[cfg(any(loom, feature = "shuttle"))]
 pub(crate) use model::{Arc, atomic, thread_local};
 pub(crate) use rank::Rank;
+#[cfg(feature = "testing")]
+pub use rank::ignore_lock_order;
 #[cfg(feature = "std")]
 pub(crate) use rank::{IoAllowed, begin_io};
 pub(crate) use witness::Witness;

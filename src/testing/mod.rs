@@ -22,3 +22,5 @@ pub use op::{FileOp, Op, Outcome, pattern};
 pub use oracle::{DenseFile, Oracle};
 pub use script::{Script, Shape};
 pub use story::Story;
+
+pub use crate::sync::ignore_lock_order;
