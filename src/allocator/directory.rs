@@ -93,6 +93,19 @@ impl Directory {
         around(&lists[len.ilog2() as usize..], first)
     }
 
+    /// The groups whose longest run has the order of `len` or more, those of the lowest order first: who has only short
+    /// runs is asked before who has long ones. Each order from `first` on and around.
+    pub(super) fn upwards_from_order_of(
+        &self,
+        len: u64,
+        first: usize,
+    ) -> impl Iterator<Item = usize> {
+        let lists = &self.by_longest[len.ilog2() as usize..];
+        lists
+            .iter()
+            .flat_map(move |list| around(std::slice::from_ref(list), first))
+    }
+
     /// Whether `group`, which is locked, is listed as what it is, and nowhere else.
     pub(super) fn agrees(&self, group: usize, now: Summary) -> bool {
         let (longest, average) = now.orders();

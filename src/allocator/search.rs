@@ -23,7 +23,7 @@ use super::request::{Place, Wanted};
 use super::span::Span;
 
 /// The shortest wish that is aligned to itself.
-const SHORTEST_ALIGNED: u64 = 8;
+const SHORTEST_ALIGNED: u64 = 256;
 
 /// A free span, under the lock of its group.
 #[derive(Debug)]
@@ -43,11 +43,13 @@ struct Start {
 impl Allocator {
     /// Finds a free run of 1 to `wanted.length` clusters. The caller holds promises for them, so one exists.
     pub(super) fn find(&self, wanted: &Wanted) -> Result<Found<'_>> {
-        let goal = wanted.goal.filter(|goal| goal.cluster() < self.usable.end);
-        if let Some(found) = goal.and_then(|goal| self.at_goal(goal, wanted)) {
+        if let Some(found) = wanted.goal.and_then(|goal| self.at_goal(goal, wanted)) {
             return Ok(found);
         }
         let start = self.start(wanted);
+        // Near the goal if long runs are no treasure; else wherever the wish just fits.
+        let goal = wanted.goal.filter(|_| self.is_roomy());
+        let wanted = &Wanted { goal, ..*wanted };
         let found = self
             .whole_wish(wanted, start)
             .or_else(|| self.best_available(wanted))
@@ -60,8 +62,9 @@ impl Allocator {
 
     /// A run with the whole wish, or what there is at the goal.
     pub(super) fn find_whole(&self, wanted: &Wanted) -> Option<Found<'_>> {
-        let goal = wanted.goal.filter(|goal| goal.cluster() < self.usable.end);
-        goal.and_then(|goal| self.at_goal(goal, wanted))
+        wanted
+            .goal
+            .and_then(|goal| self.at_goal(goal, wanted))
             .or_else(|| self.whole_wish(wanted, self.start(wanted)))
     }
 
@@ -69,6 +72,12 @@ impl Allocator {
         self.aligned(wanted, start)
             .or_else(|| self.fast(wanted, start))
             .or_else(|| self.slow(wanted, start))
+    }
+
+    /// Whether half of the volume is free, so that long runs are no treasure.
+    pub(super) fn is_roomy(&self) -> bool {
+        let space = self.ledger.at_worst();
+        space.available() >= space.total() / 2
     }
 
     /// Where to search: near the goal, else where the stream has its place.
@@ -88,6 +97,9 @@ impl Allocator {
 
     /// What is free at the goal itself. Waits for its group.
     pub(super) fn at_goal(&self, goal: Place, wanted: &Wanted) -> Option<Found<'_>> {
+        if goal.cluster() >= self.usable.end {
+            return None;
+        }
         let number = goal.cluster() / self.clusters_per_group;
         let group = self.group(number as usize);
         let base = number * self.clusters_per_group;
@@ -129,6 +141,7 @@ impl Allocator {
     }
 
     fn fast(&self, wanted: &Wanted, start: Start) -> Option<Found<'_>> {
+        wanted.goal?;
         let groups = self
             .directory
             .from_order_of(By::Average, wanted.length, start.group);
@@ -136,11 +149,21 @@ impl Allocator {
     }
 
     fn slow(&self, wanted: &Wanted, start: Start) -> Option<Found<'_>> {
-        let groups = self
-            .directory
-            .from_order_of(By::Longest, wanted.length, start.group);
-        self.whole(groups, wanted, start)
-            .or_else(|| self.in_unread(wanted, start))
+        let found = match wanted.goal {
+            Some(_) => {
+                let groups = self
+                    .directory
+                    .from_order_of(By::Longest, wanted.length, start.group);
+                self.whole(groups, wanted, start)
+            }
+            None => {
+                let groups = self
+                    .directory
+                    .upwards_from_order_of(wanted.length, start.group);
+                self.whole(groups, wanted, start)
+            }
+        };
+        found.or_else(|| self.in_unread(wanted, start))
     }
 
     /// The whole wish, in a group that nobody has read.

@@ -119,14 +119,7 @@ impl Allocator {
             return self.promised(extent, space);
         }
         let length = self.window_length(&windows, &request, want, size);
-        let found = match length > want && self.ledger.at_worst().available() / PLENTY >= length {
-            true => self.find_whole(&Wanted { length, ..wanted }),
-            false => None,
-        };
-        let found = match found {
-            Some(found) => found,
-            None => self.find(&wanted)?,
-        };
+        let found = self.find_growing(&wanted, length)?;
         let (extent, rest) = self.take_with_window(found, want);
         if let Some((id, rest)) = rest {
             windows.push(Window {
@@ -210,7 +203,7 @@ impl Allocator {
 
     /// A small file's clusters: at its goal, or out of the window shared with others.
     fn for_small_file(&self, wanted: &Wanted) -> Result<Extent> {
-        if let Some(goal) = wanted.goal.filter(|goal| self.usable.end > goal.cluster())
+        if let Some(goal) = wanted.goal
             && let Some(Found { mut group, span }) = self.at_goal(goal, wanted)
         {
             group.take(span);
@@ -231,14 +224,11 @@ impl Allocator {
             group.end_window(id);
         }
         let length = (SHARED / self.geometry.cluster_bytes()).max(wanted.length);
-        let space = self.ledger.at_worst();
-        let plenty =
-            space.available() / 2 >= space.total() / 4 && space.available() / PLENTY >= length;
         let wanted = Wanted {
             goal: None,
             ..*wanted
         };
-        let found = match plenty {
+        let found = match self.is_roomy() && self.affords_window(length) {
             true => self.find_whole(&Wanted { length, ..wanted }),
             false => None,
         };
@@ -249,6 +239,31 @@ impl Allocator {
         let (extent, rest) = self.take_with_window(found, wanted.length);
         *shared = rest;
         Ok(extent)
+    }
+
+    /// The next clusters of a file that grows, and room behind them: at its goal whatever is free there; elsewhere a
+    /// long run, but only while there are many. On a volume that is rather full a hole that just fits does less harm.
+    fn find_growing(&self, wanted: &Wanted, length: u64) -> Result<Found<'_>> {
+        let with_window = Wanted { length, ..*wanted };
+        let wish = match self.affords_window(length) {
+            true => &with_window,
+            false => wanted,
+        };
+        let found = match self.is_roomy() {
+            true => self.find_whole(wish),
+            false => wish.goal.and_then(|goal| self.at_goal(goal, wish)),
+        };
+        match found {
+            Some(found) => Ok(found),
+            None => self.find(&Wanted {
+                goal: None,
+                ..*wanted
+            }),
+        }
+    }
+
+    fn affords_window(&self, length: u64) -> bool {
+        self.ledger.at_worst().available() / PLENTY >= length
     }
 
     /// How many clusters a request is to be given with a window behind them: up to the next multiple of a power of two
