@@ -22,6 +22,8 @@ use super::locked::Locked;
 use super::request::{Place, Wanted};
 use super::span::Span;
 
+/// In how many groups a run is looked for that just fits.
+const SNUG_GROUPS: usize = 8;
 /// The shortest wish that is aligned to itself.
 const SHORTEST_ALIGNED: u64 = 256;
 
@@ -160,10 +162,36 @@ impl Allocator {
                 let groups = self
                     .directory
                     .upwards_from_order_of(wanted.length, start.group);
-                self.whole(groups, wanted, start)
+                match self.is_roomy() {
+                    true => self.whole(groups, wanted, start),
+                    false => self.snug(groups, wanted),
+                }
             }
         };
         found.or_else(|| self.in_unread(wanted, start))
+    }
+
+    /// The whole wish, where the least is left over in the first few of `groups`.
+    fn snug(&self, groups: impl Iterator<Item = usize>, wanted: &Wanted) -> Option<Found<'_>> {
+        let look = |number: usize| {
+            self.probe.reached(Moment::LookingAtGroup);
+            let group = self.try_group(number)?;
+            let span = group.search(|runs| runs.snug_fit(wanted.length))?;
+            Some(Found { group, span })
+        };
+        let mut best: Option<(usize, u64)> = None;
+        for number in groups.take(SNUG_GROUPS) {
+            let Some(found) = look(number) else { continue };
+            let len = found.span.len();
+            if len == wanted.length {
+                return Some(found);
+            }
+            if best.is_none_or(|(_, best)| len < best) {
+                best = Some((number, len));
+            }
+        }
+        let (number, _) = best?;
+        look(number).map(|found| found.truncated(wanted.length))
     }
 
     /// The whole wish, in a group that nobody has read.
