@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use extent_map::Error;
 use extent_map::allocator::{Ledger, LedgerOptions};
+use extent_map::probe::{Mutation, Probe};
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
@@ -135,6 +136,17 @@ fn nobody_is_refused_while_a_cluster_is_available() {
     explore(name, BOUND, vec![(2, 0)], || two_take_turns(divided(2), 2));
 }
 
+#[test]
+fn a_ledger_that_moves_clusters_in_the_open_is_refuted() {
+    for mutation in [Mutation::SweepOpenShares, Mutation::FillShareUnlocked] {
+        let name = format!("two clusters for two, in shares, {mutation:?}");
+        assert!(is_refuted(&name, BOUND, vec![(2, 0)], move || {
+            let probe = Probe::new().mutations([mutation]);
+            two_take_turns(divided(2).with_probe(probe), 2)
+        }));
+    }
+}
+
 /// A cluster that one thread changes and gives back; what the next one finds in it, if it gets it.
 fn given_back(ledger: Ledger, shares: [usize; 2]) -> Option<u64> {
     let ledger = Arc::new(ledger);
@@ -187,7 +199,9 @@ fn what_was_given_back_is_seen_by_who_finds_it_in_a_share_that_another_filled() 
         ];
         let promise = Ledger::on_share(0, || ledger.reserve(1));
         let found = promise.ok().map(|_mine| cluster.get());
-        threads.map(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         found
     });
 }

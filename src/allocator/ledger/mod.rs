@@ -33,7 +33,7 @@ use crate::sync::{Arc, Mutex, Rank};
 use super::Reservation;
 
 use pool::Pool;
-use share::{Change, Share};
+use share::{Bounds, Change, Share};
 use space::Reserves;
 
 pub use options::LedgerOptions;
@@ -51,8 +51,7 @@ pub struct Ledger {
     reserves: Reserves,
     /// While fewer clusters are left beyond the reserves, shares stay closed; they open again at twice as many.
     exact_below: u64,
-    /// The most available clusters in a share, and how many promises it may be off by.
-    limit: u64,
+    bounds: Bounds,
     shares: Box<[CachePadded<Share>]>,
     pool: CachePadded<Mutex<Pool>>,
     at_worst: CachePadded<AtWorst>,
@@ -86,7 +85,7 @@ impl Ledger {
         let ledger = Self {
             reserves: options.reserves,
             exact_below: options.exact_limit(shares),
-            limit: options.share_limit(shares),
+            bounds: options.share_bounds(shares),
             shares: (0..shares).map(|_| Share::new().into()).collect(),
             pool: Mutex::new(Rank::Ledger, Pool::new(options.checked_total()?)).into(),
             at_worst: CachePadded::default(),
@@ -112,7 +111,7 @@ impl Ledger {
     /// Does `work` in a share that the caller chooses instead of that of its thread.
     #[cfg(feature = "testing")]
     pub fn on_share<T>(share: usize, work: impl FnOnce() -> T) -> T {
-        share::chosen::with(share, work)
+        share::with_number(share, work)
     }
 
     /// Promises `clusters` clusters to the caller. Exact: concurrent callers are never promised more than is
@@ -200,13 +199,10 @@ impl Ledger {
     /// Available to promised.
     #[inline]
     fn promise(&self, clusters: u64, tier: Tier) -> Result<()> {
-        if clusters > self.limit {
-            return self.promise_from_pool(clusters, tier);
-        }
         if self.probe.is(Mutation::ReserveLooksThenActs) {
             return self.promise_in_two_steps(clusters, tier);
         }
-        match self.in_share(Change::reserve(clusters)) {
+        match self.in_share(clusters, Change::reserve) {
             true => Ok(()),
             false => self.promise_from_pool(clusters, tier),
         }
@@ -230,37 +226,36 @@ impl Ledger {
     /// Promised to available.
     #[inline]
     pub(super) fn give_back(&self, clusters: u64) {
-        self.change(Change::give_back(clusters));
+        self.change(clusters, Change::give_back);
     }
 
     /// Promised to used.
     pub(super) fn spend(&self, clusters: u64) {
-        self.change(Change::spend(clusters));
+        self.change(clusters, Change::spend);
     }
 
     /// Used to available. The caller has cleared the bits.
     pub(super) fn release(&self, clusters: u64) {
-        self.change(Change::release(clusters));
+        self.change(clusters, Change::release);
     }
 
     /// Used to promised. The caller has cleared the bits.
     pub(super) fn release_into_reservation(&self, clusters: u64) -> Reservation<&Self> {
-        self.change(Change::promise_again(clusters));
+        self.change(clusters, Change::promise_again);
         Reservation::of_promised(self, clusters)
     }
 
     /// Takes `clusters` free ones, of which some may be promised, out of the account: nobody can use them any more.
     /// As far as they are not available now, the next ones that become available make up for them.
     pub(super) fn withdraw(&self, clusters: u64) {
-        // Wants more than there is: only then every share is looked at.
-        self.in_pool(u64::MAX, |pool| pool.withdraw(clusters));
+        self.in_pool(clusters, |pool| pool.withdraw(clusters));
     }
 
     /// A step that takes nothing that may not be there.
     #[inline]
-    fn change(&self, by: Change) {
-        if !self.in_share(by) {
-            self.change_in_pool(by);
+    fn change(&self, clusters: u64, step: impl Fn(u64) -> Change) {
+        if !self.in_share(clusters, &step) {
+            self.change_in_pool(step(clusters));
         }
     }
 
@@ -271,19 +266,14 @@ impl Ledger {
 
     /// Does a step in the share of the calling thread, if that can.
     #[inline]
-    fn in_share(&self, by: Change) -> bool {
-        let limit = self.limit as i64;
-        self.own_share()
-            .is_some_and(|share| share.change(by, limit))
+    fn in_share(&self, clusters: u64, step: impl Fn(u64) -> Change) -> bool {
+        clusters <= self.bounds.limit() && self.own_share().change(step(clusters), &self.bounds)
     }
 
+    /// The share of the calling thread. There are a power of two of them.
     #[inline]
-    fn own_share(&self) -> Option<&Share> {
-        // Without shares the mask has all bits, and there is none of any number.
-        let mask = self.shares.len().wrapping_sub(1);
-        self.shares
-            .get(share::own_number() & mask)
-            .map(|share| &**share)
+    fn own_share(&self) -> &Share {
+        &self.shares[share::own_number() & (self.shares.len() - 1)]
     }
 
     /// Does `work` with the pool, in which there are at least `wanted` clusters beyond the reserves, or all there are.
@@ -291,9 +281,7 @@ impl Ledger {
         let mut pool = self.pool.lock();
         let own = self.own_share();
         if pool.open {
-            if let Some(share) = own {
-                pool.add(share.empty(true));
-            }
+            pool.add(own.empty(true));
             let enough = wanted.saturating_add(self.exact_below);
             if self.spare(&pool).is_none_or(|spare| spare < enough) {
                 self.collect(&mut pool);
@@ -305,7 +293,7 @@ impl Ledger {
         if self.probe.is(Mutation::FillShareUnlocked) {
             drop(pool);
         }
-        if let (Some(own), Some(batch)) = (own, batch) {
+        if let Some(batch) = batch {
             own.open(batch);
         }
         done
@@ -329,12 +317,12 @@ impl Ledger {
     /// What the caller's share is to be opened with, if shares are open, or enough is there to open them again.
     fn take_batch(&self, pool: &mut Pool) -> Option<u32> {
         let shares = self.shares.len() as u64;
-        let spare = self.spare(pool).filter(|_| shares > 0)?;
+        let spare = self.spare(pool)?;
         pool.open |= pool.deficit == 0 && spare >= self.exact_below.saturating_mul(2);
         if !pool.open {
             return None;
         }
-        let batch = (spare / (8 * shares)).clamp(1, self.limit / 2);
+        let batch = (spare / (8 * shares)).clamp(1, self.bounds.limit() / 2);
         let batch = batch.min(spare - self.exact_below);
         pool.available -= batch;
         Some(batch as u32)
@@ -343,7 +331,7 @@ impl Ledger {
     /// Says what is certain for the time until the pool changes again.
     fn note(&self, pool: &Pool) {
         let off_by = match pool.open {
-            true => self.shares.len() as u64 * self.limit,
+            true => self.shares.len() as u64 * self.bounds.limit(),
             false => 0,
         };
         let promised = pool.promised.saturating_add_unsigned(off_by);

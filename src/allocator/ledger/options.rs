@@ -5,14 +5,15 @@ use std::thread;
 use crate::error::{Error, Result};
 use crate::sync::uncounted::OnceLock;
 
+use super::share::Bounds;
 use super::space::Reserves;
 
 /// The most shares there can be: more threads at once are rare, and whoever needs all space looks at each.
 const MAX_SHARES: usize = 64;
 /// The most clusters that can be counted; a bitmap in memory for more is not what this is made for.
 const MAX_CLUSTERS: u64 = u32::MAX as u64;
-/// The most clusters that a share holds.
-const MAX_LIMIT: u64 = 2048;
+/// A share always holds fewer clusters.
+const MAX_LIMIT: u32 = 2048;
 
 /// Options of [`Ledger::with_options`](super::Ledger::with_options).
 #[derive(Clone, Copy, Debug)]
@@ -63,10 +64,9 @@ impl LedgerOptions {
         self
     }
 
-    /// How many shares there are to be.
+    /// How many shares there are to be; without any, there is one that never opens.
     pub(super) fn share_count(&self) -> Result<usize> {
-        match self.shares.unwrap_or_else(for_processors) {
-            0 => Ok(0),
+        match self.shares.unwrap_or_else(for_processors).max(1) {
             shares if shares.is_power_of_two() && shares <= MAX_SHARES => Ok(shares),
             _ => Err(Error::InvalidInput(
                 "shares that are no power of two up to 64",
@@ -84,13 +84,19 @@ impl LedgerOptions {
         }
     }
 
+    /// With how many clusters left shares must be closed.
     pub(super) fn exact_limit(&self, shares: usize) -> u64 {
-        self.exact_below.unwrap_or(32 * shares as u64)
+        match self.shares {
+            Some(0) => u64::MAX,
+            _ => self.exact_below.unwrap_or(32 * shares as u64),
+        }
     }
 
-    /// The most clusters that one share holds: all together 3 % of the volume.
-    pub(super) fn share_limit(&self, shares: usize) -> u64 {
-        (self.total / (32 * shares.max(1) as u64)).clamp(2, MAX_LIMIT)
+    /// How much one share may hold: all together at most 6 % of a volume that is not tiny.
+    pub(super) fn share_bounds(&self, shares: usize) -> Bounds {
+        let part = self.total / (32 * shares as u64);
+        let limit = part.clamp(4, u64::from(MAX_LIMIT)) as u32;
+        Bounds::new(limit.next_power_of_two())
     }
 }
 

@@ -1,6 +1,9 @@
 //! The part of the account that the threads of one slot change without asking anybody.
 
+use std::cell::Cell;
+
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{thread_local, thread_slot};
 
 /// What a step does to the account, in clusters.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +72,8 @@ impl Change {
 #[derive(Debug)]
 pub(super) struct Share(AtomicU64);
 
-/// Of a closed share. Both halves are so far off that no step leads from here to what a share may hold.
+/// Of a closed share. Both halves are so far off that no step of few clusters leads from here into the bounds
+/// of a share.
 const CLOSED: u64 = word(u32::MAX, i32::MIN);
 
 const fn word(available: u32, promised: i32) -> u64 {
@@ -83,35 +87,61 @@ const fn content(word: u64) -> Change {
     }
 }
 
+/// How much a share may hold: fewer available clusters than a power of two, and promises that are off by no more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// What makes the promises of a share within bounds a number that is not negative.
+    bias: u64,
+    /// The bits that are clear then.
+    outside: u64,
+    limit: u32,
+}
+
+impl Bounds {
+    /// The bounds for a limit that is a power of two.
+    pub(super) const fn new(limit: u32) -> Self {
+        Self {
+            bias: (limit as u64) << 32,
+            outside: !word(limit - 1, (2 * limit - 1) as i32),
+            limit,
+        }
+    }
+
+    /// A share has fewer available clusters than this; the most that a step may move there.
+    #[inline]
+    pub(super) const fn limit(&self) -> u64 {
+        self.limit as u64
+    }
+
+    #[inline]
+    const fn admit(&self, word: u64) -> bool {
+        word.wrapping_add(self.bias) & self.outside == 0
+    }
+}
+
 impl Share {
     /// A closed share.
     pub(super) fn new() -> Self {
         Self(AtomicU64::new(CLOSED))
     }
 
-    /// Does a step here unless the share is closed, or would have fewer available clusters than none, or more than
-    /// `limit`, or be off by more than that in promised ones.
+    /// Does a step of few clusters here, unless the share is closed or would then be out of bounds.
     #[inline]
-    pub(super) fn change(&self, by: Change, limit: i64) -> bool {
+    pub(super) fn change(&self, by: Change, bounds: &Bounds) -> bool {
+        // Where the lower half would go below zero it borrows from the upper one, and is far out of bounds.
+        let by = ((by.promised << 32) + by.available) as u64;
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
-            let Change {
-                available,
-                promised,
-            } = content(seen).plus(by);
-            let fits = (0..=limit).contains(&available) && (-limit..=limit).contains(&promised);
-            if !fits {
+            let changed = seen.wrapping_add(by);
+            if !bounds.admit(changed) {
                 return false;
             }
             // Release: the bits of clusters that this makes available were cleared before; pairs with the Acquire here
-            // in whoever is promised them, and with that in `close`. Acquire: pairs with the Release here and in `open`.
-            let changed = self.0.compare_exchange_weak(
-                seen,
-                word(available as u32, promised as i32),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
-            match changed {
+            // in whoever is promised them, and with that in `empty`. Acquire: pairs with the Release here and in `open`.
+            match self
+                .0
+                .compare_exchange_weak(seen, changed, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return true,
                 Err(other) => seen = other,
             }
@@ -150,36 +180,36 @@ fn held(word: u64) -> Change {
     }
 }
 
+/// Not a number of a share.
+const UNKNOWN: usize = usize::MAX;
+
+thread_local! {
+    /// The number of the thread's slot, once known, or of the share that a test chose: model checkers run all threads in
+    /// one, and one thread is enough to use all shares.
+    static NUMBER: Cell<usize> = const { Cell::new(UNKNOWN) };
+}
+
 /// The share that the calling thread uses, among any number of them.
 #[inline]
 pub(super) fn own_number() -> usize {
-    #[cfg(feature = "testing")]
-    if let Some(chosen) = chosen::current() {
-        return chosen;
+    match NUMBER.try_with(Cell::get) {
+        Ok(UNKNOWN) | Err(_) => learn_number(),
+        Ok(number) => number,
     }
-    crate::sync::thread_slot::current()
 }
 
+#[cold]
+fn learn_number() -> usize {
+    let number = thread_slot::current();
+    let _forgotten_while_the_thread_ends = NUMBER.try_with(|known| known.set(number));
+    number
+}
+
+/// Does `work` in share `number`.
 #[cfg(feature = "testing")]
-pub(super) mod chosen {
-    //! A share that a test chose: model checkers run all threads in one, and one thread is enough to use all shares.
-
-    use std::cell::Cell;
-
-    use crate::sync::thread_local;
-
-    thread_local! {
-        static CHOSEN: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-
-    pub(crate) fn current() -> Option<usize> {
-        CHOSEN.try_with(Cell::get).unwrap_or(None)
-    }
-
-    pub(crate) fn with<T>(share: usize, work: impl FnOnce() -> T) -> T {
-        let before = CHOSEN.with(|chosen| chosen.replace(Some(share)));
-        let done = work();
-        CHOSEN.with(|chosen| chosen.set(before));
-        done
-    }
+pub(super) fn with_number<T>(number: usize, work: impl FnOnce() -> T) -> T {
+    let before = NUMBER.with(|known| known.replace(number));
+    let done = work();
+    NUMBER.with(|known| known.set(before));
+    done
 }
