@@ -223,6 +223,31 @@ proptest! {
 }
 
 #[test]
+fn extents_on_both_sides_of_the_middle_of_all_blocks_leave_what_a_dense_array_would_hold() {
+    let base = (1 << 63) - SLOTS as u64 / 2;
+    let ops = grow_and_shrink(&[], 2);
+    run(
+        &ExtentMap::new(),
+        Dense::new(base, SLOTS),
+        &ops,
+        apart,
+        COMPARE_EVERY,
+    );
+}
+
+#[test]
+fn where_nothing_but_presence_counts_all_neighbours_merge() {
+    let map = ExtentMap::new();
+    for range in [0..4, 8..12, 4..8_u64] {
+        map.insert(range, ()).unwrap();
+    }
+    assert_eq!(
+        map.pin().iter().map(plain).collect::<Vec<_>>(),
+        [(0, 11, ())]
+    );
+}
+
+#[test]
 fn a_map_that_breaks_a_promise_differs_from_the_dense_array() {
     for mutation in [Mutation::LeaveUnmerged, Mutation::TrustStaleLook] {
         let probe = Probe::new().mutation(mutation);
@@ -417,6 +442,18 @@ fn a_lookup_stays_valid_until_the_map_changes() {
             "there and back is not certainly unchanged"
         );
     }
+}
+
+#[test]
+fn a_lookup_in_an_empty_map_stays_valid_until_the_first_edit() {
+    let map = ExtentMap::new();
+    let lookup = map.lookup(3);
+    map.remove(..).unwrap();
+    assert!(map.edit().revalidate(&lookup));
+    map.insert(900..901, 5_u64).unwrap();
+    map.remove(..).unwrap();
+    assert!(!map.edit().revalidate(&lookup), "the map is empty again");
+    assert!(map.edit().revalidate(&map.lookup(3)));
 }
 
 #[test]

@@ -118,3 +118,45 @@ impl Limbo {
         }
     }
 }
+
+#[cfg(all(test, not(any(loom, feature = "shuttle"))))]
+mod tests {
+    use super::*;
+    use crate::map::Reclaimer;
+
+    /// So many nodes, which nobody looks at, in a queue that has room for more.
+    fn limbo(nodes: usize, room: usize) -> Limbo {
+        let mut limbo = Limbo::default();
+        limbo.nodes.reserve_exact(room);
+        limbo.nodes.extend(core::iter::repeat_n(Link::NULL, nodes));
+        limbo
+    }
+
+    #[test]
+    fn only_a_long_queue_that_is_hardly_used_gives_memory_back() {
+        for (nodes, room, shrinks) in [
+            (0, 8 * MANY + 1, true),
+            (MANY - 1, 8 * MANY + 1, true),
+            (MANY, 8 * MANY + 1, false),
+            (0, 8 * MANY, false),
+        ] {
+            let mut limbo = limbo(nodes, room);
+            limbo.shrink();
+            assert_eq!(limbo.nodes.capacity() < room, shrinks, "{nodes} in {room}");
+            assert_eq!(limbo.nodes.len(), nodes);
+        }
+    }
+
+    #[test]
+    fn the_collector_is_pressed_only_while_many_nodes_wait_for_it() {
+        for nodes in [MANY - 1, MANY] {
+            let handle = Reclaimer::new().register();
+            let mut limbo = limbo(nodes, nodes);
+            limbo.seal(&handle);
+            assert_eq!(limbo.safe(Ordering::Relaxed), 0, "too early");
+            limbo.press(&handle);
+            let pressed = limbo.safe(Ordering::Relaxed) == limbo.batches;
+            assert_eq!(pressed, nodes == MANY);
+        }
+    }
+}

@@ -157,3 +157,58 @@ impl<N> Drop for Pool<N> {
         self.chunks.iter().for_each(Chunk::release);
     }
 }
+
+#[cfg(all(test, not(any(loom, feature = "shuttle"))))]
+mod tests {
+    use super::*;
+
+    /// A pool of `nodes` nodes or a few more, all of which are in use.
+    fn used_up(nodes: usize) -> (Pool<u64>, Vec<NonNull<u64>>) {
+        let (mut pool, mut used) = (Pool::default(), Vec::new());
+        while pool.nodes < nodes || pool.fresh > 0 {
+            used.push(pool.take(|| 0));
+        }
+        (pool, used)
+    }
+
+    #[test]
+    fn a_small_pool_costs_little_and_a_large_one_has_few_chunks() {
+        let mut pool = Pool::default();
+        for used in 1..=20_000 {
+            pool.take(|| 0_u64);
+            assert!(pool.nodes <= used + (used / 8).max(2), "{used}");
+        }
+        assert!(pool.chunks.len() < 20_000 / LARGEST_CHUNK + 50);
+    }
+
+    #[test]
+    fn chunks_without_a_used_node_are_given_back_but_for_a_few() {
+        let (mut pool, mut used) = used_up(4096);
+        let (nodes, half) = (pool.nodes, pool.nodes / 2);
+        for free in 1..=half {
+            pool.give(used.pop().unwrap());
+            assert_eq!(pool.is_slack(), free == half, "{free} of {nodes}");
+        }
+        assert!(pool.trim(|| 0));
+        assert_eq!(pool.used(), used.len());
+        let free = pool.free.len();
+        assert!((FEW / 2..FEW / 2 + 2 * LARGEST_CHUNK).contains(&free));
+        assert_eq!(pool.nodes, used.len() + free);
+        // Again when half of what is used now is free.
+        let half = used.len() / 2;
+        for free in 1..=half {
+            pool.give(used.pop().unwrap());
+            assert_eq!(pool.is_slack(), free == half, "{free} more");
+        }
+    }
+
+    #[test]
+    fn a_small_pool_and_chunks_in_use_stay() {
+        let (mut pool, used) = used_up(FEW / 2);
+        used.into_iter().for_each(|node| pool.give(node));
+        assert!(!pool.is_slack());
+        let (mut pool, used) = used_up(4096);
+        used.into_iter().step_by(2).for_each(|node| pool.give(node));
+        assert!(!pool.trim(|| 0) && pool.nodes >= 4096);
+    }
+}

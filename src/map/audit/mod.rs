@@ -1,22 +1,28 @@
 //! Unit tests that look inside: after any edits the tree is as the invariants say, and no node is lost.
 
+use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
+use super::extent::Extent;
 use super::extent_map::ExtentMap;
 use super::index::FANOUT;
 use super::leaf::{Entry, LEAF, Leaf, RETIRED, WIDE};
 use super::link::Link;
 use super::search::{Isa, Steps};
 
+mod shape;
+
 /// What an audit counts.
 #[derive(Debug, Default)]
 struct Census {
     entries: SmallVec<[Entry; 64]>,
-    leaves: usize,
+    /// How many entries each leaf has.
+    leaves: Vec<usize>,
     wide: usize,
-    indices: usize,
+    /// How many children each index node has, parents before their children.
+    indices: Vec<usize>,
     height: Option<usize>,
 }
 
@@ -38,7 +44,7 @@ impl Census {
             let entries = &self.entries[first..];
             assert!(entries.first().is_some_and(|entry| entry.start >= lower));
             assert!(entries.last().is_some_and(|entry| entry.last <= upper));
-            self.leaves += 1;
+            self.leaves.push(leaf.count());
             self.wide += usize::from(leaf.wide);
             return;
         }
@@ -46,7 +52,7 @@ impl Census {
         let index = unsafe { link.index() };
         assert!((1..=FANOUT).contains(&index.count()));
         assert_eq!(index.used().trailing_ones(), 0, "child 0 has no separator");
-        self.indices += 1;
+        self.indices.push(index.count());
         for at in 0..index.count() {
             let lower = if at == 0 { lower } else { index.separator(at) };
             let upper = match at + 1 < index.count() {
@@ -73,7 +79,8 @@ fn audit(map: &ExtentMap<u64>) -> Census {
         let touch = pair[0].last + 1 == pair[1].start;
         assert!(!touch || pair[0].bits + len != pair[1].bits, "unmerged");
     }
-    assert_eq!(writer.used(), (census.leaves, census.indices), "lost nodes");
+    let nodes = (census.leaves.len(), census.indices.len());
+    assert_eq!(writer.used(), nodes, "lost nodes");
     census
 }
 
@@ -183,12 +190,12 @@ fn loading_in_order_fills_the_leaves() {
         map.insert(n * 16..n * 16 + 16, n << 32).unwrap();
     }
     let census = audit(&map);
-    assert_eq!(census.leaves, 10_000_usize.div_ceil(LEAF));
+    assert_eq!(census.leaves.len(), 10_000_usize.div_ceil(LEAF));
     assert_eq!(census.wide, 0);
     let parents = |nodes: usize| nodes.div_ceil(FANOUT);
-    let lowest = parents(census.leaves);
+    let lowest = parents(census.leaves.len());
     assert_eq!(
-        census.indices,
+        census.indices.len(),
         lowest + parents(lowest) + parents(parents(lowest))
     );
 }
@@ -210,6 +217,24 @@ fn only_growth_and_new_values_leave_a_node_in_place() {
         // What has become shorter might grow again, and look as if it had never changed.
         assert!(!stays(&|| drop(map.remove(len - 2..len + 8))));
     }
+}
+
+#[test]
+fn what_can_change_in_place_is_found_among_what_stays() {
+    let map = ExtentMap::new();
+    for n in 0..5 {
+        map.insert(n * 16..n * 16 + 8, n << 32).unwrap();
+    }
+    let node = map.tree.root.load();
+    let other_value = |old: Extent<u64>| match old.start() {
+        32 => Some(7),
+        _ => Some(old.value()),
+    };
+    map.edit().update(.., other_value).unwrap();
+    // Goes on in the line of the one it covers the end of.
+    map.insert(36..44, 7 + 4).unwrap();
+    assert_eq!(audit(&map).entries[2].last, 43);
+    assert_eq!(map.tree.root.load(), node);
 }
 
 #[test]
@@ -272,7 +297,7 @@ fn leaves_are_shared_before_they_are_split_and_joined_when_they_get_few() {
     }
     let full = audit(&map);
     assert!(
-        full.leaves as u64 * LEAF as u64 * 3 / 4 < EXTENTS,
+        full.leaves.len() as u64 * LEAF as u64 * 3 / 4 < EXTENTS,
         "{full:?}"
     );
     for n in (0..EXTENTS).filter(|n| n % 20 != 0) {
@@ -281,7 +306,7 @@ fn leaves_are_shared_before_they_are_split_and_joined_when_they_get_few() {
     let thin = audit(&map);
     let left = thin.entries.len();
     assert!(
-        thin.leaves * LEAF < 3 * left && thin.indices * FANOUT < 3 * thin.leaves,
+        thin.leaves.len() * LEAF < 3 * left && thin.indices.len() * FANOUT < 3 * thin.leaves.len(),
         "{thin:?}"
     );
 }
