@@ -30,7 +30,7 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
-    let times = ours::sections(calibrate::word());
+    let times = ours::sections();
     let transfer = arguments
         .transfer
         .or_else(calibrate::transfer)
@@ -82,12 +82,12 @@ An operation is a row of steps. A step is a section under a lock or the change o
 others that need the same, who come first is served first. If another worker had it last its cache lines
 must be brought first, one after the other.
 
-Measured here with one thread: {:.1} ns to change a word at hand, {:.0} ns to append, {:.0} ns to truncate.
+Measured here with one thread: {:.0} ns to append, {:.0} ns to truncate.
 Measured with two: {transfer:.0} ns to bring a line. Counted in the source: which lines an operation writes.
 
 Assumed, to the bad side: all that is no change of a shared word happens under the lock, and workers take turns
 (real locks and caches let one go on for a while, so that fewer lines move). Assumed, to the good side: who
 waits takes over at once (real locks put threads to sleep), a compare-and-swap does not fail, lines that are
 only read stay at hand, and a line is as near to each worker as to any other.
-", times.word, times.append, times.truncate);
+", times.append, times.truncate);
 }

@@ -107,7 +107,7 @@ pub(crate) fn file(allocator: &Allocator) {
 }
 
 /// Measures one worker alone.
-pub(crate) fn sections(word: f64) -> Sections {
+pub(crate) fn sections() -> Sections {
     let allocator = allocator();
     let file = FileSpace::new(0);
     let mut truncates = f64::INFINITY;

@@ -28,7 +28,7 @@ fn lose_leaves(map: &ExtentMap<u64>, node: usize, lost: Range<usize>) {
     }
 }
 
-/// Takes out the extents `lost` of a leaf that has had `LEAF` of them.
+/// Takes out the extents `lost` of a leaf, and of those behind it, that have had `LEAF` each.
 fn lose(map: &ExtentMap<u64>, leaf: usize, lost: Range<usize>) {
     let first = leaf * LEAF;
     if !lost.is_empty() {
@@ -80,9 +80,11 @@ fn a_leaf_that_overflows_shares_with_a_neighbour() {
 
 #[test]
 fn what_fits_into_one_leaf_after_an_edit_of_two_is_one_leaf() {
-    let map = with_leaves(&[10, 30, 30]);
-    map.remove(blocks(LEAF * 3 / 2..LEAF * 5 / 2)).unwrap();
-    assert_eq!(audit(&map).leaves, [10, 30]);
+    for (lost, after) in [(15..45, [10, 30]), (4..57, [10, 7])] {
+        let map = with_leaves(&[10, 30, 30]);
+        lose(&map, 1, lost);
+        assert_eq!(audit(&map).leaves, after);
+    }
 }
 
 #[test]
