@@ -17,19 +17,6 @@ pub(crate) fn fastest(operations: u64, trial: impl FnMut() -> Duration) -> f64 {
         .map_or(0.0, |time| time.as_nanos() as f64 / operations as f64)
 }
 
-/// How long a change of a word takes that is at hand.
-pub(crate) fn word() -> f64 {
-    const CHANGES: u64 = 1_000;
-    let word = AtomicU64::new(0);
-    fastest(CHANGES, || {
-        let start = Instant::now();
-        for _ in 0..CHANGES {
-            word.fetch_add(1, Ordering::AcqRel);
-        }
-        start.elapsed()
-    })
-}
-
 /// Nanoseconds to bring a line from the core that wrote it: two threads answer each other through one word. None
 /// on a machine with one core.
 pub(crate) fn transfer() -> Option<f64> {
