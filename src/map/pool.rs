@@ -203,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn nodes_never_used_are_free_like_others_once_chunks_are_in_another_order() {
+        let (mut pool, mut used) = used_up(4096);
+        used.push(pool.take(|| 0));
+        assert!(pool.fresh > 0);
+        used.drain(..2048).for_each(|node| pool.give(node));
+        pool.trim(|| 0);
+        assert_eq!((pool.fresh, pool.used()), (0, used.len()));
+    }
+
+    #[test]
     fn a_small_pool_and_chunks_in_use_stay() {
         let (mut pool, used) = used_up(FEW / 2);
         used.into_iter().for_each(|node| pool.give(node));
