@@ -26,7 +26,7 @@ fn a_goal_that_is_too_short_for_the_minimum_is_passed_by() {
     let allocator = allocator(64, 64);
     allocator.claim(run(13, 1)).unwrap();
     let near = AllocRequest::near(DiskBlock(10), 8);
-    assert_eq!(take(&allocator, near.at_least(4)), Ok(run(16, 8)));
+    assert_eq!(take(&allocator, near.at_least(4)), Ok(run(14, 8)));
     assert_eq!(take(&allocator, near.at_least(3)), Ok(run(10, 3)));
 }
 
@@ -51,23 +51,26 @@ fn a_run_can_be_asked_for_ahead_of_a_neighbour_or_near_it() {
 }
 
 #[test]
-fn powers_of_two_and_stripes_are_aligned_where_that_is_possible() {
-    let allocator = allocator(256, 128);
-    assert_eq!(
-        take(&allocator, AllocRequest::anywhere(16)),
-        Ok(run(16, 16))
-    );
+fn long_powers_of_two_and_stripes_are_aligned_where_that_is_possible() {
+    let allocator = allocator(4096, 1024);
+    let long = AllocRequest::anywhere(256);
+    assert_eq!(take(&allocator, long), Ok(run(256, 256)));
     let striped = AllocRequest::anywhere(10).aligned(12);
-    assert_eq!(take(&allocator, striped), Ok(run(36, 10)));
-    // Short wishes and others go to the first place.
-    assert_eq!(take(&allocator, AllocRequest::anywhere(4)), Ok(run(1, 4)));
-    assert_eq!(take(&allocator, AllocRequest::anywhere(7)), Ok(run(5, 7)));
-    // No aligned run of 128 is left, and no other one either: the longest.
-    allocator.claim(run(191, 1)).unwrap();
+    assert_eq!(take(&allocator, striped), Ok(run(12, 10)));
+    // Shorter wishes go where they fit best.
     assert_eq!(
-        take(&allocator, AllocRequest::anywhere(128)),
-        Ok(run(46, 82))
+        take(&allocator, AllocRequest::anywhere(8)),
+        Ok(run(1, 8)),
+        "of 11"
     );
+    // Nothing is aligned where nothing has the length.
+    let very_long = AllocRequest::anywhere(1024);
+    for start in [1024, 2048, 3072] {
+        assert_eq!(take(&allocator, very_long), Ok(run(start, 1024)));
+    }
+    let mut promise = allocator.reserve(500).unwrap();
+    let longest = allocator.allocate(very_long, &mut promise).unwrap();
+    assert_eq!(longest.run(), run(512, 500));
 }
 
 #[test]
@@ -87,17 +90,33 @@ fn a_big_wish_is_served_in_as_few_runs_as_there_can_be() {
 }
 
 #[test]
-fn streams_go_on_where_they_were_served() {
+fn a_stream_begins_at_its_place_and_uses_first_what_became_free_there() {
     let allocator = allocator(1 << 10, 1 << 7);
     let stream = AllocRequest::anywhere(3).stream(7);
     let first = take(&allocator, stream).unwrap();
-    assert_eq!(take(&allocator, stream).unwrap().start, first.end());
-    // What has a goal goes there and leaves the stream where it is.
-    take(&allocator, AllocRequest::near(DiskBlock(900), 3).stream(7)).unwrap();
-    assert_eq!(
-        take(&allocator, stream).unwrap().start,
-        first.end().advance(3)
-    );
+    let second = take(&allocator, stream).unwrap();
+    assert_eq!(second.start, first.end());
+    allocator.free(first).unwrap();
+    assert_eq!(take(&allocator, stream), Ok(first));
+}
+
+#[test]
+fn on_a_rather_full_volume_the_hole_that_just_fits_is_taken_wherever_it_is() {
+    let allocator = allocator(1 << 10, 1 << 7);
+    allocator.claim(run(1, 1023)).unwrap();
+    for (start, len) in [(10, 30), (200, 7), (300, 5), (700, 6)] {
+        allocator.free(run(start, len)).unwrap();
+    }
+    for goal in [None, Some(DiskBlock(20)), Some(DiskBlock(1000))] {
+        let wish = match goal {
+            Some(DiskBlock(20)) => AllocRequest::near(DiskBlock(9), 6),
+            Some(goal) => AllocRequest::near(goal, 6),
+            None => AllocRequest::anywhere(6),
+        };
+        assert_eq!(take(&allocator, wish), Ok(run(700, 6)));
+        allocator.free(run(700, 6)).unwrap();
+    }
+    assert_eq!(take(&allocator, AllocRequest::anywhere(8)), Ok(run(10, 8)));
 }
 
 // --- reading -------------------------------------------------------------------------------------------

@@ -205,31 +205,41 @@ fn small_files_lie_side_by_side_and_apart_from_large_ones() {
     assert_eq!(second.start, first.end(), "its window was kept");
 }
 
+/// A file of 110 clusters, and the window behind them.
+fn growing(allocator: &Allocator, file: &FileSpace) -> (DiskRun, DiskRun) {
+    let first = append(allocator, file, at(0, 100, None));
+    let second = append(allocator, file, at(100, 10, Some(first.end())));
+    assert_eq!(second.start, first.end());
+    let windows = allocator.windows(file);
+    assert_eq!(windows.len(), 1, "{windows:?}");
+    let (range, window) = windows[0].clone();
+    assert_eq!((range.start, window.start), (110, second.end()));
+    (run(first.start.0, 110), window)
+}
+
 #[test]
 fn a_window_ends_before_space_is_refused() {
     let allocator = allocator(4097, 4097);
     let file = FileSpace::new(0);
-    let run = append(&allocator, &file, at(0, 100, None));
-    assert_eq!(
-        allocator.space().available(),
-        3996,
-        "a window is no promise"
-    );
-    // All that lies beside the window, which has room for 28 clusters more.
-    let beside = AllocRequest::anywhere(3996 - 28);
-    let mut promise = allocator.reserve(3996 - 28).unwrap();
-    let all = allocator.allocate_runs(beside, &mut promise).unwrap();
-    let window = run.end().0..run.end().0 + 28;
-    assert!(all.iter().all(|run| !window.contains(&run.run().start.0)));
-    let mut rest = allocator.reserve(28).unwrap();
-    let rest = allocator
-        .allocate(AllocRequest::anywhere(28), &mut rest)
+    let (run, window) = growing(&allocator, &file);
+    let available = allocator.space().available();
+    assert_eq!(available, 3986, "a window is no promise");
+    let beside = available - window.len;
+    let mut promise = allocator.reserve(beside).unwrap();
+    let all = allocator
+        .allocate_runs(AllocRequest::anywhere(beside), &mut promise)
         .unwrap();
-    assert_eq!(rest.run().start, run.end());
+    let inside = window.start..window.end();
+    assert!(all.iter().all(|run| !inside.contains(&run.run().start)));
+    let mut rest = allocator.reserve(window.len).unwrap();
+    let rest = allocator
+        .allocate(AllocRequest::anywhere(window.len), &mut rest)
+        .unwrap();
+    assert_eq!(rest.run(), window);
     assert_eq!(allocator.reserve(1).unwrap_err(), Error::NoSpace);
-    // The owner finds its window gone, and no space.
+    // The owner finds its window gone, and later the space again.
     drop(rest);
-    let next = append(&allocator, &file, at(100, 28, Some(run.end())));
+    let next = append(&allocator, &file, at(110, 28, Some(run.end())));
     assert_eq!(next.start, run.end());
     drop(all);
     assert_eq!(allocator.check(), Ok(()));
@@ -239,23 +249,23 @@ fn a_window_ends_before_space_is_refused() {
 fn a_window_reaches_no_farther_than_what_is_mapped_and_other_windows() {
     let allocator = allocator(1 << 16, 1 << 15);
     let file = FileSpace::new(0);
-    let behind = append(&allocator, &file, at(120, 20, None));
+    let (_, far) = growing(&allocator, &file);
+    allocator.end_windows(&file);
     let request = FileRequest {
-        room: 20,
-        ..at(100, 10, None)
+        room: 50,
+        ..at(200, 10, Some(far.start))
     };
-    let first = append(&allocator, &file, request);
-    let second = append(
-        &allocator,
-        &file,
-        FileRequest {
-            room: 10,
-            ..at(110, 10, None)
-        },
-    );
-    assert_eq!(second.start, first.end(), "the window had the room");
-    let third = append(&allocator, &file, at(140, 10, None));
-    assert_eq!(third.start, behind.end(), "and left the other window alone");
+    append(&allocator, &file, request);
+    let windows = allocator.windows(&file);
+    assert_eq!(windows[0].0, 210..250, "up to what is mapped");
+    append(&allocator, &file, at(150, 10, None));
+    let mut windows: Vec<_> = allocator
+        .windows(&file)
+        .into_iter()
+        .map(|(at, _)| at)
+        .collect();
+    windows.sort_by_key(|range| range.start);
+    assert_eq!(windows, [160..210, 210..250], "up to the next window");
     assert_eq!(allocator.check(), Ok(()));
 }
 
@@ -263,10 +273,10 @@ fn a_window_reaches_no_farther_than_what_is_mapped_and_other_windows() {
 fn the_middle_of_a_window_can_be_taken_first() {
     let allocator = allocator(1 << 16, 1 << 15);
     let file = FileSpace::new(0);
-    let first = append(&allocator, &file, at(0, 20, None));
-    let middle = append(&allocator, &file, at(25, 3, None));
-    let before = append(&allocator, &file, at(20, 5, None));
-    let behind = append(&allocator, &file, at(28, 4, None));
+    let (first, _) = growing(&allocator, &file);
+    let middle = append(&allocator, &file, at(115, 3, None));
+    let before = append(&allocator, &file, at(110, 5, None));
+    let behind = append(&allocator, &file, at(118, 4, None));
     assert_eq!(before.start, first.end());
     assert_eq!(middle.start, before.end());
     assert_eq!(behind.start, middle.end());

@@ -3,9 +3,9 @@
 //! | level | takes |
 //! |---|---|
 //! | goal | what is free exactly at the goal |
-//! | power of two | a wish of 2^n clusters, n at least 3: an aligned run |
-//! | fast | the whole wish, in a group whose average free run is of its order |
-//! | slow | the whole wish, in any group |
+//! | power of two | a wish of 2^n clusters, n at least 8, or for a stripe: an aligned run |
+//! | fast | the whole wish near the goal, in a group whose average free run is of its order |
+//! | slow | the whole wish, in any group; on a rather full volume where the least is left over |
 //! | best available | the longest run there is, but not below the minimum |
 //! | any | the longest run there is |
 //!
@@ -151,21 +151,18 @@ impl Allocator {
     }
 
     fn slow(&self, wanted: &Wanted, start: Start) -> Option<Found<'_>> {
-        let found = match wanted.goal {
-            Some(_) => {
+        let found = match wanted.goal.is_some() || self.is_roomy() {
+            true => {
                 let groups = self
                     .directory
                     .from_order_of(By::Longest, wanted.length, start.group);
                 self.whole(groups, wanted, start)
             }
-            None => {
+            false => {
                 let groups = self
                     .directory
                     .upwards_from_order_of(wanted.length, start.group);
-                match self.is_roomy() {
-                    true => self.whole(groups, wanted, start),
-                    false => self.snug(groups, wanted),
-                }
+                self.snug(groups, wanted)
             }
         };
         found.or_else(|| self.in_unread(wanted, start))
@@ -200,8 +197,8 @@ impl Allocator {
             .find_map(|group| self.whole(std::iter::once(group), wanted, start))
     }
 
-    /// The whole wish: the first run behind the goal and around, or without a goal one that is hardly longer, so that
-    /// long runs stay for long wishes.
+    /// The whole wish, in the first group that has it: the first run behind the goal and around, or without a goal the
+    /// shortest run that will do.
     fn whole(
         &self,
         groups: impl Iterator<Item = usize>,

@@ -28,7 +28,7 @@ const GROWTH: u64 = 32;
 const SMALL_FILE: u64 = 64 << 10;
 /// Bytes of a shared window.
 const SHARED: u64 = 2 << 20;
-/// Windows are opened only while this many times their length is available.
+/// A window is at most this part of what is available.
 const PLENTY: u64 = 16;
 
 /// The windows of one file. [`Allocator::end_windows`] ends them; windows of a `FileSpace` that is just dropped stay
@@ -228,7 +228,7 @@ impl Allocator {
             goal: None,
             ..*wanted
         };
-        let found = match self.is_roomy() && self.affords_window(length) {
+        let found = match self.is_roomy() && self.ledger.at_worst().available() / PLENTY >= length {
             true => self.find_whole(&Wanted { length, ..wanted }),
             false => None,
         };
@@ -244,10 +244,10 @@ impl Allocator {
     /// The next clusters of a file that grows, and room behind them: at its goal whatever is free there; elsewhere a
     /// long run, but only while there are many. On a volume that is rather full a hole that just fits does less harm.
     fn find_growing(&self, wanted: &Wanted, length: u64) -> Result<Found<'_>> {
-        let with_window = Wanted { length, ..*wanted };
-        let wish = match self.affords_window(length) {
-            true => &with_window,
-            false => wanted,
+        let affordable = self.ledger.at_worst().available() / PLENTY;
+        let wish = &Wanted {
+            length: length.min(affordable).max(wanted.length),
+            ..*wanted
         };
         let found = match self.is_roomy() {
             true => self.find_whole(wish),
@@ -260,10 +260,6 @@ impl Allocator {
                 ..*wanted
             }),
         }
-    }
-
-    fn affords_window(&self, length: u64) -> bool {
-        self.ledger.at_worst().available() / PLENTY >= length
     }
 
     /// How many clusters a request is to be given with a window behind them: up to the next multiple of a power of two
