@@ -87,8 +87,10 @@ fn two_resources_are_used_at_once() {
 
 #[test]
 fn an_operation_counts_when_its_last_step_is_done() {
-    let trace = vec![vec![step(None, 10.0); 5], vec![step(None, 50.0)]];
-    assert_near(throughput(&[trace], TRANSFER, DURATION), 2.0 / 100.0);
+    let traces = [vec![vec![step(None, 10.0); 5], vec![step(None, 50.0)]]];
+    assert_near(throughput(&traces, TRANSFER, DURATION), 2.0 / 100.0);
+    assert_eq!(throughput(&traces, TRANSFER, 45.0), 0.0);
+    assert_near(throughput(&traces, TRANSFER, 55.0), 1.0 / 55.0);
 }
 
 #[test]

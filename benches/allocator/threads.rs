@@ -102,6 +102,6 @@ pub(crate) const COLUMNS: &[&str] = &[
     "ns, one thread",
     "ns, two threads together",
     "times faster with two",
-    "the same by processor time",
+    "the same by processor time, sleep not counted",
     "remark",
 ];
