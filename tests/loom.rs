@@ -31,10 +31,10 @@ fn undivided(clusters: u64) -> Ledger {
     Ledger::with_options(&LedgerOptions::new(clusters).shares(0)).unwrap()
 }
 
-/// A ledger in two shares that are open to the last cluster.
+/// A ledger in two shares that are open to the last cluster, the first with a cluster to begin with.
 fn divided(clusters: u64) -> Ledger {
     let options = LedgerOptions::new(clusters).shares(2).exact_below(0);
-    Ledger::with_options(&options).unwrap()
+    Ledger::on_share(0, || Ledger::with_options(&options).unwrap())
 }
 
 /// Promises, as [`Ledger`] makes them.
