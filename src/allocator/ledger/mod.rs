@@ -247,10 +247,7 @@ impl Ledger {
 
     /// Takes `clusters` free ones, of which some may be promised, out of the account: nobody can use them any more.
     /// As far as they are not available now, the next ones that become available make up for them.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for groups that are fenced off")
-    )]
+    #[allow(dead_code, reason = "for groups that are fenced off")]
     pub(super) fn withdraw(&self, clusters: u64) {
         self.in_pool(clusters, |pool| pool.withdraw(clusters));
     }
