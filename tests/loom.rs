@@ -20,7 +20,7 @@ mod explore;
 #[path = "common/watched.rs"]
 mod watched;
 
-use explore::{explore, is_refuted};
+use explore::{explore, explore_each, is_refuted};
 use watched::Watched;
 
 /// Forced switches in models that have too many executions to see them all.
@@ -31,10 +31,10 @@ fn undivided(clusters: u64) -> Ledger {
     Ledger::with_options(&LedgerOptions::new(clusters).shares(0)).unwrap()
 }
 
-/// A ledger in two shares that are open to the last cluster.
+/// A ledger in two shares that are open to the last cluster, the first with a cluster to begin with.
 fn divided(clusters: u64) -> Ledger {
     let options = LedgerOptions::new(clusters).shares(2).exact_below(0);
-    Ledger::with_options(&options).unwrap()
+    Ledger::on_share(0, || Ledger::with_options(&options).unwrap())
 }
 
 /// Promises, as [`Ledger`] makes them.
@@ -178,30 +178,47 @@ fn what_was_given_back_is_seen_as_it_was_left() {
     explore(name, None, either(), || given_back(divided(1), [1, 0]));
 }
 
+/// The same with a third thread, which puts the cluster into the share where it is found. `main_fills` says
+/// whether that one is the thread that loom begins with: it does not see all there is in either role.
+fn given_back_and_put_into_a_share(main_fills: bool) -> Option<u64> {
+    let ledger = Arc::new(divided(2));
+    let cluster = Arc::new(Watched::default());
+    let reservation = Ledger::on_share(0, || ledger.reserve_owned(2).unwrap());
+    let theirs = Arc::clone(&cluster);
+    let giving = thread::spawn(move || {
+        theirs.set(1);
+        Ledger::on_share(1, || reservation.give_back());
+    });
+    let fill = |ledger: &Ledger| {
+        // Who asks for too much leaves a batch in its share.
+        let refused = Ledger::on_share(0, || ledger.reserve(3).map(drop));
+        assert_eq!(refused, Err(Error::NoSpace));
+    };
+    let take = move |ledger: &Ledger| {
+        let promise = Ledger::on_share(0, || ledger.reserve(1));
+        promise.ok().map(|_mine| cluster.get())
+    };
+    let other = Arc::clone(&ledger);
+    let found = match main_fills {
+        true => {
+            let taking = thread::spawn(move || take(&other));
+            fill(&ledger);
+            taking.join().unwrap()
+        }
+        false => {
+            let filling = thread::spawn(move || fill(&other));
+            let found = take(&ledger);
+            filling.join().unwrap();
+            found
+        }
+    };
+    giving.join().unwrap();
+    found
+}
+
 #[test]
 fn what_was_given_back_is_seen_by_who_finds_it_in_a_share_that_another_filled() {
+    let roles = [true, false].map(|main_fills| move || given_back_and_put_into_a_share(main_fills));
     let name = "given back, put into a share";
-    explore(name, BOUND, vec![None, Some(1)], || {
-        let ledger = Arc::new(divided(2));
-        let cluster = Arc::new(Watched::default());
-        let reservation = Ledger::on_share(0, || ledger.reserve_owned(2).unwrap());
-        let (theirs, filling) = (Arc::clone(&cluster), Arc::clone(&ledger));
-        let threads = [
-            thread::spawn(move || {
-                theirs.set(1);
-                Ledger::on_share(1, || reservation.give_back());
-            }),
-            thread::spawn(move || {
-                // Who asks for too much leaves a batch in its share.
-                let refused = Ledger::on_share(0, || filling.reserve(3).map(drop));
-                assert_eq!(refused, Err(Error::NoSpace));
-            }),
-        ];
-        let promise = Ledger::on_share(0, || ledger.reserve(1));
-        let found = promise.ok().map(|_mine| cluster.get());
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        found
-    });
+    explore_each(name, BOUND, vec![None, Some(1)], roles);
 }

@@ -79,7 +79,7 @@ const GIB: u64 = 1 << 18;
 const NOTE: &str = "LLFree has no crate to run here. Measured before on the code of its paper (ATC '23), one block at a time: 263
 instructions and 19.7 ns to allocate, 216 and 16.4 ns to free, 1.27 bits of memory per block.
 
-Benches are built with the feature `testing`: our own locks check their order here and cost more than in use.";
+Benches are built with the feature `testing`: our own locks ask here whether they are to check their order (they are not).";
 
 fn main() -> std::io::Result<()> {
     let options = Options::parse();

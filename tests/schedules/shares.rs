@@ -7,10 +7,10 @@ use shuttle::thread;
 
 use crate::model::{Case, Model, ensure};
 
-/// A ledger in two shares that are open to the last cluster.
+/// A ledger in two shares that are open to the last cluster, the first with a cluster to begin with.
 fn ledger(case: &Case, clusters: u64) -> Ledger {
     let options = LedgerOptions::new(clusters).shares(2).exact_below(0);
-    let ledger = Ledger::with_options(&options).unwrap();
+    let ledger = Ledger::on_share(0, || Ledger::with_options(&options).unwrap());
     ledger.with_probe(case.probe.clone())
 }
 

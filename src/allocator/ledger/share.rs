@@ -153,12 +153,6 @@ impl Share {
         held(self.0.load(Ordering::Relaxed))
     }
 
-    /// Whether every step is refused.
-    #[cfg(test)]
-    pub(super) fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == CLOSED
-    }
-
     /// Takes everything out, and closes the share or leaves it open and empty.
     pub(super) fn empty(&self, close: bool) -> Change {
         let left = if close { CLOSED } else { word(0, 0) };

@@ -164,7 +164,12 @@ impl<'l> Pair<'l> {
                 (worst.available(), worst.promised()),
                 (space.available(), space.promised())
             );
-            assert!(self.ledger.shares.iter().all(|share| share.is_closed()));
+            assert!(
+                self.ledger
+                    .shares
+                    .iter()
+                    .all(|share| !share.change(Change::NONE, &self.ledger.bounds))
+            );
         }
         for share in &self.ledger.shares {
             let limit = self.ledger.bounds.limit() as i64;
