@@ -194,12 +194,16 @@ fn replay(recording: &Value) -> (usize, usize) {
             }
             _ => {
                 let [place, clusters] = [2, 3].map(|field| number(&event[field]));
+                let freed = |at: &u64| (place..place + clusters).contains(at);
                 let keys: Vec<_> = theirs
                     .0
-                    .extract_if(.., |_, at| (place..place + clusters).contains(at))
+                    .iter()
+                    .filter(|(_, at)| freed(at))
+                    .map(|(key, _)| *key)
                     .collect();
+                theirs.0.retain(|_, at| !freed(at));
                 allocator.end_windows(&files[file as usize]);
-                for (key, _) in keys {
+                for key in keys {
                     let here = ours.0.remove(&key).unwrap();
                     allocator.free(run(here * ratio, ratio)).unwrap();
                 }

@@ -80,7 +80,7 @@ impl Directory {
 
     /// The groups in whose lists runs of at least `len` clusters can be expected, from `first` on and around: those of
     /// the order of `len` and above.
-    pub(super) fn from_order_of(
+    pub(super) fn groups_with(
         &self,
         by: By,
         len: u64,
@@ -95,11 +95,7 @@ impl Directory {
 
     /// The groups whose longest run has the order of `len` or more, those of the lowest order first: who has only short
     /// runs is asked before who has long ones. Each order from `first` on and around.
-    pub(super) fn upwards_from_order_of(
-        &self,
-        len: u64,
-        first: usize,
-    ) -> impl Iterator<Item = usize> {
+    pub(super) fn upwards_with(&self, len: u64, first: usize) -> impl Iterator<Item = usize> {
         let lists = &self.by_longest[len.ilog2() as usize..];
         lists
             .iter()

@@ -301,7 +301,7 @@ impl FreeRuns {
         while let Some(word) = self.empty.get((stretch / 64) as usize) {
             let here = u64::from((!(word >> (stretch % 64))).trailing_zeros());
             stretch += here.min(64 - stretch % 64);
-            if here == 0 || stretch % 64 != 0 {
+            if here == 0 || !stretch.is_multiple_of(64) {
                 break;
             }
         }
@@ -346,7 +346,7 @@ impl FreeRuns {
             );
             let here = u64::from((!(word << shift)).leading_zeros()).min(64 - shift);
             stretch -= here;
-            if here == 0 || stretch % 64 != 0 {
+            if here == 0 || !stretch.is_multiple_of(64) {
                 break;
             }
         }

@@ -135,7 +135,7 @@ impl Allocator {
         };
         let groups = self
             .directory
-            .from_order_of(By::Longest, wanted.length, start.group);
+            .groups_with(By::Longest, wanted.length, start.group);
         self.first_of(groups, start, |runs, from| {
             runs.first_fit(from, wanted.length, align)
         })
@@ -146,7 +146,7 @@ impl Allocator {
         wanted.goal?;
         let groups = self
             .directory
-            .from_order_of(By::Average, wanted.length, start.group);
+            .groups_with(By::Average, wanted.length, start.group);
         self.whole(groups, wanted, start)
     }
 
@@ -155,13 +155,11 @@ impl Allocator {
             true => {
                 let groups = self
                     .directory
-                    .from_order_of(By::Longest, wanted.length, start.group);
+                    .groups_with(By::Longest, wanted.length, start.group);
                 self.whole(groups, wanted, start)
             }
             false => {
-                let groups = self
-                    .directory
-                    .upwards_from_order_of(wanted.length, start.group);
+                let groups = self.directory.upwards_with(wanted.length, start.group);
                 self.snug(groups, wanted)
             }
         };

@@ -103,7 +103,7 @@ impl Allocator {
     ) -> Result<Allocation<'_>> {
         let want = self.allowed(request.clusters, space)?;
         let mut windows = file.windows.lock();
-        if let Some(extent) = self.from_window(&mut windows, request.at, want) {
+        if let Some(extent) = self.out_of_window(&mut windows, request.at, want) {
             return self.promised(extent, space);
         }
         let wish = AllocRequest::anywhere(want).stream(file.stream);
@@ -152,7 +152,7 @@ impl Allocator {
     }
 
     /// Takes the start of what a window of the file has for `at`.
-    fn from_window(&self, windows: &mut Vec<Window>, at: u64, want: u64) -> Option<Extent> {
+    fn out_of_window(&self, windows: &mut Vec<Window>, at: u64, want: u64) -> Option<Extent> {
         let covers = |window: &Window| window.at <= at && at - window.at < window.extent.span.len();
         let index = windows.iter().position(covers)?;
         let window = windows.swap_remove(index);

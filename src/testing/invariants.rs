@@ -10,18 +10,19 @@
 //! | I4 | delayed blocks are not mapped, and dirty in the page cache; dirty blocks are backed |
 //! | I5 | pending clusters are those with delayed and allocated blocks; places keep their offset in the cluster |
 //! | I6 | the count of allocated clusters is that of the store |
-//! | I7, I8 | free clusters of the ledger are the clear bits of the groups |
+//! | I7, I8 | free clusters of the ledger are those that the groups have free or set aside |
 //! | I10 | clean pages hold what the volume holds; nothing but zeros behind the end of the file |
 //! | I12 | the stored size is the size, unless the last block still waits for writeback |
 //! | I13 | dirty blocks are valid, blocks that are not valid hold zeros |
 //! | I14 | no cluster has two owners; the clusters in use are those of the files |
+//! | I15 to I17 | counters, index and lists of each group are what its bitmap says; what is set aside does not overlap |
 //! | I18 | the counts of status entries are right |
 //! | I19 | after a full sync nothing is delayed, reserved or pending ([`check_synced`]) |
 //! | I21 | `statfs` adds up |
 //!
 //! Not checked: I9 and I22 are about two moments, not one (see [`change_counter`](super::change_counter)
-//! and the tests of races); I11 is about crashes; I15 and I17 are about preallocations and group lists,
-//! which the allocator does not have; I16 is part of I7; I20 is about eviction, which volumes do not do.
+//! and the tests of races); I11 is about crashes; I20 is about eviction, which volumes do not do. I15 to I17 are what
+//! [`Allocator::check`](crate::allocator::Allocator::check) looks at, and are reported as I7.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
