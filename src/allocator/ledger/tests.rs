@@ -293,6 +293,19 @@ fn a_promise_that_ends_elsewhere_keeps_no_share_off_for_long() {
 }
 
 #[test]
+fn a_step_that_half_a_word_cannot_hold_is_done_in_the_pool() {
+    let total = u64::from(u32::MAX);
+    let options = LedgerOptions::new(total).shares(1).exact_below(0);
+    let ledger = Ledger::with_options(&options).unwrap();
+    assert_eq!(ledger.reserve(u64::MAX).unwrap_err(), Error::NoSpace);
+    ledger.reserve(total).unwrap().spend();
+    let space = ledger.snapshot();
+    assert_eq!((space.available(), space.promised()), (0, 0));
+    assert_eq!(ledger.release_into_reservation(total).clusters(), total);
+    assert_eq!(ledger.snapshot().available(), total);
+}
+
+#[test]
 fn who_closes_a_ledger_hears_of_a_leaked_promise() {
     let ledger = Ledger::new(1000).unwrap();
     drop(ledger.reserve(3));
