@@ -54,10 +54,11 @@ impl Allocator {
                 allocator: self,
                 group,
             };
-            let io = IoAllowed::new();
             let run = self.run_of(group, span);
-            discard(run)?;
-            drop(io);
+            {
+                let _io = IoAllowed::new();
+                discard(run)?;
+            }
             drop(withheld);
             drop(one_at_a_time);
             blocks += run.len;

@@ -32,9 +32,10 @@ impl Allocator {
         if !self.unread.contains(number) {
             return;
         }
-        let io = IoAllowed::new();
-        let used = source.used_clusters(number as u64);
-        drop(io);
+        let used = {
+            let _io = IoAllowed::new();
+            source.used_clusters(number as u64)
+        };
         let mut group = self.locked(number);
         if !self.unread.remove(number) {
             return;
