@@ -156,7 +156,9 @@ impl FreeRuns {
             start: self.start_of_run(span.start),
             end: self.end_of_run(span.end - 1),
         };
-        self.for_words(span, |word, mask| *word &= !mask);
+        for (index, mask) in words_of(span) {
+            self.bits[index] &= !mask;
+        }
         for stretch in span.start / STRETCH..=(span.end - 1) / STRETCH {
             self.empty[(stretch / 64) as usize] &= !(1 << (stretch % 64));
         }
@@ -177,7 +179,9 @@ impl FreeRuns {
         debug_assert!(self.is_all_used(span));
         let before = self.run_before(span.start);
         let behind = self.run_from(span.end);
-        self.for_words(span, |word, mask| *word |= mask);
+        for (index, mask) in words_of(span) {
+            self.bits[index] |= mask;
+        }
         for stretch in span.start / STRETCH..=(span.end - 1) / STRETCH {
             let words = &self.bits[stretch as usize * WORDS..][..WORDS];
             if words.iter().all(|word| *word == u64::MAX) {
@@ -223,9 +227,7 @@ impl FreeRuns {
     fn lost(&mut self, run: Span) {
         let stretch = run.start / STRETCH;
         if u64::from(self.longest[stretch as usize]) == run.len() {
-            let start = stretch * STRETCH;
-            let runs = self.starting_in(start, start + STRETCH);
-            self.longest[stretch as usize] = runs.map(|run| run.len() as u32).max().unwrap_or(0);
+            self.longest[stretch as usize] = self.longest_starting_in(stretch);
             if u64::from(self.top) == run.len() {
                 self.top = self.longest.iter().max().copied().unwrap_or(0);
             }
@@ -248,24 +250,43 @@ impl FreeRuns {
         Some(from + found as u64)
     }
 
+    /// Clusters of the longest maximal run that starts in a stretch.
+    fn longest_starting_in(&self, stretch: u64) -> u32 {
+        let start = stretch * STRETCH;
+        let mut from = self.behind_cut_run(start);
+        let mut longest = 0;
+        while let Some(next) = self.next_free(from).filter(|next| *next < start + STRETCH) {
+            from = self.end_of_run(next);
+            longest = longest.max(from - next);
+        }
+        longest as u32
+    }
+
+    /// Where a run that began before `from` and goes on there ends; else `from`.
+    #[inline]
+    fn behind_cut_run(&self, from: u64) -> u64 {
+        match from > 0 && self.is_free(from - 1) && self.is_free(from) {
+            true => self.end_of_run(from),
+            false => from,
+        }
+    }
+
     /// The maximal free runs that start in `from..end`, where `end` is the end of a stretch.
     fn starting_in(&self, from: u64, end: u64) -> impl Iterator<Item = Span> {
-        let cut = from > 0 && self.is_free(from - 1) && self.is_free(from);
-        let from = if cut { self.end_of_run(from) } else { from };
-        self.runs(from).take_while(move |run| run.start < end)
+        self.runs(self.behind_cut_run(from))
+            .take_while(move |run| run.start < end)
     }
 
     /// The first free cluster from `from` on.
+    #[inline]
     fn next_free(&self, from: u64) -> Option<u64> {
-        let mut ignored = !(u64::MAX << (from % 64));
-        for (index, word) in self.bits.iter().enumerate().skip((from / 64) as usize) {
-            let hits = word & !ignored;
-            if hits != 0 {
-                return Some(index as u64 * 64 + u64::from(hits.trailing_zeros()));
-            }
-            ignored = 0;
+        let mut index = (from / 64) as usize;
+        let mut word = self.bits.get(index)? & u64::MAX << (from % 64);
+        while word == 0 {
+            index += 1;
+            word = *self.bits.get(index)?;
         }
-        None
+        Some(index as u64 * 64 + u64::from(word.trailing_zeros()))
     }
 
     /// Where the run ends that the free cluster `from` is of.
@@ -352,17 +373,15 @@ impl FreeRuns {
         }
         end - stretch
     }
+}
 
-    /// Calls `change` with each word that `span` touches and the mask of its bits in there.
-    fn for_words(&mut self, span: Span, change: impl Fn(&mut u64, u64)) {
-        let mut start = span.start;
-        while start < span.end {
-            let end = span.end.min((start / 64 + 1) * 64);
-            let mask = (u64::MAX >> (64 - (end - start))) << (start % 64);
-            change(&mut self.bits[(start / 64) as usize], mask);
-            start = end;
-        }
-    }
+/// The words that `span` touches, each with the mask of its bits in there.
+fn words_of(span: Span) -> impl Iterator<Item = (usize, u64)> {
+    (span.start / 64..span.end.div_ceil(64)).map(move |index| {
+        let before = span.start.saturating_sub(index * 64);
+        let behind = (index * 64 + 64).saturating_sub(span.end);
+        (index as usize, u64::MAX << before & u64::MAX >> behind)
+    })
 }
 
 #[cfg(test)]

@@ -76,10 +76,10 @@ impl Allocator {
             .or_else(|| self.slow(wanted, start))
     }
 
-    /// Whether half of the volume is free, so that long runs are no treasure.
+    /// Whether so much of the volume is free that long runs are no treasure.
     pub(super) fn is_roomy(&self) -> bool {
         let space = self.ledger.at_worst();
-        space.available() >= space.total() / 2
+        space.available() >= space.total() / 10 * 3
     }
 
     /// Where to search: near the goal, else where the stream has its place.
