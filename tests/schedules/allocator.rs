@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use extent_map::Error;
-use extent_map::allocator::{AllocRequest, Allocation, Allocator, FileRequest, FileSpace};
+use extent_map::allocator::{AllocRequest, Allocation, Allocator, FileRequest, FileSpace, Goal};
 use extent_map::probe::{Mutation, Probe};
 use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
 use shuttle::thread;
@@ -89,28 +89,41 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// A file has five clusters and a window of three behind them, and all else is in use.
-fn with_window(case: &Case) -> (Scene<'_>, FileSpace) {
+/// What a file asks for that grows from `at` on, behind `end`.
+fn growth(at: u64, clusters: u64, end: Option<DiskBlock>) -> FileRequest {
+    FileRequest {
+        at,
+        clusters,
+        room: u64::MAX,
+        file_clusters: at + clusters,
+        goal: end.map(Goal::From),
+    }
+}
+
+/// A file has six clusters and a window behind them, and all else is in use. Returns the clusters of the window too.
+fn with_window(case: &Case) -> (Scene<'_>, FileSpace, u64) {
     let scene = Scene::new(case, 140, 140);
     let file = FileSpace::new(0);
-    let request = FileRequest {
-        at: 0,
-        clusters: 5,
-        room: u64::MAX,
-        file_clusters: 5,
-        goal: None,
-    };
-    let mut space = scene.allocator.reserve(5).unwrap();
-    let first = scene.allocator.allocate_for(&file, request, &mut space);
-    let first = first.unwrap().commit();
-    drop(space);
-    scene.own(first);
-    let start = first.start.0 / RATIO;
-    let around = [(0, start), (start + 8, 140 - start - 8)];
-    for (start, len) in around.into_iter().filter(|(_, len)| *len > 0) {
-        scene.allocator.claim(clusters(start, len)).unwrap();
+    let mut end = None;
+    for (at, clusters) in [(0, 5), (5, 1)] {
+        let request = growth(at, clusters, end);
+        let mut space = scene.allocator.reserve(clusters).unwrap();
+        let run = scene.allocator.allocate_for(&file, request, &mut space);
+        let run = run.unwrap().commit();
+        end = Some(run.end());
+        drop(space);
+        scene.own(run);
     }
-    (scene, file)
+    let windows = scene.allocator.windows(&file);
+    let (_, window) = &windows[0];
+    let (start, behind) = (window.start.0 / RATIO - 6, window.end().0 / RATIO);
+    for (start, len) in [(0, start), (behind, 140 - behind)] {
+        if len > 0 {
+            scene.allocator.claim(clusters(start, len)).unwrap();
+        }
+    }
+    let window = window.len / RATIO;
+    (scene, file, window)
 }
 
 #[test]
@@ -123,17 +136,11 @@ fn space_in_windows_is_found_while_they_end() {
             &[Mutation::TakeFromEndedWindow],
         ],
         body: |case| {
-            let (scene, file) = with_window(case);
+            let (scene, file, window) = with_window(case);
             let mut promise = scene.allocator.reserve(2).unwrap();
             let mine = Mutex::new(promise.split(1).unwrap());
             let theirs = Mutex::new(promise);
-            let next = FileRequest {
-                at: 5,
-                clusters: 1,
-                room: u64::MAX,
-                file_clusters: 6,
-                goal: None,
-            };
+            let next = growth(6, 1, None);
             scene.race(&[
                 ("file", &|| {
                     let space = &mut *mine.lock().unwrap();
@@ -147,7 +154,7 @@ fn space_in_windows_is_found_while_they_end() {
                 ("close", &|| scene.allocator.end_windows(&file)),
             ]);
             let left = scene.allocator.space().available();
-            ensure(8, left == 1 && scene.take_one(), || {
+            ensure(8, left == window - 2 && scene.take_one(), || {
                 format!("{left} clusters are left")
             });
         },
