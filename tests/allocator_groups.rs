@@ -260,6 +260,26 @@ fn a_group_that_cannot_be_read_or_contradicts_its_descriptor_is_fenced_off() {
 }
 
 #[test]
+fn what_is_the_volumes_own_is_never_free() {
+    // Of a sound group 0 the first free cluster is 60; where it is fenced off, the next group has 65.
+    let cases: [(&[(u64, u64)], u64); 4] = [
+        (&[(0, 60)], 60),
+        (&[(0, 1), (1, 60)], 60),
+        (&[(1, 60)], 65),
+        (&[(0, 1), (2, 60)], 65),
+    ];
+    for (used, first_free) in cases {
+        let mut image = image();
+        image.used[0] = used.iter().map(|(start, end)| *start..*end).collect();
+        let own = DiskBlock(2);
+        let source = Box::new(image);
+        let allocator = Allocator::open(256, geometry(4096, 1), 64, own, source).unwrap();
+        let near = take(&allocator, AllocRequest::near(DiskBlock(0), 1)).unwrap();
+        assert_eq!(near.start, DiskBlock(first_free));
+    }
+}
+
+#[test]
 fn descriptors_that_promise_too_much_are_refused() {
     let promised = Some((2, 65));
     assert!(matches!(

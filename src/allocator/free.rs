@@ -53,7 +53,7 @@ impl Allocator {
     pub fn durable(&self, change: Change) -> Vec<DiskRun> {
         let mut freed = Vec::new();
         for number in 0..self.groups.len() {
-            let mut group = self.group(number);
+            let mut group = self.locked(number);
             if group.held_back() == 0 {
                 continue;
             }
@@ -71,7 +71,7 @@ impl Allocator {
     /// Clusters that wait for their free to be [durable](Self::durable). Who finds no space can hope for these.
     pub fn held_back(&self) -> u64 {
         let groups = 0..self.groups.len();
-        groups.map(|number| self.group(number).held_back()).sum()
+        groups.map(|number| self.locked(number).held_back()).sum()
     }
 
     /// Clears the bits of `run` if all its clusters are allocated and committed, then tells `account` how many

@@ -42,8 +42,11 @@ impl Allocator {
         }
         let promised = source.free_clusters(number as u64);
         let spans = used.and_then(|used| spans(used, group.len()));
+        let own = self.own_clusters(number);
         match spans {
-            Ok(spans) if group.len() - clusters(&spans) == promised => group.read(spans),
+            Ok(spans) if group.len() - clusters(&spans) == promised && covers(&spans, own) => {
+                group.read(spans);
+            }
             _ => {
                 group.fence();
                 self.ledger.withdraw(promised);
@@ -95,6 +98,12 @@ fn spans(used: Vec<Range<u64>>, len: u64) -> Result<Vec<Span>> {
         true => Ok(spans),
         false => Err(Error::Corrupt("the clusters in use of a group")),
     }
+}
+
+/// Whether the first `len` clusters are all in use.
+fn covers(spans: &[Span], len: u64) -> bool {
+    let without_gap = |end, span: &Span| if span.start <= end { span.end } else { end };
+    spans.iter().fold(0, without_gap) >= len
 }
 
 fn clusters(spans: &[Span]) -> u64 {
