@@ -168,12 +168,7 @@ impl Allocator {
 
     /// The whole wish, where the least is left over in the first few of `groups`.
     fn snug(&self, groups: impl Iterator<Item = usize>, wanted: &Wanted) -> Option<Found<'_>> {
-        let look = |number: usize| {
-            self.probe.reached(Moment::LookingAtGroup);
-            let group = self.try_group(number)?;
-            let span = group.search(|runs| runs.snug_fit(wanted.length))?;
-            Some(Found { group, span })
-        };
+        let look = |number| self.look(number, |runs| runs.snug_fit(wanted.length));
         let mut best: Option<(usize, u64)> = None;
         for number in groups.take(SNUG_GROUPS) {
             let Some(found) = look(number) else { continue };
@@ -220,12 +215,7 @@ impl Allocator {
         fit: impl Fn(&FreeRuns, u64) -> Option<Span>,
     ) -> Option<Found<'_>> {
         let mut home = false;
-        let look = |number: usize, from: u64| {
-            self.probe.reached(Moment::LookingAtGroup);
-            let group = self.try_group(number)?;
-            let span = group.search(|runs| fit(runs, from))?;
-            Some(Found { group, span })
-        };
+        let look = |number, from| self.look(number, |runs| fit(runs, from));
         for number in groups {
             let from = match number == start.group {
                 true => start.from,
@@ -239,12 +229,23 @@ impl Allocator {
         (home && start.from > 0).then(|| look(start.group, 0))?
     }
 
+    /// What `fit` finds in a group, unless somebody works on it.
+    fn look(
+        &self,
+        number: usize,
+        fit: impl FnOnce(&FreeRuns) -> Option<Span>,
+    ) -> Option<Found<'_>> {
+        self.probe.reached(Moment::LookingAtGroup);
+        let group = self.try_group(number)?;
+        let span = group.search(fit)?;
+        Some(Found { group, span })
+    }
+
     fn best_available(&self, wanted: &Wanted) -> Option<Found<'_>> {
         let group = self.group_with_longest(wanted.minimum)?;
-        self.probe.reached(Moment::LookingAtGroup);
-        let group = self.try_group(group)?;
-        let span = group.search(FreeRuns::longest_run)?;
-        let found = Found { group, span }.truncated(wanted.length);
+        let found = self
+            .look(group, FreeRuns::longest_run)?
+            .truncated(wanted.length);
         (found.span.len() >= wanted.minimum).then_some(found)
     }
 

@@ -15,7 +15,7 @@ use crate::units::DiskRun;
 
 use super::allocation::Extent;
 use super::group::WindowId;
-use super::request::{Goal, Place, Wanted};
+use super::request::{Goal, Wanted};
 use super::search::Found;
 use super::span::Span;
 use super::{AllocRequest, Allocation, Allocator, Ledger, Reservation};
@@ -108,7 +108,7 @@ impl Allocator {
         }
         let wish = AllocRequest::anywhere(want).stream(file.stream);
         let mut wanted = wish.wanted(want, self.geometry.cluster);
-        wanted.goal = request.goal.map(|goal| self.place(goal));
+        wanted.goal = request.goal.map(|goal| goal.place(self.geometry.cluster));
         let size = request.file_clusters.max(request.at.saturating_add(want));
         if request.at == 0 {
             drop(windows);
@@ -204,11 +204,9 @@ impl Allocator {
     /// A small file's clusters: at its goal, or out of the window shared with others.
     fn for_small_file(&self, wanted: &Wanted) -> Result<Extent> {
         if let Some(goal) = wanted.goal
-            && let Some(Found { mut group, span }) = self.at_goal(goal, wanted)
+            && let Some(found) = self.at_goal(goal, wanted)
         {
-            group.take(span);
-            let group = group.number();
-            return Ok(Extent { group, span });
+            return Ok(self.take_with_window(found, wanted.length).0);
         }
         let mut shared = self.shared_window().0.lock();
         if let Some((id, extent)) = shared.take() {
@@ -295,9 +293,5 @@ impl Allocator {
 
     fn bytes(&self, clusters: u64) -> u64 {
         clusters.saturating_mul(self.geometry.cluster_bytes())
-    }
-
-    fn place(&self, goal: Goal) -> Place {
-        goal.place(self.geometry.cluster)
     }
 }
