@@ -123,7 +123,7 @@ pub enum Mutation {
     SpendOnCancel,
     /// Nothing free on one way around the volume is taken for nothing free.
     SearchOnce,
-    /// A search that finds nothing free leaves the windows of files alone.
+    /// Space is refused while windows have it.
     KeepWindowsWhenFull,
     /// A new window reaches into the next one of its file.
     OverlapWindows,
@@ -135,8 +135,8 @@ pub enum Mutation {
     PassByBusyGroups,
     /// What is freed is available before it is free in the groups.
     ReleaseBeforeClearing,
-    /// A promise is spent after the group has been told of the commit.
-    SpendAfterCommit,
+    /// A promise is spent after the group whose clusters it was for has been unlocked.
+    SpendAfterTaking,
     /// Clusters are freed before it is checked that they are allocated.
     FreeBeforeChecking,
     /// A block in the middle of a cluster goes to the cluster's start.

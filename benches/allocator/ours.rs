@@ -54,7 +54,7 @@ impl Subject for Ours {
 
     fn allocate(&self, goal: Option<u64>, blocks: u64) -> Option<Run> {
         let request = match goal {
-            Some(goal) => AllocRequest::near(DiskBlock(goal), blocks),
+            Some(goal) => AllocRequest::anywhere(blocks).goal(Goal::Near(DiskBlock(goal))),
             None => AllocRequest::anywhere(blocks),
         };
         Some(run(self.0.allocate_direct(request).ok()?.commit()))
@@ -80,8 +80,7 @@ impl Subject for Ours {
             file_clusters: append.size,
             goal: stream.tail.map(|tail| Goal::From(DiskBlock(tail))),
         };
-        let mut promise = self.0.reserve(append.blocks).ok()?;
-        let allocation = self.0.allocate_for(&stream.space, request, &mut promise);
+        let allocation = self.0.allocate_direct_for(&mut stream.space, request);
         let run = run(allocation.ok()?.commit());
         stream.tail = Some(run.end());
         Some(run)

@@ -1,22 +1,20 @@
 //! A run that is taken but not yet anybody's.
 
 use std::fmt;
-use std::ops::Deref;
 
-use crate::error::Result;
 use crate::probe::Mutation;
 use crate::units::DiskRun;
 
 use super::span::Span;
 use super::{Allocator, Ledger, Reservation};
 
-/// A run of clusters taken from the groups, still counted as promised. [`commit`](Self::commit) makes
-/// it used; [`cancel`](Self::cancel) or a drop gives the clusters back.
+/// A run of clusters taken from the groups. [`commit`](Self::commit) hands it over; [`cancel`](Self::cancel) or a drop
+/// gives the clusters back.
 #[must_use = "a dropped allocation is cancelled"]
 pub struct Allocation<'a> {
     extent: Extent,
-    /// As many clusters as the run has; none once committed or cancelled.
-    space: Reservation<&'a Ledger>,
+    /// Neither committed nor cancelled.
+    open: bool,
     allocator: &'a Allocator,
 }
 
@@ -36,22 +34,18 @@ impl Extent {
 }
 
 impl Allocator {
-    /// An extent that was just taken, with as many clusters out of `space`, which has them.
-    pub(super) fn promised<L: Deref<Target = Ledger>>(
-        &self,
-        extent: Extent,
-        space: &mut Reservation<L>,
-    ) -> Result<Allocation<'_>> {
-        Ok(Allocation {
+    /// An extent that was just taken and paid for.
+    pub(super) fn taken(&self, extent: Extent) -> Allocation<'_> {
+        Allocation {
             extent,
-            space: space.split_for(&*self.ledger, extent.span.len())?,
+            open: true,
             allocator: self,
-        })
+        }
     }
 }
 
 impl Allocation<'_> {
-    /// The run, in blocks; made of whole clusters.
+    /// The run, in blocks; made of whole clusters. It must not be freed before it is committed.
     pub fn run(&self) -> DiskRun {
         self.allocator.run_of(self.extent.group, self.extent.span)
     }
@@ -63,47 +57,46 @@ impl Allocation<'_> {
 }
 
 impl<'a> Allocation<'a> {
-    /// Makes the clusters used: they stay allocated until [`Allocator::free`].
+    /// Hands the run over: it stays allocated until [`Allocator::free`]. Takes no lock.
     #[must_use = "a committed run must be remembered, or its clusters are lost"]
     pub fn commit(mut self) -> DiskRun {
-        let mut group = self.allocator.group(self.extent.group);
-        if self.allocator.probe.is(Mutation::SpendAfterCommit) {
-            group.commit(self.extent.span);
-            drop(group);
-            self.space.take().spend();
-            return self.run();
-        }
-        // Spent before the run can be freed: else its clusters would count as promised and available at once.
-        self.space.take().spend();
-        group.commit(self.extent.span);
-        drop(group);
+        self.open = false;
         self.run()
     }
 
-    /// Gives the clusters back to the groups and the promise to the caller.
+    /// Makes the clusters free and promises them to the caller, in one step that cannot fail for lack of space. If
+    /// one of them has been freed already nothing is done, and the promise is empty.
     pub fn cancel(mut self) -> Reservation<&'a Ledger> {
-        self.release()
+        self.open = false;
+        self.allocator.give_up(self.extent)
     }
+}
 
-    /// The bits first, then the promise: see promise 2 of this layer.
-    fn release(&mut self) -> Reservation<&'a Ledger> {
-        let mut group = self.allocator.group(self.extent.group);
-        group.cancel(self.extent.span);
+impl Allocator {
+    /// Makes an extent free and its clusters promised again.
+    fn give_up(&self, extent: Extent) -> Reservation<&Ledger> {
+        let mut group = self.group(extent.group);
         if group.is_fenced() {
-            self.allocator.ledger.withdraw(self.clusters());
+            let space = self.ledger.release_into_reservation(extent.span.len());
+            self.ledger.withdraw(extent.span.len());
+            return space;
         }
-        drop(group);
-        if self.allocator.probe.is(Mutation::SpendOnCancel) {
-            self.allocator.ledger.spend(self.clusters());
+        if !group.is_owned(extent.span) {
+            return self.ledger.release_into_reservation(0);
         }
-        self.space.take()
+        group.clear(extent.span);
+        let space = self.ledger.release_into_reservation(extent.span.len());
+        if self.probe.is(Mutation::SpendOnCancel) {
+            self.ledger.spend(extent.span.len());
+        }
+        space
     }
 }
 
 impl Drop for Allocation<'_> {
     fn drop(&mut self) {
-        if self.space.clusters() > 0 {
-            drop(self.release());
+        if self.open {
+            self.allocator.give_up(self.extent).give_back();
         }
     }
 }

@@ -19,8 +19,8 @@ impl Allocator {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when `run` is empty, not made of whole clusters, or reaches out of the usable part of
-    /// the volume; [`Error::Corrupt`] when one of its clusters is not allocated and committed (a double
-    /// free, for example) or its group is fenced off. Nothing is changed then.
+    /// the volume; [`Error::Corrupt`] when one of its clusters is not allocated (a double free, for example) or its
+    /// group is fenced off. Nothing is changed then.
     pub fn free(&self, run: DiskRun) -> Result<()> {
         self.clear(run, |clusters| self.ledger.release(clusters))
     }
@@ -42,7 +42,7 @@ impl Allocator {
     /// # Errors
     /// As [`free`](Self::free).
     pub fn free_after(&self, run: DiskRun, change: Change) -> Result<()> {
-        for (group, part) in &mut self.committed_parts(run)? {
+        for (group, part) in &mut self.owned_parts(run)? {
             group.hold_back(*part, change);
         }
         Ok(())
@@ -74,17 +74,17 @@ impl Allocator {
         groups.map(|number| self.locked(number).held_back()).sum()
     }
 
-    /// Clears the bits of `run` if all its clusters are allocated and committed, then tells `account` how many
+    /// Clears the bits of `run` if all its clusters are allocated, then tells `account` how many
     /// clusters that were, still under the locks: [`check`](Self::check) must see both or neither.
     fn clear<T>(&self, run: DiskRun, account: impl FnOnce(u64) -> T) -> Result<T> {
         if self.probe.is(Mutation::ReleaseBeforeClearing) {
             let outcome = account(run.len / self.geometry.cluster.blocks());
-            for (group, part) in &mut self.committed_parts(run)? {
+            for (group, part) in &mut self.owned_parts(run)? {
                 group.clear(*part);
             }
             return Ok(outcome);
         }
-        let mut parts = match self.committed_parts(run) {
+        let mut parts = match self.owned_parts(run) {
             Err(error) if self.probe.is(Mutation::FreeBeforeChecking) => {
                 account(run.len / self.geometry.cluster.blocks());
                 return Err(error);
@@ -97,10 +97,10 @@ impl Allocator {
         Ok(account(parts.iter().map(|(_, part)| part.len()).sum()))
     }
 
-    /// The parts of a run that is allocated and committed.
-    fn committed_parts(&self, run: DiskRun) -> Result<Parts<'_>> {
+    /// The parts of a run that is allocated.
+    fn owned_parts(&self, run: DiskRun) -> Result<Parts<'_>> {
         let parts = self.parts_of(run)?;
-        match parts.iter().all(|(group, part)| group.is_committed(*part)) {
+        match parts.iter().all(|(group, part)| group.is_owned(*part)) {
             true => Ok(parts),
             false => Err(Error::Corrupt("freeing clusters that are not allocated")),
         }

@@ -1,10 +1,13 @@
-//! One group of clusters: which are free, and which are set aside, used in the eyes of a search but not committed.
+//! One group of clusters: which are free, and which are set aside: used in the eyes of a search and nobody's.
 
 use std::collections::BTreeMap;
 use std::mem;
 
+use crate::sync::Arc;
+
 use super::directory::Summary;
 use super::free_runs::FreeRuns;
+use super::rest::Rest;
 use super::span::Span;
 
 /// A group; clusters are counted from its start.
@@ -12,19 +15,13 @@ use super::span::Span;
 pub(super) struct Group {
     len: u64,
     state: State,
-    /// Taken, but still promised: an [`Allocation`](super::Allocation) exists for each.
-    uncommitted: Vec<Span>,
-    /// What is left of windows, which only their owners take from, and anybody ends.
-    windows: Vec<(WindowId, Span)>,
+    /// Windows that have not ended: their clusters are taken.
+    windows: Vec<Arc<Rest>>,
     /// Freed, and not yet durably so: by start, with the end and the change that frees them.
     held_back: BTreeMap<u64, (u64, Change)>,
     /// Free, and withheld while the device discards it.
     discarding: Option<Span>,
 }
-
-/// Tells windows apart; never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WindowId(pub(super) u64);
 
 /// A change of the volume's metadata, by number: what it frees may be used again once it is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +44,6 @@ impl Group {
         let mut group = Self {
             len,
             state: State::Untouched,
-            uncommitted: Vec::new(),
             windows: Vec::new(),
             held_back: BTreeMap::new(),
             discarding: None,
@@ -70,7 +66,7 @@ impl Group {
     pub(super) fn read(&mut self, used: Vec<Span>) {
         self.state = State::Untouched;
         for span in used {
-            self.claim(span);
+            self.take(span);
         }
     }
 
@@ -101,11 +97,9 @@ impl Group {
         self.seen(of, untouched)
     }
 
-    /// Clusters that the ledger counts as available or promised: free ones and those set aside, but for what is freed
-    /// and not yet durably so.
+    /// Clusters that the ledger counts as available or promised: free ones, and what is withheld for a discard.
     pub(super) fn unspent(&self) -> u64 {
-        let aside = self.uncommitted.iter().copied().chain(self.withheld());
-        self.free() + aside.map(Span::len).sum::<u64>()
+        self.free() + self.discarding.map_or(0, Span::len)
     }
 
     /// Whether the cluster is in use; what windows or a discard withhold is not.
@@ -121,7 +115,8 @@ impl Group {
 
     /// Windows, and what is being discarded: used in the eyes of a search and nobody else's.
     fn withheld(&self) -> impl Iterator<Item = Span> {
-        let windows = self.windows.iter().map(|(_, span)| *span);
+        let windows = self.windows.iter().map(|rest| rest.span());
+        let windows = windows.filter(|span| span.len() > 0);
         windows.chain(self.discarding)
     }
 
@@ -130,11 +125,10 @@ impl Group {
         self.seen(|runs| runs.is_all_free(span), true)
     }
 
-    /// Whether every cluster of `span` is in use and committed.
-    pub(super) fn is_committed(&self, span: Span) -> bool {
-        let mut aside = self.uncommitted.iter().copied().chain(self.withheld());
+    /// Whether every cluster of `span` is somebody's.
+    pub(super) fn is_owned(&self, span: Span) -> bool {
         self.seen(|runs| runs.is_all_used(span), false)
-            && !aside.any(|other| other.overlaps(span))
+            && !self.withheld().any(|other| other.overlaps(span))
             && !self.held_back_overlaps(span)
             && !self.is_fenced()
     }
@@ -148,29 +142,10 @@ impl Group {
         }
     }
 
-    // --- taken, promised --------------------------------------------------------------------------------
+    // --- taken and given back ---------------------------------------------------------------------------
 
-    /// Marks a free span as taken and uncommitted.
+    /// Marks a free span as used.
     pub(super) fn take(&mut self, span: Span) {
-        self.change(|runs| runs.take(span));
-        self.uncommitted.push(span);
-    }
-
-    /// A taken span becomes committed.
-    pub(super) fn commit(&mut self, span: Span) {
-        if let Some(at) = self.uncommitted.iter().rposition(|other| *other == span) {
-            self.uncommitted.swap_remove(at);
-        }
-    }
-
-    /// A taken span becomes free again.
-    pub(super) fn cancel(&mut self, span: Span) {
-        self.commit(span);
-        self.clear(span);
-    }
-
-    /// Marks a free span as used, with nothing to commit.
-    pub(super) fn claim(&mut self, span: Span) {
         self.change(|runs| runs.take(span));
     }
 
@@ -181,45 +156,29 @@ impl Group {
 
     // --- windows ----------------------------------------------------------------------------------------
 
-    /// Marks a free span as a window.
-    pub(super) fn open_window(&mut self, id: WindowId, span: Span) {
-        self.change(|runs| runs.take(span));
-        self.windows.push((id, span));
+    /// Lists a window, whose clusters are taken, and forgets those of which nothing is left; returns how many.
+    pub(super) fn add_window(&mut self, rest: Arc<Rest>) -> u64 {
+        let before = self.windows.len();
+        self.windows.retain(|other| other.span().len() > 0);
+        let gone = before - self.windows.len();
+        self.windows.push(rest);
+        gone as u64
     }
 
-    /// Takes `span` out of a window, uncommitted; `false` if the window has ended meanwhile.
-    pub(super) fn take_from_window(&mut self, id: WindowId, span: Span) -> bool {
-        let holds = |(other, rest): &(WindowId, Span)| *other == id && rest.contains(span);
-        let Some(at) = self.windows.iter().position(holds) else {
-            return false;
-        };
-        let (_, rest) = self.windows.swap_remove(at);
-        let [before, behind] = rest.without(span);
-        let pieces = [before, behind].into_iter().filter(|piece| piece.len() > 0);
-        self.windows.extend(pieces.map(|piece| (id, piece)));
-        self.uncommitted.push(span);
-        true
+    /// Strikes a window off the list, unless that has happened.
+    pub(super) fn remove_window(&mut self, rest: &Arc<Rest>) -> bool {
+        let at = self.windows.iter().position(|other| Arc::ptr_eq(other, rest));
+        at.map(|at| self.windows.swap_remove(at)).is_some()
     }
 
-    /// Makes what is left of a window free.
-    pub(super) fn end_window(&mut self, id: WindowId) {
-        let (ended, kept) = mem::take(&mut self.windows)
-            .into_iter()
-            .partition(|(other, _)| *other == id);
-        self.windows = kept;
-        self.clear_all(ended);
+    /// Strikes all windows off the list.
+    pub(super) fn take_windows(&mut self) -> Vec<Arc<Rest>> {
+        mem::take(&mut self.windows)
     }
 
-    /// Makes what is left of all windows free.
-    pub(super) fn end_windows(&mut self) {
-        let ended = mem::take(&mut self.windows);
-        self.clear_all(ended);
-    }
-
-    fn clear_all(&mut self, windows: Vec<(WindowId, Span)>) {
-        for (_, span) in windows {
-            self.clear(span);
-        }
+    /// Clusters that windows have.
+    pub(super) fn in_windows(&self) -> u64 {
+        self.windows.iter().map(|rest| rest.span().len()).sum()
     }
 
     // --- freed, not durably -----------------------------------------------------------------------------
@@ -324,11 +283,7 @@ impl Group {
         };
         let held_back = self.held_back.iter();
         let held_back = held_back.map(|(&start, &(end, _))| Span { start, end });
-        let uncommitted = self.uncommitted.iter().copied();
-        let mut aside: Vec<_> = uncommitted
-            .chain(held_back)
-            .chain(self.withheld())
-            .collect();
+        let mut aside: Vec<_> = held_back.chain(self.withheld()).collect();
         aside.sort_by_key(|span| span.start);
         **runs == runs.recounted()
             && aside.iter().all(|span| runs.is_all_used(*span))
@@ -337,7 +292,6 @@ impl Group {
 
     /// Fences the group off, for good.
     pub(super) fn fence(&mut self) {
-        self.windows.clear();
         self.discarding = None;
         self.state = State::Fenced;
     }

@@ -5,23 +5,25 @@
 //! cluster and decide *which* clusters a promise turns into. A cluster moves in a circle:
 //!
 //! ```text
-//! available --reserve--> promised --allocate--> promised, bit set --commit--> used
-//!     ^                     ^                          |                       |
-//!     +------ give back ----+--------- cancel ---------+                       |
-//!     ^                     +------------------ free_into_reservation ---------+
-//!     +---------------------------------------- free --------------------------+
+//!     +--------- allocate_direct, or a window opens ---------+
+//!     |                                                      v
+//! available --reserve--> promised --------allocate--------> used, bit set
+//!     ^                     | ^                              |
+//!     +------ give back ----+ +-- cancel, free_into_reservation
+//!     +---------------- free, or a window ends --------------+
 //! ```
 //!
 //! Promises:
 //!
 //! 1. The ledger never promises more than is free and refuses nothing that is available.
 //! 2. Whoever holds a [`Reservation`] gets a cluster for each one it holds: [`Allocator::allocate`] never
-//!    fails for lack of space. Bits are cleared before the ledger hears of it and set before a promise is
-//!    spent, so at every moment the clear bits, those of windows and those withheld for a discard are at least the
-//!    available and the promised, unallocated clusters; and a search that finds no clear bit ends all windows and waits
-//!    for the discard.
+//!    fails for lack of space. Bits and ledger change together, under the lock of the group: at every moment at which no
+//!    group is locked the clear bits and those withheld for a discard are the available and the promised clusters; and
+//!    a search that finds no clear bit waits for the discard.
 //! 3. No cluster is handed out twice, and none that is not allocated is ever freed.
 //! 4. A dropped [`Reservation`] or uncommitted [`Allocation`] gives everything back.
+//! 5. Windows are used in the eyes of the ledger, so taking from one changes nothing but a word of its own; and they
+//!    end, all of them, before anything is refused.
 //!
 //! The layer must **not** know files (but for the numbers that its callers give them), extents, delayed allocation or
 //! devices, and it does not decide when a change is durable: it is told.
@@ -40,6 +42,7 @@ mod ledger;
 mod locked;
 mod request;
 mod reservation;
+mod rest;
 mod search;
 mod source;
 mod span;
@@ -59,8 +62,7 @@ use std::ops::Deref;
 use crossbeam_utils::CachePadded;
 
 use crate::error::{Error, Result};
-use crate::probe::Probe;
-use crate::sync::uncounted::AtomicU64;
+use crate::probe::{Mutation, Probe};
 use crate::sync::{Arc, Mutex, Rank};
 use crate::units::{DiskBlock, DiskRun, Geometry};
 
@@ -68,10 +70,11 @@ use allocation::Extent;
 use directory::{Directory, Summary};
 use group::Group;
 use group_set::GroupSet;
+use locked::Locked;
 use search::Found;
 use span::Span;
 use streams::Streams;
-use window::{SharedWindow, shared_windows};
+use window::{Census, SharedWindow, shared_windows};
 
 /// A multi-block allocator: groups of clusters, and one exact ledger.
 ///
@@ -94,7 +97,7 @@ pub struct Allocator {
     streams: Streams,
     /// Small files lie together: a window for each of a few threads.
     shared_windows: Box<[CachePadded<SharedWindow>]>,
-    next_window: AtomicU64,
+    census: CachePadded<Census>,
     /// The right to withhold a run for a discard.
     discarding: Mutex<()>,
     probe: Probe,
@@ -157,7 +160,7 @@ impl Allocator {
             used -= free;
             allocator.unread.insert(number);
         }
-        allocator.reserve(used)?.spend();
+        allocator.reserve(used)?.spend(used)?;
         Ok(allocator)
     }
 
@@ -211,7 +214,7 @@ impl Allocator {
             streams: Streams::new(groups.len()),
             groups,
             shared_windows,
-            next_window: AtomicU64::new(0),
+            census: CachePadded::default(),
             discarding: Mutex::new(Rank::Discarding, ()),
             probe: Probe::default(),
         })
@@ -246,22 +249,29 @@ impl Allocator {
         self.geometry
     }
 
-    /// The account of free and promised clusters.
+    /// The account of free and promised clusters, in which windows are used: who reserves here and not
+    /// [there](Self::reserve) is refused what windows have.
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
     }
 
-    /// Free, promised and used clusters at one moment.
+    /// Free, promised and used clusters; what windows have is available. Exact as [`Ledger::snapshot`] is, and while no
+    /// window begins or ends.
     pub fn space(&self) -> Space {
-        self.ledger.snapshot()
+        let space = self.ledger.snapshot();
+        space.with_available(self.in_windows())
     }
 
-    /// Promises `clusters` clusters to the caller; see [`Ledger::reserve`].
+    /// Promises `clusters` clusters to the caller; see [`Ledger::reserve`]. Where that refuses, all windows end first.
     ///
     /// # Errors
     /// [`Error::NoSpace`] when fewer are available; nothing is promised then.
+    #[inline]
     pub fn reserve(&self, clusters: u64) -> Result<Reservation<&Ledger>> {
-        self.ledger.reserve(clusters)
+        match self.ledger.reserve(clusters) {
+            Err(Error::NoSpace) => self.without_windows(|| self.ledger.reserve(clusters)),
+            outcome => outcome,
+        }
     }
 
     /// Takes one run of 1 to `request.clusters()` clusters (but no more than `space` holds) and as many clusters
@@ -278,9 +288,27 @@ impl Allocator {
         let want = self.allowed(request.clusters(), space)?;
         let wanted = request.wanted(want, self.geometry.cluster);
         let Found { mut group, span } = self.find(&wanted)?;
+        if self.probe.is(Mutation::SpendAfterTaking) {
+            group.take(span);
+            let number = group.number();
+            drop(group);
+            space.spend(span.len())?;
+            return Ok(self.taken(Extent {
+                group: number,
+                span,
+            }));
+        }
+        space.spend(span.len())?;
+        Ok(self.take(group, span))
+    }
+
+    /// Takes what was found and paid for.
+    fn take(&self, mut group: Locked<'_>, span: Span) -> Allocation<'_> {
         group.take(span);
-        let group = group.number();
-        self.promised(Extent { group, span }, space)
+        self.taken(Extent {
+            group: group.number(),
+            span,
+        })
     }
 
     /// Takes as many runs as it needs for `request.clusters()` clusters, all of which `space` must hold: each as long as
@@ -312,13 +340,24 @@ impl Allocator {
         Ok(runs)
     }
 
-    /// Reserves exactly `request.clusters()` clusters and allocates one run; what the run is shorter is given back.
+    /// Allocates one run without a promise beforehand: of all `request.clusters()` clusters, or shorter where there is no
+    /// such run.
     ///
     /// # Errors
     /// [`Error::NoSpace`] when fewer clusters than that are available, however they lie;
     /// [`Error::InvalidInput`] when the request is of 0 clusters.
     pub fn allocate_direct(&self, request: AllocRequest) -> Result<Allocation<'_>> {
-        let mut space = self.reserve(request.clusters())?;
+        let clusters = request.clusters();
+        if clusters > 0 {
+            let wanted = request.wanted(clusters, self.geometry.cluster);
+            if let Some(Found { group, span }) = self.find_whole(&wanted)
+                && span.len() == clusters
+                && self.ledger.buy(clusters).is_ok()
+            {
+                return Ok(self.take(group, span));
+            }
+        }
+        let mut space = self.reserve(clusters)?;
         self.allocate(request, &mut space)
     }
 
@@ -328,18 +367,19 @@ impl Allocator {
     /// [`Error::Corrupt`] when `run` is empty, not made of whole clusters of the usable part of the volume,
     /// or has a cluster in use; [`Error::NoSpace`] when its space is promised. Nothing is changed then.
     pub fn claim(&self, run: DiskRun) -> Result<()> {
+        // Before the groups are locked: where space is short, windows end.
+        let space = self.reserve(run.len / self.geometry.cluster.blocks());
         let mut parts = self
             .parts_of(run)
             .map_err(|_| Error::Corrupt("claiming clusters that the volume does not have"))?;
         if !parts.iter().all(|(group, part)| group.is_all_free(*part)) {
             return Err(Error::Corrupt("claiming clusters that are in use"));
         }
-        let space = self.reserve(parts.iter().map(|(_, part)| part.len()).sum())?;
+        let mut space = space?;
         for (group, part) in &mut parts {
-            group.claim(*part);
+            group.take(*part);
         }
-        space.spend();
-        Ok(())
+        space.spend(space.clusters())
     }
 
     /// Whether the cluster of `block` is in use: allocated (committed or not), freed and not durably so, or the
@@ -389,14 +429,14 @@ impl Allocator {
         if !groups.iter().all(|group| group.is_sound()) {
             return Err(Error::Corrupt("a group's counter differs from its bitmap"));
         }
-        let listed = |(number, group): (usize, &locked::Locked<'_>)| {
+        let listed = |(number, group): (usize, &Locked<'_>)| {
             self.directory.agrees(number, group.summary())
         };
         if !groups.iter().enumerate().all(listed) {
             return Err(Error::Corrupt("a group is in the wrong list"));
         }
         let unspent: u64 = groups.iter().map(|group| group.unspent()).sum();
-        if unspent != self.space().free() {
+        if unspent != self.ledger.snapshot().free() {
             return Err(Error::Corrupt(
                 "the ledger's free clusters differ from the bitmaps",
             ));

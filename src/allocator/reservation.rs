@@ -85,17 +85,14 @@ impl<L: Deref<Target = Ledger>> Reservation<L> {
         drop(self);
     }
 
-    /// Everything held, leaving this reservation empty.
-    pub(super) fn take(&mut self) -> Self
-    where
-        L: Clone,
-    {
-        Self::of_promised(self.ledger.clone(), mem::take(&mut self.clusters))
-    }
-
-    /// Turns the promised clusters into used ones.
-    pub(super) fn spend(mut self) {
-        self.ledger.spend(mem::take(&mut self.clusters));
+    /// Turns `clusters` of them into used ones.
+    ///
+    /// # Errors
+    /// As [`split`](Self::split).
+    pub(super) fn spend(&mut self, clusters: u64) -> Result<()> {
+        self.remove(clusters)?;
+        self.ledger.spend(clusters);
+        Ok(())
     }
 
     /// Fails unless this is a promise of `ledger`.

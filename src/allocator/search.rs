@@ -45,15 +45,8 @@ struct Start {
 impl Allocator {
     /// Finds a free run of 1 to `wanted.length` clusters. The caller holds promises for them, so one exists.
     pub(super) fn find(&self, wanted: &Wanted) -> Result<Found<'_>> {
-        if let Some(found) = wanted.goal.and_then(|goal| self.at_goal(goal, wanted)) {
-            return Ok(found);
-        }
-        let start = self.start(wanted);
-        // Near the goal if long runs are no treasure; else wherever the wish just fits.
-        let goal = wanted.goal.filter(|_| self.is_roomy());
-        let wanted = &Wanted { goal, ..*wanted };
         let found = self
-            .whole_wish(wanted, start)
+            .find_whole(wanted)
             .or_else(|| self.best_available(wanted))
             .or_else(|| self.any(wanted));
         match found {
@@ -64,13 +57,13 @@ impl Allocator {
 
     /// A run with the whole wish, or what there is at the goal.
     pub(super) fn find_whole(&self, wanted: &Wanted) -> Option<Found<'_>> {
-        wanted
-            .goal
-            .and_then(|goal| self.at_goal(goal, wanted))
-            .or_else(|| self.whole_wish(wanted, self.start(wanted)))
-    }
-
-    fn whole_wish(&self, wanted: &Wanted, start: Start) -> Option<Found<'_>> {
+        if let Some(found) = wanted.goal.and_then(|goal| self.at_goal(goal, wanted)) {
+            return Some(found);
+        }
+        let start = self.start(wanted);
+        // Near the goal if long runs are no treasure; else wherever the wish just fits.
+        let goal = wanted.goal.filter(|_| self.is_roomy());
+        let wanted = &Wanted { goal, ..*wanted };
         self.aligned(wanted, start)
             .or_else(|| self.fast(wanted, start))
             .or_else(|| self.slow(wanted, start))
@@ -269,7 +262,7 @@ impl Allocator {
             .filter(|group| longest(group) >= minimum)
     }
 
-    /// The longest run of all, with everything locked and no window left. Others may have taken what was free ahead of
+    /// The longest run of all, with everything locked. Others may have taken what was free ahead of
     /// this search and freed behind it; now nothing moves, and promise 2 of this layer says that a free cluster is
     /// there.
     fn exhaustive(&self, wanted: &Wanted) -> Result<Found<'_>> {
@@ -278,9 +271,6 @@ impl Allocator {
         }
         let _nothing_withheld = self.discarding.lock();
         let mut groups = self.lock_all();
-        if !self.probe.is(Mutation::KeepWindowsWhenFull) {
-            groups.iter_mut().for_each(|group| group.end_windows());
-        }
         let spans = groups.iter().enumerate().rev().filter_map(|(at, group)| {
             let span = group.search(FreeRuns::longest_run)?;
             Some((at, span))

@@ -71,11 +71,12 @@ impl Allocator {
             .collect();
         for number in &damaged {
             groups[*number].fence();
+            self.end_listed(&mut groups[*number]);
         }
         // What the ledger counts and no other group has was theirs, whatever they say themselves.
         let unspent: u64 = groups.iter().map(|group| group.unspent()).sum();
         self.ledger
-            .withdraw(self.space().free().saturating_sub(unspent));
+            .withdraw(self.ledger.snapshot().free().saturating_sub(unspent));
         damaged.into_iter().map(|number| number as u64).collect()
     }
 

@@ -1,21 +1,22 @@
 //! Windows: clusters kept near a file for what it will write next, in ext4's terms preallocations.
 //!
-//! A window is a stretch of the file and a run of clusters of the same length. The clusters are used in the eyes of a
-//! search, but the ledger counts them as available: a window is a wish, no promise. Its owner takes from it first; when
-//! a search finds nothing else, all windows end. The groups know what is left of each, so taking from one that has
-//! ended fails there, and nothing is shared between the owner and whoever ends it.
+//! A window is a stretch of the file and a run of clusters of the same length. The clusters are used in the eyes of
+//! search and ledger alike, paid for when the window opens, so its owner takes from it by changing one word that belongs
+//! to the two of them, its [`Rest`]. It is a wish all the same, no promise: the group lists its windows, and when space
+//! would be refused all of them end.
 
 use std::ops::{Deref, Range};
 
 use crate::error::Result;
 use crate::probe::Mutation;
-use crate::sync::uncounted::Ordering;
-use crate::sync::{Mutex, Rank, thread_slot};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, Rank, thread_slot};
 use crate::units::DiskRun;
 
 use super::allocation::Extent;
-use super::group::WindowId;
+use super::locked::Locked;
 use super::request::{Goal, Wanted};
+use super::rest::Rest;
 use super::search::Found;
 use super::span::Span;
 use super::{AllocRequest, Allocation, Allocator, Ledger, Reservation};
@@ -32,19 +33,39 @@ const SHARED: u64 = 2 << 20;
 const PLENTY: u64 = 16;
 
 /// The windows of one file. [`Allocator::end_windows`] ends them; windows of a `FileSpace` that is just dropped stay
-/// until a search finds nothing else.
+/// until space would be refused.
 #[derive(Debug)]
 pub struct FileSpace {
     stream: u64,
     windows: Mutex<Vec<Window>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Clusters that are kept for an owner: what it has not taken.
+#[derive(Debug)]
+struct Kept {
+    extent: Extent,
+    /// The same, unless somebody has ended the window.
+    rest: Arc<Rest>,
+}
+
+#[derive(Debug)]
 struct Window {
-    id: WindowId,
     /// The first cluster of the file that it is for.
     at: u64,
-    extent: Extent,
+    kept: Kept,
+}
+
+impl Window {
+    fn len(&self) -> u64 {
+        self.kept.extent.span.len()
+    }
+}
+
+/// How many windows there were and are. None is open while the two numbers are the same.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    opened: AtomicU64,
+    ended: AtomicU64,
 }
 
 /// A wish for clusters at a place of a file.
@@ -80,7 +101,7 @@ pub(super) fn shared_windows() -> usize {
 
 /// A window that small files share: those that one thread writes come to lie side by side.
 #[derive(Debug)]
-pub(super) struct SharedWindow(Mutex<Option<(WindowId, Extent)>>);
+pub(super) struct SharedWindow(Mutex<Option<Kept>>);
 
 impl SharedWindow {
     pub(super) fn new() -> Self {
@@ -104,7 +125,7 @@ impl Allocator {
         let want = self.allowed(request.clusters, space)?;
         let mut windows = file.windows.lock();
         if let Some(extent) = self.out_of_window(&mut windows, request.at, want) {
-            return self.promised(extent, space);
+            return self.exchanged(extent, space);
         }
         let wish = AllocRequest::anywhere(want).stream(file.stream);
         let mut wanted = wish.wanted(want, self.geometry.cluster);
@@ -112,31 +133,46 @@ impl Allocator {
         let size = request.file_clusters.max(request.at.saturating_add(want));
         if request.at == 0 {
             drop(windows);
-            let extent = match self.bytes(size) <= SMALL_FILE {
-                true => self.for_small_file(&wanted)?,
-                false => self.take_with_window(self.find(&wanted)?, want).0,
+            return match self.bytes(size) <= SMALL_FILE {
+                true => self.for_small_file(&wanted, space),
+                false => Ok(self.take_with_window(self.find(&wanted)?, want, space)?.0),
             };
-            return self.promised(extent, space);
         }
         let length = self.window_length(&windows, &request, want, size);
         let found = self.find_growing(&wanted, length)?;
-        let (extent, rest) = self.take_with_window(found, want);
-        if let Some((id, rest)) = rest {
-            windows.push(Window {
-                id,
-                at: request.at + extent.span.len(),
-                extent: rest,
-            });
+        let (taken, kept) = self.take_with_window(found, want, space)?;
+        if let Some(kept) = kept {
+            let at = request.at + taken.clusters();
+            windows.push(Window { at, kept });
         }
-        drop(windows);
-        self.promised(extent, space)
+        Ok(taken)
+    }
+
+    /// The same without a promise beforehand, for who has the file to itself. As long as its window lasts, neither a
+    /// lock is taken nor anything written that other threads write.
+    ///
+    /// # Errors
+    /// As [`allocate_direct`](Self::allocate_direct).
+    pub fn allocate_direct_for(
+        &self,
+        file: &mut FileSpace,
+        request: FileRequest,
+    ) -> Result<Allocation<'_>> {
+        if request.clusters > 0
+            && let windows = file.windows.get_mut()
+            && let Some(extent) = self.out_of_window(windows, request.at, request.clusters)
+        {
+            return Ok(self.taken(extent));
+        }
+        let mut space = self.reserve(request.clusters)?;
+        self.allocate_for(file, request, &mut space)
     }
 
     /// Ends the windows of a file: when it is truncated, closed or done.
     pub fn end_windows(&self, file: &FileSpace) {
         let mut windows = file.windows.lock();
         for window in windows.drain(..) {
-            self.group(window.extent.group).end_window(window.id);
+            self.end_window(&window.kept);
         }
     }
 
@@ -145,81 +181,225 @@ impl Allocator {
     pub fn windows(&self, file: &FileSpace) -> Vec<(Range<u64>, DiskRun)> {
         let windows = file.windows.lock();
         let told = windows.iter().map(|window| {
-            let Extent { group, span } = window.extent;
+            let Extent { group, span } = window.kept.extent;
             (window.at..window.at + span.len(), self.run_of(group, span))
         });
         told.collect()
     }
 
-    /// Takes the start of what a window of the file has for `at`.
-    fn out_of_window(&self, windows: &mut Vec<Window>, at: u64, want: u64) -> Option<Extent> {
-        let covers = |window: &Window| window.at <= at && at - window.at < window.extent.span.len();
-        let index = windows.iter().position(covers)?;
-        let window = windows.swap_remove(index);
-        let span = Span {
-            start: window.extent.span.start + (at - window.at),
-            ..window.extent.span
+    /// Tries once more what was refused, at a moment at which no window withholds anything.
+    #[cold]
+    pub(super) fn without_windows<T>(&self, again: impl Fn() -> Result<T>) -> Result<T> {
+        if self.probe.is(Mutation::KeepWindowsWhenFull) {
+            return again();
         }
-        .truncated(want);
-        let extent = window.extent.with(span);
-        let mut group = self.group(extent.group);
-        if !group.take_from_window(window.id, span) && !self.probe.is(Mutation::TakeFromEndedWindow)
-        {
-            return None;
+        // Acquire: pairs with the Release in `end_listed`. A window that is open while `again` is refused ends later, so
+        // it is not among these.
+        let ended = self.census.ended.load(Ordering::Acquire);
+        let outcome = again();
+        // Acquire: pairs with the Release in `open_window`. Those that were open have paid before they were refused
+        // anything, and are counted.
+        if outcome.is_ok() || self.census.opened.load(Ordering::Acquire) == ended {
+            return outcome;
         }
-        drop(group);
-        for rest in window.extent.span.without(span) {
-            if rest.len() > 0 {
-                windows.push(Window {
-                    at: window.at + (rest.start - window.extent.span.start),
-                    extent: window.extent.with(rest),
-                    ..window
-                });
-            }
-        }
-        Some(extent)
+        let mut groups = self.lock_all();
+        groups.iter_mut().for_each(|group| self.end_listed(group));
+        // None opens as long as the groups are locked.
+        again()
     }
 
-    /// Takes up to `want` clusters of what was found, and opens a window on the rest.
-    fn take_with_window(
+    /// Clusters that windows have.
+    pub(super) fn in_windows(&self) -> u64 {
+        let ended = self.census.ended.load(Ordering::Acquire);
+        if self.census.opened.load(Ordering::Acquire) == ended {
+            return 0;
+        }
+        let groups = 0..self.groups.len();
+        groups.map(|number| self.locked(number).in_windows()).sum()
+    }
+
+    /// An extent out of a window is paid for, so the promise for it ends.
+    fn exchanged<L: Deref<Target = Ledger>>(
+        &self,
+        extent: Extent,
+        space: &mut Reservation<L>,
+    ) -> Result<Allocation<'_>> {
+        space.shrink(extent.span.len())?;
+        Ok(self.taken(extent))
+    }
+
+    /// Takes the start of what a window of the file has for `at`.
+    #[inline]
+    fn out_of_window(&self, windows: &mut Vec<Window>, at: u64, want: u64) -> Option<Extent> {
+        let covers = |window: &Window| window.at <= at && at - window.at < window.len();
+        let index = windows.iter().position(covers)?;
+        let window = &mut windows[index];
+        if window.at < at {
+            return self.out_of_middle(windows, index, at, want);
+        }
+        let taken = self.out_of(&mut window.kept, want);
+        window.at += taken.map_or(0, |extent| extent.span.len());
+        if taken.is_none() || window.len() == 0 {
+            windows.swap_remove(index);
+        }
+        taken
+    }
+
+    /// Takes the first clusters that are kept, unless the window has ended.
+    #[inline]
+    fn out_of(&self, kept: &mut Kept, want: u64) -> Option<Extent> {
+        let span = kept.extent.span.truncated(want);
+        if !kept.rest.take(span, &self.probe) {
+            return None;
+        }
+        kept.extent.span.start = span.end;
+        Some(kept.extent.with(span))
+    }
+
+    /// Divides a window in two, of which the second begins at `at`, and takes from that.
+    #[cold]
+    fn out_of_middle(
+        &self,
+        windows: &mut Vec<Window>,
+        index: usize,
+        at: u64,
+        want: u64,
+    ) -> Option<Extent> {
+        let Window { at: start, kept } = windows.swap_remove(index);
+        let extent = kept.extent;
+        let mut group = self.group(extent.group);
+        let left = kept.rest.end();
+        if left.len() == 0 {
+            return None;
+        }
+        let border = extent.span.start + (at - start);
+        let parts = [
+            (start, Span { end: border, ..left }),
+            (
+                at,
+                Span {
+                    start: border,
+                    ..left
+                },
+            ),
+        ];
+        for (at, span) in parts {
+            let rest = self.list_window(&mut group, span);
+            let kept = Kept {
+                extent: extent.with(span),
+                rest,
+            };
+            windows.push(Window { at, kept });
+        }
+        self.unlist_window(&mut group, &kept.rest);
+        drop(group);
+        self.out_of_window(windows, at, want)
+    }
+
+    /// Takes up to `want` clusters of what was found out of `space`, and opens a window on the rest, if it can be paid
+    /// for.
+    fn take_with_window<L: Deref<Target = Ledger>>(
         &self,
         Found { mut group, span }: Found<'_>,
         want: u64,
-    ) -> (Extent, Option<(WindowId, Extent)>) {
+        space: &mut Reservation<L>,
+    ) -> Result<(Allocation<'_>, Option<Kept>)> {
         let taken = span.truncated(want);
+        space.spend(taken.len())?;
         group.take(taken);
         let extent = Extent {
             group: group.number(),
             span: taken,
         };
         let [_, rest] = span.without(taken);
-        let window = (rest.len() > 0).then(|| {
-            let id = WindowId(self.next_window.fetch_add(1, Ordering::Relaxed));
-            group.open_window(id, rest);
-            (id, extent.with(rest))
+        let kept = (rest.len() > 0).then(|| self.open_window(&mut group, rest));
+        let kept = kept.flatten().map(|kept| Kept {
+            extent: extent.with(rest),
+            rest: kept,
         });
-        (extent, window)
+        Ok((self.taken(extent), kept))
+    }
+
+    /// Pays for a window on a free span, and opens it.
+    fn open_window(&self, group: &mut Locked<'_>, span: Span) -> Option<Arc<Rest>> {
+        let rest = self.list_window(group, span);
+        match self.ledger.buy(span.len()) {
+            Ok(()) => {
+                group.take(span);
+                Some(rest)
+            }
+            Err(_) => {
+                rest.end();
+                self.unlist_window(group, &rest);
+                None
+            }
+        }
+    }
+
+    /// Lists a window of `span`.
+    fn list_window(&self, group: &mut Locked<'_>, span: Span) -> Arc<Rest> {
+        // Release: pairs with the Acquire in `without_windows`, which must see it once it is refused what this window has.
+        self.census.opened.fetch_add(1, Ordering::Release);
+        let rest = Arc::new(Rest::new(span));
+        let used_up = group.add_window(Arc::clone(&rest));
+        // Release: as in `end_listed`.
+        self.census.ended.fetch_add(used_up, Ordering::Release);
+        rest
+    }
+
+    /// Strikes a window off its list; whether it was there.
+    fn unlist_window(&self, group: &mut Locked<'_>, rest: &Arc<Rest>) -> bool {
+        let listed = group.remove_window(rest);
+        self.census
+            .ended
+            .fetch_add(u64::from(listed), Ordering::Release);
+        listed
+    }
+
+    /// Ends a window, if nobody has.
+    fn end_window(&self, kept: &Kept) {
+        let mut group = self.group(kept.extent.group);
+        self.give(&mut group, &kept.rest);
+        self.unlist_window(&mut group, &kept.rest);
+    }
+
+    /// Ends all windows of a group.
+    pub(super) fn end_listed(&self, group: &mut Locked<'_>) {
+        for rest in group.take_windows() {
+            self.give(group, &rest);
+            // Release: pairs with the Acquire in `without_windows`: who sees that it has ended finds what it had.
+            self.census.ended.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Makes free what is left of a window.
+    fn give(&self, group: &mut Locked<'_>, rest: &Rest) {
+        let left = rest.end();
+        if left.len() > 0 {
+            group.clear(left);
+            self.ledger.release(left.len());
+        }
     }
 
     /// A small file's clusters: at its goal, or out of the window shared with others.
-    fn for_small_file(&self, wanted: &Wanted) -> Result<Extent> {
+    fn for_small_file<L: Deref<Target = Ledger>>(
+        &self,
+        wanted: &Wanted,
+        space: &mut Reservation<L>,
+    ) -> Result<Allocation<'_>> {
         if let Some(goal) = wanted.goal
             && let Some(found) = self.at_goal(goal, wanted)
         {
-            return Ok(self.take_with_window(found, wanted.length).0);
+            return Ok(self.take_with_window(found, wanted.length, space)?.0);
         }
         let mut shared = self.shared_window().0.lock();
-        if let Some((id, extent)) = shared.take() {
-            let span = extent.span.truncated(wanted.length);
-            let [_, rest] = extent.span.without(span);
-            let mut group = self.group(extent.group);
-            if span.len() == wanted.length && group.take_from_window(id, span) {
-                if rest.len() > 0 {
-                    *shared = Some((id, extent.with(rest)));
-                }
-                return Ok(extent.with(span));
+        if let Some(mut kept) = shared.take() {
+            let enough = kept.extent.span.len() >= wanted.length;
+            if enough && let Some(extent) = self.out_of(&mut kept, wanted.length) {
+                *shared = Some(kept).filter(|kept| kept.extent.span.len() > 0);
+                return self.exchanged(extent, space);
             }
-            group.end_window(id);
+            self.end_window(&kept);
         }
         let length = (SHARED / self.geometry.cluster_bytes()).max(wanted.length);
         let wanted = Wanted {
@@ -234,9 +414,9 @@ impl Allocator {
             Some(found) => found,
             None => self.find(&wanted)?,
         };
-        let (extent, rest) = self.take_with_window(found, wanted.length);
-        *shared = rest;
-        Ok(extent)
+        let (taken, kept) = self.take_with_window(found, wanted.length, space)?;
+        *shared = kept;
+        Ok(taken)
     }
 
     /// The next clusters of a file that grows, and room behind them: at its goal whatever is free there; elsewhere a

@@ -128,7 +128,7 @@ impl FileBlocks {
                 (true, _) | (_, true) => 1,
                 (false, false) => 0,
             };
-            match self.backing.allocator.ledger().reserve(spanned - edges) {
+            match self.backing.allocator.reserve(spanned - edges) {
                 Ok(mut reservation) => {
                     note(|| format!("{} clusters are promised for {run:?}", spanned - edges));
                     if self.backing.probe.is(Mutation::SkipSecondLook) {

@@ -145,12 +145,12 @@ impl FileBlocks {
     /// Space for `wanted` clusters of `run`, or for as many as there is space for: the reserved ones out
     /// of the file's account, the others new out of the ledger. Returns it with the number of clusters.
     fn space_for(&self, run: &ClusterRun, mut wanted: u64) -> Result<(Reservation<&Ledger>, u64)> {
-        let ledger = self.backing.allocator.ledger();
+        let allocator = &self.backing.allocator;
         loop {
             let reserved = self.reserved_in(run, wanted);
-            match ledger.reserve(wanted - reserved) {
+            match allocator.reserve(wanted - reserved) {
                 Ok(mut space) => {
-                    space.merge(self.account.take(reserved, ledger)?)?;
+                    space.merge(self.account.take(reserved, allocator.ledger())?)?;
                     return Ok((space, wanted));
                 }
                 Err(Error::NoSpace) if wanted > 1 => wanted = wanted.div_ceil(2),

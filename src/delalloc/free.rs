@@ -133,7 +133,7 @@ impl FileBlocks {
                 self.backing.allocator.free(run)?;
                 return self
                     .account
-                    .add(self.backing.allocator.ledger().reserve(1)?);
+                    .add(self.backing.allocator.reserve(1)?);
             }
             return self
                 .account

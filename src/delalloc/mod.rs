@@ -113,7 +113,6 @@ impl Backing {
             2 * space.free() >= 3 * space.promised()
                 && space.available_to(Tier::Normal) >= self.policy.low_space_clusters
         };
-        let ledger = self.allocator.ledger();
-        roomy(ledger.at_worst()) || roomy(ledger.snapshot())
+        roomy(self.allocator.ledger().at_worst()) || roomy(self.allocator.space())
     }
 }

@@ -56,6 +56,13 @@ impl<T> Mutex<T> {
         }
     }
 
+    /// What it guards, for who has it to itself.
+    #[cfg(feature = "std")]
+    #[inline]
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        imp::get_mut(&mut self.lock)
+    }
+
     /// Takes the lock if nobody has it.
     #[cfg(feature = "std")]
     #[cfg_attr(feature = "testing", track_caller)]

@@ -53,6 +53,11 @@ mod plain {
             lock.lock()
         }
         #[cfg(feature = "std")]
+        #[inline(always)]
+        pub(crate) fn get_mut<T>(lock: &mut Mutex<T>) -> &mut T {
+            lock.get_mut()
+        }
+        #[cfg(feature = "std")]
         pub(crate) fn try_lock<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
             lock.try_lock()
         }

@@ -30,6 +30,9 @@ pub(super) mod locks {
     pub(crate) fn lock<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
         lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
+    pub(crate) fn get_mut<T>(lock: &mut Mutex<T>) -> &mut T {
+        lock.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
     pub(crate) fn try_lock<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         lock.try_lock().ok()
     }

@@ -130,31 +130,62 @@ fn with_window(case: &Case) -> (Scene<'_>, FileSpace, u64) {
 fn space_in_windows_is_found_while_they_end() {
     Model {
         name: "allocate, allocate from a window, close",
-        asserts: &[8, 14, 15],
+        asserts: &[8, 14, 15, 21],
         broken: &[
             &[Mutation::KeepWindowsWhenFull],
             &[Mutation::TakeFromEndedWindow],
         ],
         body: |case| {
             let (scene, file, window) = with_window(case);
-            let mut promise = scene.allocator.reserve(2).unwrap();
-            let mine = Mutex::new(promise.split(1).unwrap());
-            let theirs = Mutex::new(promise);
             let next = growth(6, 1, None);
             scene.race(&[
                 ("file", &|| {
-                    let space = &mut *mine.lock().unwrap();
-                    scene.keep(scene.allocator.allocate_for(&file, next, space));
+                    let space = scene.allocator.reserve(1);
+                    ensure(21, space.is_ok(), || "a window has all there is".into());
+                    let Ok(mut space) = space else { return };
+                    scene.keep(scene.allocator.allocate_for(&file, next, &mut space));
                 }),
                 ("other", &|| {
-                    let space = &mut *theirs.lock().unwrap();
-                    let anywhere = AllocRequest::anywhere(1);
-                    scene.keep(scene.allocator.allocate(anywhere, space));
+                    let taken = scene.take_one();
+                    ensure(21, taken, || "a window has all there is".into());
                 }),
                 ("close", &|| scene.allocator.end_windows(&file)),
             ]);
             let left = scene.allocator.space().available();
             ensure(8, left == window - 2 && scene.take_one(), || {
+                format!("{left} clusters are left")
+            });
+        },
+    }
+    .verify();
+}
+
+#[test]
+fn a_window_that_is_taken_from_without_a_lock_gives_each_cluster_once() {
+    Model {
+        name: "allocate directly from a window, allocate, check",
+        asserts: &[7, 14, 21],
+        broken: &[&[Mutation::TakeFromEndedWindow]],
+        body: |case| {
+            let (scene, file, window) = with_window(case);
+            let file = Mutex::new(file);
+            scene.race(&[
+                ("file", &|| {
+                    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                    for at in 6..8 {
+                        let next = growth(at, 1, None);
+                        let run = scene.allocator.allocate_direct_for(&mut file, next);
+                        scene.keep(run);
+                    }
+                }),
+                ("other", &|| {
+                    let taken = scene.take_one();
+                    ensure(21, taken, || "a window has all there is".into());
+                }),
+                ("check", &|| scene.check()),
+            ]);
+            let left = scene.allocator.space().available();
+            ensure(8, left == window - 3 && scene.take_one(), || {
                 format!("{left} clusters are left")
             });
         },
@@ -209,7 +240,7 @@ fn the_books_are_in_order_at_every_moment() {
     Model {
         name: "allocate, commit and free, check",
         asserts: &[7],
-        broken: &[&[Mutation::SpendAfterCommit]],
+        broken: &[&[Mutation::SpendAfterTaking]],
         body: |case| {
             let scene = Scene::new(case, 8, 4);
             let take_and_free = || {

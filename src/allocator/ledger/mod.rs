@@ -202,16 +202,31 @@ impl Ledger {
         if self.probe.is(Mutation::ReserveLooksThenActs) {
             return self.promise_in_two_steps(clusters, tier);
         }
-        match self.in_share(clusters, Change::reserve) {
+        self.take(clusters, Change::reserve, tier)
+    }
+
+    /// Available to used, for [`Tier::Normal`].
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] when fewer are available.
+    #[inline]
+    pub(super) fn buy(&self, clusters: u64) -> Result<()> {
+        self.take(clusters, Change::buy, Tier::Normal)
+    }
+
+    /// A step that takes available clusters.
+    #[inline]
+    fn take(&self, clusters: u64, step: impl Fn(u64) -> Change, tier: Tier) -> Result<()> {
+        match self.in_share(clusters, &step) {
             true => Ok(()),
-            false => self.promise_from_pool(clusters, tier),
+            false => self.take_from_pool(clusters, step(clusters), tier),
         }
     }
 
     #[cold]
-    fn promise_from_pool(&self, clusters: u64, tier: Tier) -> Result<()> {
+    fn take_from_pool(&self, clusters: u64, step: Change, tier: Tier) -> Result<()> {
         let kept = self.reserves.kept_from(tier);
-        self.in_pool(clusters, |pool| pool.promise(clusters, kept))
+        self.in_pool(clusters, |pool| pool.take(clusters, step, kept))
     }
 
     /// For [`Mutation::ReserveLooksThenActs`]: what others do between the steps is not seen.

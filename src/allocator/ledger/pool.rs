@@ -36,11 +36,11 @@ impl Pool {
         self.make_up();
     }
 
-    /// Promises `clusters` to somebody who must leave `kept`.
-    pub(super) fn promise(&mut self, clusters: u64, kept: u64) -> Result<()> {
+    /// Does a step that takes `clusters` available ones, for somebody who must leave `kept`.
+    pub(super) fn take(&mut self, clusters: u64, step: Change, kept: u64) -> Result<()> {
         match self.available.checked_sub(clusters) {
             Some(rest) if clusters == 0 || rest >= kept => {
-                self.add(Change::reserve(clusters));
+                self.add(step);
                 Ok(())
             }
             _ => Err(Error::NoSpace),

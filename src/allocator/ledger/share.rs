@@ -37,6 +37,14 @@ impl Change {
         }
     }
 
+    /// Available to used.
+    pub(super) const fn buy(clusters: u64) -> Self {
+        Self {
+            available: -(clusters as i64),
+            promised: 0,
+        }
+    }
+
     /// Used to available.
     pub(super) const fn release(clusters: u64) -> Self {
         Self {

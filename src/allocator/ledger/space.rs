@@ -61,6 +61,13 @@ impl Space {
         self.promised
     }
 
+    /// The same, but `clusters` of the used ones are available.
+    pub(in crate::allocator) fn with_available(self, clusters: u64) -> Self {
+        // Never more than there are: the caller may have counted while others worked.
+        let available = self.available + clusters.min(self.used());
+        Self { available, ..self }
+    }
+
     /// Clusters not used: available and promised, less promised ones that were withdrawn. Never more than the total.
     pub const fn free(self) -> u64 {
         (self.available + self.promised).saturating_sub(self.deficit)

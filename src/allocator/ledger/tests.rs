@@ -126,8 +126,9 @@ impl<'l> Pair<'l> {
             }
             // What was withdrawn has no bits: a promise that is not backed cannot be spent.
             Call::Spend(which) if self.plain.space.deficit == 0 => {
-                if let Some((reservation, _)) = self.take(which) {
-                    reservation.spend();
+                if let Some((mut reservation, _)) = self.take(which) {
+                    let clusters = reservation.clusters();
+                    reservation.spend(clusters).unwrap();
                 }
             }
             Call::Spend(_) => {}
@@ -283,8 +284,9 @@ fn shares_close_while_space_is_scarce_and_open_at_twice_as_much() {
 fn a_promise_that_ends_elsewhere_keeps_no_share_off_for_long() {
     let ledger = Ledger::with_options(&LedgerOptions::new(1 << 20).shares(2)).unwrap();
     for _ in 0..100_000 {
-        let promise = Ledger::on_share(0, || ledger.reserve(16).unwrap());
-        Ledger::on_share(1, || promise.spend());
+        let mut promise = Ledger::on_share(0, || ledger.reserve(16).unwrap());
+        let clusters = promise.clusters();
+        Ledger::on_share(1, || promise.spend(clusters)).unwrap();
         Ledger::on_share(0, || ledger.release(16));
     }
     let space = ledger.snapshot();
@@ -298,7 +300,7 @@ fn a_step_that_half_a_word_cannot_hold_is_done_in_the_pool() {
     let options = LedgerOptions::new(total).shares(1).exact_below(0);
     let ledger = Ledger::with_options(&options).unwrap();
     assert_eq!(ledger.reserve(u64::MAX).unwrap_err(), Error::NoSpace);
-    ledger.reserve(total).unwrap().spend();
+    ledger.reserve(total).unwrap().spend(total).unwrap();
     let space = ledger.snapshot();
     assert_eq!((space.available(), space.promised()), (0, 0));
     assert_eq!(ledger.release_into_reservation(total).clusters(), total);
