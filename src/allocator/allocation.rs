@@ -35,6 +35,7 @@ impl Extent {
 
 impl Allocator {
     /// An extent that was just taken and paid for.
+    #[inline]
     pub(super) fn taken(&self, extent: Extent) -> Allocation<'_> {
         Allocation {
             extent,
@@ -46,11 +47,13 @@ impl Allocator {
 
 impl Allocation<'_> {
     /// The run, in blocks; made of whole clusters. It must not be freed before it is committed.
+    #[inline]
     pub fn run(&self) -> DiskRun {
         self.allocator.run_of(self.extent.group, self.extent.span)
     }
 
     /// How many clusters the run has.
+    #[inline]
     pub fn clusters(&self) -> u64 {
         self.extent.span.len()
     }
@@ -58,6 +61,7 @@ impl Allocation<'_> {
 
 impl<'a> Allocation<'a> {
     /// Hands the run over: it stays allocated until [`Allocator::free`]. Takes no lock.
+    #[inline]
     #[must_use = "a committed run must be remembered, or its clusters are lost"]
     pub fn commit(mut self) -> DiskRun {
         self.open = false;

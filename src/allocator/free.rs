@@ -145,6 +145,7 @@ impl Allocator {
     }
 
     /// A span of a group, in blocks of the volume.
+    #[inline]
     pub(super) fn run_of(&self, group: usize, span: Span) -> DiskRun {
         let ratio = self.geometry.cluster.blocks();
         let start = group as u64 * self.clusters_per_group + span.start;

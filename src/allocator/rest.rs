@@ -1,6 +1,5 @@
 //! What is left of a window: taken from by its owner and ended by anybody, without a lock.
 
-use crate::probe::{Mutation, Probe};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 use super::span::Span;
@@ -35,21 +34,14 @@ impl Rest {
         span(self.0.load(Ordering::Relaxed))
     }
 
-    /// Takes the first clusters, which are `taken`. Only the owner does, so it fails only when the window has ended.
+    /// Takes what lies before `to` of `left`, which is what is left as far as the owner knows: unless the window has
+    /// ended.
     #[inline]
-    pub(super) fn take(&self, taken: Span, probe: &Probe) -> bool {
-        let seen = self.span();
-        if seen.start != taken.start || seen.end < taken.end {
-            return probe.is(Mutation::TakeFromEndedWindow);
-        }
-        let left = Span {
-            start: taken.end,
-            ..seen
-        };
-        let swap =
-            self.0
-                .compare_exchange(word(seen), word(left), Ordering::Relaxed, Ordering::Relaxed);
-        swap.is_ok() || probe.is(Mutation::TakeFromEndedWindow)
+    pub(super) fn take(&self, left: Span, to: u64) -> bool {
+        let kept = Span { start: to, ..left };
+        self.0
+            .compare_exchange(word(left), word(kept), Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Ends the window, and returns what was left.

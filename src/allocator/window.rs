@@ -153,17 +153,24 @@ impl Allocator {
     ///
     /// # Errors
     /// As [`allocate_direct`](Self::allocate_direct).
+    #[inline]
     pub fn allocate_direct_for(
         &self,
         file: &mut FileSpace,
         request: FileRequest,
     ) -> Result<Allocation<'_>> {
-        if request.clusters > 0
-            && let windows = file.windows.get_mut()
-            && let Some(extent) = self.out_of_window(windows, request.at, request.clusters)
-        {
-            return Ok(self.taken(extent));
+        let windows = file.windows.get_mut();
+        match self.out_of_window(windows, request.at, request.clusters) {
+            Some(extent) => Ok(self.taken(extent)),
+            None => self.allocate_reserved_for(file, request),
         }
+    }
+
+    fn allocate_reserved_for(
+        &self,
+        file: &FileSpace,
+        request: FileRequest,
+    ) -> Result<Allocation<'_>> {
         let mut space = self.reserve(request.clusters)?;
         self.allocate_for(file, request, &mut space)
     }
@@ -232,7 +239,7 @@ impl Allocator {
     #[inline]
     fn out_of_window(&self, windows: &mut Vec<Window>, at: u64, want: u64) -> Option<Extent> {
         let covers = |window: &Window| window.at <= at && at - window.at < window.len();
-        let index = windows.iter().position(covers)?;
+        let index = windows.iter().position(covers).filter(|_| want > 0)?;
         let window = &mut windows[index];
         if window.at < at {
             return self.out_of_middle(windows, index, at, want);
@@ -248,8 +255,9 @@ impl Allocator {
     /// Takes the first clusters that are kept, unless the window has ended.
     #[inline]
     fn out_of(&self, kept: &mut Kept, want: u64) -> Option<Extent> {
-        let span = kept.extent.span.truncated(want);
-        if !kept.rest.take(span, &self.probe) {
+        let left = kept.extent.span;
+        let span = left.truncated(want);
+        if !kept.rest.take(left, span.end) && !self.probe.is(Mutation::TakeFromEndedWindow) {
             return None;
         }
         kept.extent.span.start = span.end;
