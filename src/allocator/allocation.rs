@@ -26,13 +26,6 @@ pub(super) struct Extent {
     pub(super) span: Span,
 }
 
-impl Extent {
-    /// Another span of the same group.
-    pub(super) const fn with(self, span: Span) -> Self {
-        Self { span, ..self }
-    }
-}
-
 impl Allocator {
     /// An extent that was just taken and paid for.
     #[inline]

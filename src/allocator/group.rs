@@ -167,7 +167,10 @@ impl Group {
 
     /// Strikes a window off the list, unless that has happened.
     pub(super) fn remove_window(&mut self, rest: &Arc<Rest>) -> bool {
-        let at = self.windows.iter().position(|other| Arc::ptr_eq(other, rest));
+        let at = self
+            .windows
+            .iter()
+            .position(|other| Arc::ptr_eq(other, rest));
         at.map(|at| self.windows.swap_remove(at)).is_some()
     }
 

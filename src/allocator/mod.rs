@@ -429,9 +429,8 @@ impl Allocator {
         if !groups.iter().all(|group| group.is_sound()) {
             return Err(Error::Corrupt("a group's counter differs from its bitmap"));
         }
-        let listed = |(number, group): (usize, &Locked<'_>)| {
-            self.directory.agrees(number, group.summary())
-        };
+        let listed =
+            |(number, group): (usize, &Locked<'_>)| self.directory.agrees(number, group.summary());
         if !groups.iter().enumerate().all(listed) {
             return Err(Error::Corrupt("a group is in the wrong list"));
         }

@@ -16,7 +16,7 @@ use crate::units::DiskRun;
 use super::allocation::Extent;
 use super::locked::Locked;
 use super::request::{Goal, Wanted};
-use super::rest::Rest;
+use super::rest::{Left, Rest};
 use super::search::Found;
 use super::span::Span;
 use super::{AllocRequest, Allocation, Allocator, Ledger, Reservation};
@@ -43,7 +43,8 @@ pub struct FileSpace {
 /// Clusters that are kept for an owner: what it has not taken.
 #[derive(Debug)]
 struct Kept {
-    extent: Extent,
+    group: usize,
+    left: Left,
     /// The same, unless somebody has ended the window.
     rest: Arc<Rest>,
 }
@@ -55,9 +56,9 @@ struct Window {
     kept: Kept,
 }
 
-impl Window {
+impl Kept {
     fn len(&self) -> u64 {
-        self.kept.extent.span.len()
+        self.left.span().len()
     }
 }
 
@@ -188,8 +189,9 @@ impl Allocator {
     pub fn windows(&self, file: &FileSpace) -> Vec<(Range<u64>, DiskRun)> {
         let windows = file.windows.lock();
         let told = windows.iter().map(|window| {
-            let Extent { group, span } = window.kept.extent;
-            (window.at..window.at + span.len(), self.run_of(group, span))
+            let Kept { group, left, .. } = &window.kept;
+            let range = window.at..window.at + window.kept.len();
+            (range, self.run_of(*group, left.span()))
         });
         told.collect()
     }
@@ -238,7 +240,7 @@ impl Allocator {
     /// Takes the start of what a window of the file has for `at`.
     #[inline]
     fn out_of_window(&self, windows: &mut Vec<Window>, at: u64, want: u64) -> Option<Extent> {
-        let covers = |window: &Window| window.at <= at && at - window.at < window.len();
+        let covers = |window: &Window| window.at <= at && at - window.at < window.kept.len();
         let index = windows.iter().position(covers).filter(|_| want > 0)?;
         let window = &mut windows[index];
         if window.at < at {
@@ -246,7 +248,7 @@ impl Allocator {
         }
         let taken = self.out_of(&mut window.kept, want);
         window.at += taken.map_or(0, |extent| extent.span.len());
-        if taken.is_none() || window.len() == 0 {
+        if taken.is_none() || window.kept.len() == 0 {
             windows.swap_remove(index);
         }
         taken
@@ -255,13 +257,16 @@ impl Allocator {
     /// Takes the first clusters that are kept, unless the window has ended.
     #[inline]
     fn out_of(&self, kept: &mut Kept, want: u64) -> Option<Extent> {
-        let left = kept.extent.span;
-        let span = left.truncated(want);
-        if !kept.rest.take(left, span.end) && !self.probe.is(Mutation::TakeFromEndedWindow) {
+        let span = kept.left.span().truncated(want);
+        let fewer = kept.left.without_first(span.len());
+        if !kept.rest.take(kept.left, fewer) && !self.probe.is(Mutation::TakeFromEndedWindow) {
             return None;
         }
-        kept.extent.span.start = span.end;
-        Some(kept.extent.with(span))
+        kept.left = fewer;
+        Some(Extent {
+            group: kept.group,
+            span,
+        })
     }
 
     /// Divides a window in two, of which the second begins at `at`, and takes from that.
@@ -274,29 +279,19 @@ impl Allocator {
         want: u64,
     ) -> Option<Extent> {
         let Window { at: start, kept } = windows.swap_remove(index);
-        let extent = kept.extent;
-        let mut group = self.group(extent.group);
+        let mut group = self.group(kept.group);
         let left = kept.rest.end();
         if left.len() == 0 {
             return None;
         }
-        let border = extent.span.start + (at - start);
-        let parts = [
-            (start, Span { end: border, ..left }),
-            (
-                at,
-                Span {
-                    start: border,
-                    ..left
-                },
-            ),
-        ];
-        for (at, span) in parts {
-            let rest = self.list_window(&mut group, span);
-            let kept = Kept {
-                extent: extent.with(span),
-                rest,
-            };
+        let border = left.start + (at - start);
+        let before = Span {
+            end: border,
+            ..left
+        };
+        let [_, behind] = left.without(before);
+        for (at, span) in [(start, before), (at, behind)] {
+            let kept = self.list_window(&mut group, span);
             windows.push(Window { at, kept });
         }
         self.unlist_window(&mut group, &kept.rest);
@@ -321,38 +316,39 @@ impl Allocator {
         };
         let [_, rest] = span.without(taken);
         let kept = (rest.len() > 0).then(|| self.open_window(&mut group, rest));
-        let kept = kept.flatten().map(|kept| Kept {
-            extent: extent.with(rest),
-            rest: kept,
-        });
-        Ok((self.taken(extent), kept))
+        Ok((self.taken(extent), kept.flatten()))
     }
 
     /// Pays for a window on a free span, and opens it.
-    fn open_window(&self, group: &mut Locked<'_>, span: Span) -> Option<Arc<Rest>> {
-        let rest = self.list_window(group, span);
+    fn open_window(&self, group: &mut Locked<'_>, span: Span) -> Option<Kept> {
+        let kept = self.list_window(group, span);
         match self.ledger.buy(span.len()) {
             Ok(()) => {
                 group.take(span);
-                Some(rest)
+                Some(kept)
             }
             Err(_) => {
-                rest.end();
-                self.unlist_window(group, &rest);
+                kept.rest.end();
+                self.unlist_window(group, &kept.rest);
                 None
             }
         }
     }
 
     /// Lists a window of `span`.
-    fn list_window(&self, group: &mut Locked<'_>, span: Span) -> Arc<Rest> {
+    fn list_window(&self, group: &mut Locked<'_>, span: Span) -> Kept {
         // Release: pairs with the Acquire in `without_windows`, which must see it once it is refused what this window has.
         self.census.opened.fetch_add(1, Ordering::Release);
-        let rest = Arc::new(Rest::new(span));
+        let left = Left::new(span);
+        let rest = Arc::new(Rest::new(left));
         let used_up = group.add_window(Arc::clone(&rest));
         // Release: as in `end_listed`.
         self.census.ended.fetch_add(used_up, Ordering::Release);
-        rest
+        Kept {
+            group: group.number(),
+            left,
+            rest,
+        }
     }
 
     /// Strikes a window off its list; whether it was there.
@@ -366,7 +362,7 @@ impl Allocator {
 
     /// Ends a window, if nobody has.
     fn end_window(&self, kept: &Kept) {
-        let mut group = self.group(kept.extent.group);
+        let mut group = self.group(kept.group);
         self.give(&mut group, &kept.rest);
         self.unlist_window(&mut group, &kept.rest);
     }
@@ -402,9 +398,9 @@ impl Allocator {
         }
         let mut shared = self.shared_window().0.lock();
         if let Some(mut kept) = shared.take() {
-            let enough = kept.extent.span.len() >= wanted.length;
+            let enough = kept.len() >= wanted.length;
             if enough && let Some(extent) = self.out_of(&mut kept, wanted.length) {
-                *shared = Some(kept).filter(|kept| kept.extent.span.len() > 0);
+                *shared = Some(kept).filter(|kept| kept.len() > 0);
                 return self.exchanged(extent, space);
             }
             self.end_window(&kept);

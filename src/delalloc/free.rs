@@ -131,9 +131,7 @@ impl FileBlocks {
         if !stays && self.status.edit().take_pending(cluster) {
             if self.backing.probe.is(Mutation::FreeThenReserve) {
                 self.backing.allocator.free(run)?;
-                return self
-                    .account
-                    .add(self.backing.allocator.reserve(1)?);
+                return self.account.add(self.backing.allocator.reserve(1)?);
             }
             return self
                 .account
