@@ -1,6 +1,7 @@
 //! A run that is taken but not yet anybody's.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 
 use crate::probe::Mutation;
 use crate::units::DiskRun;
@@ -13,8 +14,6 @@ use super::{Allocator, Ledger, Reservation};
 #[must_use = "a dropped allocation is cancelled"]
 pub struct Allocation<'a> {
     extent: Extent,
-    /// Neither committed nor cancelled.
-    open: bool,
     allocator: &'a Allocator,
 }
 
@@ -32,7 +31,6 @@ impl Allocator {
     pub(super) fn taken(&self, extent: Extent) -> Allocation<'_> {
         Allocation {
             extent,
-            open: true,
             allocator: self,
         }
     }
@@ -56,16 +54,15 @@ impl<'a> Allocation<'a> {
     /// Hands the run over: it stays allocated until [`Allocator::free`]. Takes no lock.
     #[inline]
     #[must_use = "a committed run must be remembered, or its clusters are lost"]
-    pub fn commit(mut self) -> DiskRun {
-        self.open = false;
-        self.run()
+    pub fn commit(self) -> DiskRun {
+        ManuallyDrop::new(self).run()
     }
 
     /// Makes the clusters free and promises them to the caller, in one step that cannot fail for lack of space. If
     /// one of them has been freed already nothing is done, and the promise is empty.
-    pub fn cancel(mut self) -> Reservation<&'a Ledger> {
-        self.open = false;
-        self.allocator.give_up(self.extent)
+    pub fn cancel(self) -> Reservation<&'a Ledger> {
+        let this = ManuallyDrop::new(self);
+        this.allocator.give_up(this.extent)
     }
 }
 
@@ -92,9 +89,7 @@ impl Allocator {
 
 impl Drop for Allocation<'_> {
     fn drop(&mut self) {
-        if self.open {
-            self.allocator.give_up(self.extent).give_back();
-        }
+        self.allocator.give_up(self.extent).give_back();
     }
 }
 

@@ -160,14 +160,22 @@ impl Allocator {
         file: &mut FileSpace,
         request: FileRequest,
     ) -> Result<Allocation<'_>> {
+        let want = request.clusters;
         let windows = file.windows.get_mut();
-        match self.out_of_window(windows, request.at, request.clusters) {
-            Some(extent) => Ok(self.taken(extent)),
-            None => self.allocate_reserved_for(file, request),
+        // All that asks for more thought is left to the other way.
+        let next = windows
+            .iter_mut()
+            .find(|window| window.at == request.at && want > 0 && want < window.kept.len());
+        if let Some(window) = next
+            && let Some(extent) = self.out_of(&mut window.kept, want)
+        {
+            window.at += want;
+            return Ok(self.taken(extent));
         }
+        self.reserve_and_allocate_for(file, request)
     }
 
-    fn allocate_reserved_for(
+    fn reserve_and_allocate_for(
         &self,
         file: &FileSpace,
         request: FileRequest,
@@ -238,10 +246,9 @@ impl Allocator {
     }
 
     /// Takes the start of what a window of the file has for `at`.
-    #[inline]
     fn out_of_window(&self, windows: &mut Vec<Window>, at: u64, want: u64) -> Option<Extent> {
         let covers = |window: &Window| window.at <= at && at - window.at < window.kept.len();
-        let index = windows.iter().position(covers).filter(|_| want > 0)?;
+        let index = windows.iter().position(covers)?;
         let window = &mut windows[index];
         if window.at < at {
             return self.out_of_middle(windows, index, at, want);
