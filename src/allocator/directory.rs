@@ -3,52 +3,44 @@
 //! Everything here is a hint. Whoever follows one finds the truth under the group's lock, and whoever finds nothing asks
 //! the groups themselves.
 
-use crossbeam_utils::CachePadded;
-
-use crate::sync::uncounted::{AtomicU64, Ordering};
-
 use super::group_set::{GroupSet, around};
-
-/// Orders of lengths: the power of two a length lies above.
-const ORDERS: usize = 33;
+use super::run_orders::{ORDERS, Orders, order_of};
 
 /// What one group has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     /// Free clusters.
     pub(super) free: u64,
-    /// Clusters of the longest free run.
-    pub(super) longest: u64,
+    /// The orders of its free runs.
+    pub(super) orders: Orders,
     /// Free runs.
     pub(super) fragments: u64,
 }
 
-/// The summaries of all groups, and lists of groups by the order of their longest and of their average free run.
+/// Lists of groups by the orders of their free runs, and by the order of their average one.
 #[derive(Debug)]
 pub(super) struct Directory {
-    /// Longest run in the upper half, free clusters in the lower. A line each: it changes whenever its group does.
-    summaries: Box<[CachePadded<AtomicU64>]>,
-    /// For each order the groups that have it.
-    by_longest: Box<[GroupSet]>,
+    /// For each order the groups that have a run of it.
+    by_run: Box<[GroupSet]>,
+    /// For each order the groups whose average run has it.
     by_average: Box<[GroupSet]>,
 }
 
 /// Which of the two lists.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum By {
-    /// The longest free run.
-    Longest,
+    /// Any free run.
+    Run,
     /// The average free run.
     Average,
 }
 
 impl Summary {
-    fn orders(self) -> (Option<u32>, Option<u32>) {
-        let average = self.free.checked_div(self.fragments);
-        (
-            self.longest.checked_ilog2(),
-            average.and_then(u64::checked_ilog2),
-        )
+    fn average(self) -> Orders {
+        match self.free.checked_div(self.fragments) {
+            Some(average) if average > 0 => Orders::only(order_of(average)),
+            _ => Orders::default(),
+        }
     }
 }
 
@@ -57,25 +49,15 @@ impl Directory {
     pub(super) fn new(groups: usize) -> Self {
         let lists = || (0..ORDERS).map(|_| GroupSet::new(groups)).collect();
         Self {
-            summaries: (0..groups).map(|_| CachePadded::default()).collect(),
-            by_longest: lists(),
+            by_run: lists(),
             by_average: lists(),
         }
     }
 
     /// Says what `group` has now, which is locked and had `before`.
     pub(super) fn update(&self, group: usize, before: Summary, now: Summary) {
-        let word = now.longest << 32 | now.free;
-        self.summaries[group].store(word, Ordering::Relaxed);
-        let (before, now) = (before.orders(), now.orders());
-        moved(&self.by_longest, group, before.0, now.0);
-        moved(&self.by_average, group, before.1, now.1);
-    }
-
-    /// Free clusters and those of the longest free run.
-    pub(super) fn of(&self, group: usize) -> (u64, u64) {
-        let word = self.summaries[group].load(Ordering::Relaxed);
-        (word & u64::from(u32::MAX), word >> 32)
+        moved(&self.by_run, group, before.orders, now.orders);
+        moved(&self.by_average, group, before.average(), now.average());
     }
 
     /// The groups in whose lists runs of at least `len` clusters can be expected, from `first` on and around: those of
@@ -87,43 +69,36 @@ impl Directory {
         first: usize,
     ) -> impl Iterator<Item = usize> {
         let lists = match by {
-            By::Longest => &self.by_longest,
+            By::Run => &self.by_run,
             By::Average => &self.by_average,
         };
-        around(&lists[len.ilog2() as usize..], first)
+        around(&lists[order_of(len) as usize..], first)
     }
 
-    /// The groups whose longest run has the order of `len` or more, those of the lowest order first: who has only short
-    /// runs is asked before who has long ones. Each order from `first` on and around.
-    pub(super) fn upwards_with(&self, len: u64, first: usize) -> impl Iterator<Item = usize> {
-        let lists = &self.by_longest[len.ilog2() as usize..];
-        lists
-            .iter()
-            .flat_map(move |list| around(std::slice::from_ref(list), first))
+    /// The groups that have a run of `order`, from `first` on and around.
+    pub(super) fn with(&self, order: u32, first: usize) -> impl Iterator<Item = usize> {
+        around(std::slice::from_ref(&self.by_run[order as usize]), first)
     }
 
     /// Whether `group`, which is locked, is listed as what it is, and nowhere else.
     pub(super) fn agrees(&self, group: usize, now: Summary) -> bool {
-        let (longest, average) = now.orders();
-        let listed = |lists: &[GroupSet], order: Option<u32>| {
-            let orders = (0..).zip(lists).filter(|(_, list)| list.contains(group));
-            orders.map(|(order, _)| order).eq(order)
+        let listed = |lists: &[GroupSet], orders: Orders| {
+            let listed = (0..).zip(lists).filter(|(_, list)| list.contains(group));
+            listed.map(|(order, _)| order).eq(orders.iter())
         };
-        self.of(group) == (now.free, now.longest)
-            && listed(&self.by_longest, longest)
-            && listed(&self.by_average, average)
+        listed(&self.by_run, now.orders) && listed(&self.by_average, now.average())
     }
 }
 
-/// Moves `group` from the list of one order to that of another.
-fn moved(lists: &[GroupSet], group: usize, before: Option<u32>, now: Option<u32>) {
+/// Moves `group` from the lists of some orders to those of others. It is never missing from a list that it stays in.
+fn moved(lists: &[GroupSet], group: usize, before: Orders, now: Orders) {
     if before == now {
         return;
     }
-    if let Some(order) = now {
+    for order in now.without(before).iter() {
         lists[order as usize].insert(group);
     }
-    if let Some(order) = before {
+    for order in before.without(now).iter() {
         lists[order as usize].remove(group);
     }
 }

@@ -1,18 +1,36 @@
 //! Giving clusters back: at once, or once the change that frees them is durable.
 
-use smallvec::SmallVec;
+use std::iter;
 
 use crate::error::{Error, Result};
 use crate::probe::Mutation;
 use crate::units::{DiskBlock, DiskRun};
 
-use super::group::Change;
+use super::group::{Change, Group};
 use super::locked::Locked;
 use super::span::Span;
 use super::{Allocator, Ledger, Reservation};
 
-/// The groups of a run, each with the part of the run that lies in it. A run rarely crosses a border.
-pub(super) type Parts<'a> = SmallVec<[(Locked<'a>, Span); 2]>;
+/// The groups of a run, locked, each with the part of the run that lies in it.
+pub(super) struct Parts<'a> {
+    first: (Locked<'a>, Span),
+    /// A run rarely crosses a border.
+    others: Vec<(Locked<'a>, Span)>,
+}
+
+impl<'a> Parts<'a> {
+    /// Whether `holds` of every part.
+    pub(super) fn all(&self, holds: impl Fn(&Group, Span) -> bool) -> bool {
+        let mut parts = iter::once(&self.first).chain(&self.others);
+        parts.all(|(group, part)| holds(group, *part))
+    }
+
+    /// Does `work` to every part.
+    pub(super) fn for_each(&mut self, mut work: impl FnMut(&mut Locked<'a>, Span)) {
+        let parts = iter::once(&mut self.first).chain(&mut self.others);
+        parts.for_each(|(group, part)| work(group, *part));
+    }
+}
 
 impl Allocator {
     /// Makes the allocated clusters of `run` available to everybody at once.
@@ -42,9 +60,8 @@ impl Allocator {
     /// # Errors
     /// As [`free`](Self::free).
     pub fn free_after(&self, run: DiskRun, change: Change) -> Result<()> {
-        for (group, part) in &mut self.owned_parts(run)? {
-            group.hold_back(*part, change);
-        }
+        let (mut parts, _) = self.owned_parts(run)?;
+        parts.for_each(|group, part| group.hold_back(part, change));
         Ok(())
     }
 
@@ -79,51 +96,54 @@ impl Allocator {
     fn clear<T>(&self, run: DiskRun, account: impl FnOnce(u64) -> T) -> Result<T> {
         if self.probe.is(Mutation::ReleaseBeforeClearing) {
             let outcome = account(run.len / self.geometry.cluster.blocks());
-            for (group, part) in &mut self.owned_parts(run)? {
-                group.clear(*part);
-            }
+            let (mut parts, _) = self.owned_parts(run)?;
+            parts.for_each(|group, part| group.clear(part));
             return Ok(outcome);
         }
-        let mut parts = match self.owned_parts(run) {
+        let (mut parts, clusters) = match self.owned_parts(run) {
             Err(error) if self.probe.is(Mutation::FreeBeforeChecking) => {
                 account(run.len / self.geometry.cluster.blocks());
                 return Err(error);
             }
             parts => parts?,
         };
-        for (group, part) in &mut parts {
-            group.clear(*part);
-        }
-        Ok(account(parts.iter().map(|(_, part)| part.len()).sum()))
+        parts.for_each(|group, part| group.clear(part));
+        Ok(account(clusters))
     }
 
-    /// The parts of a run that is allocated.
-    fn owned_parts(&self, run: DiskRun) -> Result<Parts<'_>> {
-        let parts = self.parts_of(run)?;
-        match parts.iter().all(|(group, part)| group.is_owned(*part)) {
-            true => Ok(parts),
+    /// The parts of a run that is allocated, and how many clusters that are.
+    fn owned_parts(&self, run: DiskRun) -> Result<(Parts<'_>, u64)> {
+        let clusters = self.clusters_of(run)?;
+        let parts = self.parts_of(clusters);
+        match parts.all(Group::is_owned) {
+            true => Ok((parts, clusters.len())),
             false => Err(Error::Corrupt("freeing clusters that are not allocated")),
         }
     }
 
-    /// Locks the groups of a run that is made of whole, usable clusters.
-    pub(super) fn parts_of(&self, run: DiskRun) -> Result<Parts<'_>> {
-        let clusters = self.clusters_of(run)?;
+    /// Locks the groups of a run that is not empty.
+    pub(super) fn parts_of<'a>(&'a self, clusters: Span) -> Parts<'a> {
         let number = |cluster: u64| (cluster / self.clusters_per_group) as usize;
-        let groups = self.lock_each(number(clusters.start)..=number(clusters.end - 1));
-        let parts = groups.map(|group| {
+        let part = |group: Locked<'a>| {
             let base = group.number() as u64 * self.clusters_per_group;
             let part = Span {
                 start: clusters.start.max(base) - base,
                 end: clusters.end.min(base + self.clusters_per_group) - base,
             };
             (group, part)
-        });
-        Ok(parts.collect())
+        };
+        let (first, last) = (number(clusters.start), number(clusters.end - 1));
+        (first..=last).for_each(|number| self.read(number));
+        let first_part = part(self.locked(first));
+        let others = self.lock_each(first + 1..last + 1);
+        Parts {
+            first: first_part,
+            others: others.into_iter().map(part).collect(),
+        }
     }
 
     /// The clusters of a run that is made of whole, usable ones.
-    fn clusters_of(&self, run: DiskRun) -> Result<Span> {
+    pub(super) fn clusters_of(&self, run: DiskRun) -> Result<Span> {
         let ratio = self.geometry.cluster.blocks();
         let end = run.start.0.checked_add(run.len);
         let Some(end) = end.filter(|_| run.len > 0) else {

@@ -1,9 +1,10 @@
-//! The free clusters of one group: a bit for each, and for each stretch of 512 the longest run that starts in it.
+//! The free clusters of one group: a bit for each, and for each stretch of 512 the orders of the runs that start in it.
 //!
-//! The runs are found in the bitmap alone; the second level only says where it is worth to look. Together they take 1.07
+//! The runs are found in the bitmap alone; the second level only says where it is worth to look. Together they take 1.4
 //! bits for a cluster. What a take or a give costs does not depend on the length of the runs beside it, because
 //! stretches that are free from end to end are known and skipped.
 
+use super::run_orders::{Orders, RunOrders, order_of};
 use super::span::Span;
 
 /// Words of a stretch: one cache line.
@@ -17,12 +18,10 @@ pub(super) struct FreeRuns {
     len: u64,
     /// A set bit is a free cluster; bits from `len` on are clear.
     bits: Box<[u64]>,
-    /// The length of the longest maximal run that starts in the stretch, wherever it ends.
-    longest: Box<[u32]>,
+    /// Of the maximal runs, by the stretch in which they start, wherever they end.
+    orders: RunOrders,
     /// A set bit is a stretch without a used cluster.
     empty: Box<[u64]>,
-    /// The largest of `longest`.
-    top: u32,
     free: u64,
     fragments: u64,
 }
@@ -34,9 +33,8 @@ impl FreeRuns {
         let mut runs = Self {
             len,
             bits: vec![0; (stretches * WORDS as u64) as usize].into(),
-            longest: vec![0; stretches as usize].into(),
+            orders: RunOrders::none(stretches as usize),
             empty: vec![0; stretches.div_ceil(64) as usize].into(),
-            top: 0,
             free: 0,
             fragments: 0,
         };
@@ -53,9 +51,9 @@ impl FreeRuns {
         self.fragments
     }
 
-    /// Clusters of the longest free run.
-    pub(super) fn longest(&self) -> u64 {
-        self.top.into()
+    /// The orders of the free runs.
+    pub(super) fn orders(&self) -> Orders {
+        self.orders.all()
     }
 
     pub(super) fn is_free(&self, cluster: u64) -> bool {
@@ -114,7 +112,7 @@ impl FreeRuns {
         }
         let mut stretch = first.end / STRETCH;
         let mut from = first.end;
-        while let Some(next) = self.stretch_with(stretch, want) {
+        while let Some(next) = self.orders.next(stretch, Orders::from(want)) {
             let end = (next + 1) * STRETCH;
             let runs = self.starting_in(from.max(next * STRETCH), end);
             if let Some(run) = { runs }.find(fits) {
@@ -127,26 +125,41 @@ impl FreeRuns {
 
     /// The shortest free run of at least `want` clusters, the first of several.
     pub(super) fn snug_fit(&self, want: u64) -> Option<Span> {
+        let orders = self.orders().and(Orders::from(want));
+        orders
+            .iter()
+            .find_map(|order| self.snug_fit_of(order, want))
+    }
+
+    /// The same among the runs of one order.
+    fn snug_fit_of(&self, order: u32, want: u64) -> Option<Span> {
         let mut best: Option<Span> = None;
-        let mut from = 0;
-        while let Some(stretch) = self.stretch_with(from, want) {
-            let start = stretch * STRETCH;
-            for run in self.starting_in(start, start + STRETCH) {
-                if run.len() == want {
-                    return Some(run);
-                }
-                if run.len() > want && best.is_none_or(|best| run.len() < best.len()) {
-                    best = Some(run);
-                }
+        for run in self.runs_of(order) {
+            if run.len() == want {
+                return Some(run);
             }
-            from = stretch + 1;
+            if run.len() > want && best.is_none_or(|best| run.len() < best.len()) {
+                best = Some(run);
+            }
         }
         best
     }
 
     /// The first of the longest free runs.
     pub(super) fn longest_run(&self) -> Option<Span> {
-        self.first_fit(0, self.longest().max(1), 1)
+        let top = self.orders().top()?;
+        let longer = |best: Span, run: Span| match run.len() > best.len() {
+            true => run,
+            false => best,
+        };
+        self.runs_of(top).reduce(longer)
+    }
+
+    /// The free runs of one order.
+    fn runs_of(&self, order: u32) -> impl Iterator<Item = Span> {
+        let starting = |stretch| self.starting_in(stretch * STRETCH, (stretch + 1) * STRETCH);
+        let runs = self.orders.with(order).flat_map(starting);
+        runs.filter(move |run| order_of(run.len()) == order)
     }
 
     /// Makes a free span used.
@@ -166,11 +179,12 @@ impl FreeRuns {
         let (before, behind) = (span.start > run.start, run.end > span.end);
         self.fragments = self.fragments + u64::from(before) + u64::from(behind) - 1;
         self.lost(run);
+        let [left, right] = run.without(span);
+        if before {
+            self.found(left);
+        }
         if behind {
-            self.found(Span {
-                start: span.end,
-                end: run.end,
-            });
+            self.found(right);
         }
     }
 
@@ -191,6 +205,9 @@ impl FreeRuns {
         self.free += span.len();
         self.fragments =
             self.fragments + 1 - u64::from(before.is_some()) - u64::from(behind.is_some());
+        if let Some(before) = before {
+            self.lost(before);
+        }
         if let Some(behind) = behind {
             self.lost(behind);
         }
@@ -223,43 +240,16 @@ impl FreeRuns {
         self.bits[0] ^= 1;
     }
 
-    /// The stretch in which the run started may have lost its longest one.
+    /// The run is there no more.
+    #[inline]
     fn lost(&mut self, run: Span) {
-        let stretch = run.start / STRETCH;
-        if u64::from(self.longest[stretch as usize]) == run.len() {
-            self.longest[stretch as usize] = self.longest_starting_in(stretch);
-            if u64::from(self.top) == run.len() {
-                self.top = self.longest.iter().max().copied().unwrap_or(0);
-            }
-        }
+        self.orders.remove(run.start / STRETCH, run.len());
     }
 
     /// The run is there now.
+    #[inline]
     fn found(&mut self, run: Span) {
-        let longest = &mut self.longest[(run.start / STRETCH) as usize];
-        *longest = (*longest).max(run.len() as u32);
-        self.top = self.top.max(*longest);
-    }
-
-    /// The first stretch from `from` on in which a run of `want` clusters starts.
-    fn stretch_with(&self, from: u64, want: u64) -> Option<u64> {
-        let rest = self.longest.get(from as usize..)?;
-        let found = rest
-            .iter()
-            .position(|longest| u64::from(*longest) >= want)?;
-        Some(from + found as u64)
-    }
-
-    /// Clusters of the longest maximal run that starts in a stretch.
-    fn longest_starting_in(&self, stretch: u64) -> u32 {
-        let start = stretch * STRETCH;
-        let mut from = self.behind_cut_run(start);
-        let mut longest = 0;
-        while let Some(next) = self.next_free(from).filter(|next| *next < start + STRETCH) {
-            from = self.end_of_run(next);
-            longest = longest.max(from - next);
-        }
-        longest as u32
+        self.orders.add(run.start / STRETCH, run.len());
     }
 
     /// Where a run that began before `from` and goes on there ends; else `from`.
@@ -416,7 +406,8 @@ mod tests {
         assert_eq!(runs.runs(0).collect::<Vec<_>>(), expected);
         assert_eq!(runs.free(), lens().sum::<u64>());
         assert_eq!(runs.fragments(), expected.len() as u64);
-        assert_eq!(runs.longest(), lens().max().unwrap_or(0));
+        let orders = lens().fold(0, |orders, len| orders | 1 << len.ilog2());
+        assert_eq!(runs.orders(), Orders(orders));
         assert_eq!(runs.longest_run().map(Span::len), lens().max());
         assert_eq!(runs, &runs.recounted());
         let behind = expected

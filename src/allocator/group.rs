@@ -8,6 +8,7 @@ use crate::sync::Arc;
 use super::directory::Summary;
 use super::free_runs::FreeRuns;
 use super::rest::Rest;
+use super::run_orders::{Orders, order_of};
 use super::span::Span;
 
 /// A group; clusters are counted from its start.
@@ -86,12 +87,12 @@ impl Group {
     pub(super) fn summary(&self) -> Summary {
         let of = |runs: &FreeRuns| Summary {
             free: runs.free(),
-            longest: runs.longest(),
+            orders: runs.orders(),
             fragments: runs.fragments(),
         };
         let untouched = Summary {
             free: self.len,
-            longest: self.len,
+            orders: Orders::only(order_of(self.len)),
             fragments: 1,
         };
         self.seen(of, untouched)

@@ -1,6 +1,6 @@
 //! A group under its lock, whose changes the directory hears of.
 
-use std::ops::{Deref, DerefMut, RangeInclusive};
+use std::ops::{Deref, DerefMut, Range};
 
 use crate::probe::Mutation;
 use crate::sync::MutexGuard;
@@ -38,20 +38,14 @@ impl Allocator {
     }
 
     /// The locks of the groups `numbers`, which rise. All are read before the first is locked.
-    pub(super) fn lock_each(
-        &self,
-        numbers: RangeInclusive<usize>,
-    ) -> impl Iterator<Item = Locked<'_>> {
+    pub(super) fn lock_each(&self, numbers: Range<usize>) -> Vec<Locked<'_>> {
         numbers.clone().for_each(|number| self.read(number));
-        numbers.map(|number| self.locked(number))
+        numbers.map(|number| self.locked(number)).collect()
     }
 
     /// The locks of all groups.
     pub(super) fn lock_all(&self) -> Vec<Locked<'_>> {
-        match self.groups.len().checked_sub(1) {
-            Some(last) => self.lock_each(0..=last).collect(),
-            None => Vec::new(),
-        }
+        self.lock_each(0..self.groups.len())
     }
 
     fn with<'a>(&'a self, number: usize, group: MutexGuard<'a, Group>) -> Locked<'a> {

@@ -43,6 +43,7 @@ mod locked;
 mod request;
 mod reservation;
 mod rest;
+mod run_orders;
 mod search;
 mod source;
 mod span;
@@ -369,17 +370,16 @@ impl Allocator {
     pub fn claim(&self, run: DiskRun) -> Result<()> {
         // Before the groups are locked: where space is short, windows end.
         let space = self.reserve(run.len / self.geometry.cluster.blocks());
-        let mut parts = self
-            .parts_of(run)
+        let clusters = self
+            .clusters_of(run)
             .map_err(|_| Error::Corrupt("claiming clusters that the volume does not have"))?;
-        if !parts.iter().all(|(group, part)| group.is_all_free(*part)) {
+        let mut parts = self.parts_of(clusters);
+        if !parts.all(Group::is_all_free) {
             return Err(Error::Corrupt("claiming clusters that are in use"));
         }
         let mut space = space?;
-        for (group, part) in &mut parts {
-            group.take(*part);
-        }
-        space.spend(space.clusters())
+        parts.for_each(|group, part| group.take(part));
+        space.spend(clusters.len())
     }
 
     /// Whether the cluster of `block` is in use: allocated (committed or not), freed and not durably so, or the

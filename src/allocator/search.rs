@@ -2,15 +2,15 @@
 //!
 //! | level | takes |
 //! |---|---|
-//! | goal | what is free exactly at the goal |
+//! | goal | what is free exactly at the goal, or in the goal's group behind it |
 //! | power of two | a wish of 2^n clusters, n at least 8, or for a stripe: an aligned run |
 //! | fast | the whole wish near the goal, in a group whose average free run is of its order |
 //! | slow | the whole wish, in any group; on a rather full volume where the least is left over |
 //! | best available | the longest run there is, but not below the minimum |
-//! | any | the longest run there is |
+//! | any | a run of the highest order there is |
 //!
 //! All but the first and the last skip groups that somebody works on. The levels are ext4's (its `mballoc`), over another
-//! index: because the longest run of each group is known exactly, "best available" needs no tries with shrinking wishes.
+//! index: because it is known which orders of runs each group has, "best available" needs no tries with shrinking wishes.
 
 use crate::error::{Error, Result};
 use crate::probe::{Moment, Mutation};
@@ -20,6 +20,7 @@ use super::directory::By;
 use super::free_runs::FreeRuns;
 use super::locked::Locked;
 use super::request::{Place, Wanted};
+use super::run_orders::{ORDERS, order_of};
 use super::span::Span;
 
 /// In how many groups a run is looked for that just fits.
@@ -90,7 +91,8 @@ impl Allocator {
         }
     }
 
-    /// What is free at the goal itself. Waits for its group.
+    /// What is free at the goal itself, or, where that is enough and long runs are no treasure, in its group behind it.
+    /// Waits for the group.
     pub(super) fn at_goal(&self, goal: Place, wanted: &Wanted) -> Option<Found<'_>> {
         if goal.cluster() >= self.usable.end {
             return None;
@@ -110,6 +112,9 @@ impl Allocator {
                     start: run.end - wanted.length,
                     ..run
                 }),
+            Place::Near(start) if self.is_roomy() => runs
+                .first_fit(start - base, wanted.length, wanted.align)
+                .map(|run| run.truncated(wanted.length)),
             Place::Near(start) => runs
                 .run_from(start - base)
                 .filter(|run| run.len() >= wanted.length)
@@ -128,7 +133,7 @@ impl Allocator {
         };
         let groups = self
             .directory
-            .groups_with(By::Longest, wanted.length, start.group);
+            .groups_with(By::Run, wanted.length, start.group);
         self.first_of(groups, start, |runs, from| {
             runs.first_fit(from, wanted.length, align)
         })
@@ -148,29 +153,36 @@ impl Allocator {
             true => {
                 let groups = self
                     .directory
-                    .groups_with(By::Longest, wanted.length, start.group);
+                    .groups_with(By::Run, wanted.length, start.group);
                 self.whole(groups, wanted, start)
             }
-            false => {
-                let groups = self.directory.upwards_with(wanted.length, start.group);
-                self.snug(groups, wanted)
-            }
+            false => self.snug(wanted, start.group),
         };
         found.or_else(|| self.in_unread(wanted, start))
     }
 
-    /// The whole wish, where the least is left over in the first few of `groups`.
-    fn snug(&self, groups: impl Iterator<Item = usize>, wanted: &Wanted) -> Option<Found<'_>> {
+    /// The whole wish, where about the least is left over: of the shortest runs by order that will do, those of a few
+    /// groups are looked at.
+    fn snug(&self, wanted: &Wanted, first: usize) -> Option<Found<'_>> {
+        let orders = order_of(wanted.length)..ORDERS as u32;
+        { orders }.find_map(|order| self.snug_among(self.directory.with(order, first), wanted))
+    }
+
+    fn snug_among(
+        &self,
+        groups: impl Iterator<Item = usize>,
+        wanted: &Wanted,
+    ) -> Option<Found<'_>> {
         let look = |number| self.look(number, |runs| runs.snug_fit(wanted.length));
         let mut best: Option<(usize, u64)> = None;
-        for number in groups.take(SNUG_GROUPS) {
-            let Some(found) = look(number) else { continue };
+        let found = groups.filter_map(look);
+        for found in found.take(SNUG_GROUPS) {
             let len = found.span.len();
             if len == wanted.length {
                 return Some(found);
             }
             if best.is_none_or(|(_, best)| len < best) {
-                best = Some((number, len));
+                best = Some((found.group.number(), len));
             }
         }
         let (number, _) = best?;
@@ -234,16 +246,39 @@ impl Allocator {
         Some(Found { group, span })
     }
 
+    /// The longest run of all groups that nobody works on.
     fn best_available(&self, wanted: &Wanted) -> Option<Found<'_>> {
-        let group = self.group_with_longest(wanted.minimum)?;
-        let found = self
-            .look(group, FreeRuns::longest_run)?
-            .truncated(wanted.length);
-        (found.span.len() >= wanted.minimum).then_some(found)
+        let orders = order_of(wanted.minimum)..ORDERS as u32;
+        let (number, len) = { orders }.rev().find_map(|order| self.longest_of(order))?;
+        if len < wanted.minimum {
+            return None;
+        }
+        let found = self.look(number, FreeRuns::longest_run)?;
+        (found.span.len() >= wanted.minimum).then(|| found.truncated(wanted.length))
     }
 
+    /// The group with the longest run of those that have one of `order` and that nobody works on, and its length.
+    fn longest_of(&self, order: u32) -> Option<(usize, u64)> {
+        let mut best = None;
+        for number in self.directory.with(order, 0) {
+            let Some(found) = self.look(number, FreeRuns::longest_run) else {
+                continue;
+            };
+            let len = found.span.len();
+            if best.is_none_or(|(_, best)| len > best) {
+                best = Some((number, len));
+            }
+            if len == self.clusters_per_group {
+                break;
+            }
+        }
+        best
+    }
+
+    /// The longest run of a group that has one of the highest order.
     fn any(&self, wanted: &Wanted) -> Option<Found<'_>> {
-        let group = self.group_with_longest(1)?;
+        let orders = { 0..ORDERS as u32 }.rev();
+        let group = { orders }.find_map(|order| self.directory.with(order, 0).next())?;
         self.probe.reached(Moment::LookingAtGroup);
         let group = match self.probe.is(Mutation::PassByBusyGroups) {
             false => self.group(group),
@@ -251,15 +286,6 @@ impl Allocator {
         };
         let span = group.search(FreeRuns::longest_run)?;
         Some(Found { group, span }.truncated(wanted.length))
-    }
-
-    /// The first group with the longest free run of all, if that has `minimum` clusters.
-    fn group_with_longest(&self, minimum: u64) -> Option<usize> {
-        let longest = |group: &usize| self.directory.of(*group).1;
-        (0..self.groups.len())
-            .rev()
-            .max_by_key(longest)
-            .filter(|group| longest(group) >= minimum)
     }
 
     /// The longest run of all, with everything locked. Others may have taken what was free ahead of
