@@ -1,7 +1,5 @@
 //! Giving clusters back: at once, or once the change that frees them is durable.
 
-use std::iter;
-
 use crate::error::{Error, Result};
 use crate::probe::Mutation;
 use crate::units::{DiskBlock, DiskRun};
@@ -21,14 +19,15 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// Whether `holds` of every part.
     pub(super) fn all(&self, holds: impl Fn(&Group, Span) -> bool) -> bool {
-        let mut parts = iter::once(&self.first).chain(&self.others);
-        parts.all(|(group, part)| holds(group, *part))
+        let holds = |(group, part): &(Locked<'_>, Span)| holds(group, *part);
+        holds(&self.first) && self.others.iter().all(holds)
     }
 
     /// Does `work` to every part.
     pub(super) fn for_each(&mut self, mut work: impl FnMut(&mut Locked<'a>, Span)) {
-        let parts = iter::once(&mut self.first).chain(&mut self.others);
-        parts.for_each(|(group, part)| work(group, *part));
+        let mut work = |(group, part): &mut (Locked<'a>, Span)| work(group, *part);
+        work(&mut self.first);
+        self.others.iter_mut().for_each(work);
     }
 }
 
@@ -133,12 +132,18 @@ impl Allocator {
             (group, part)
         };
         let (first, last) = (number(clusters.start), number(clusters.end - 1));
+        if first == last {
+            return Parts {
+                first: part(self.group(first)),
+                others: Vec::new(),
+            };
+        }
         (first..=last).for_each(|number| self.read(number));
-        let first_part = part(self.locked(first));
-        let others = self.lock_each(first + 1..last + 1);
         Parts {
-            first: first_part,
-            others: others.into_iter().map(part).collect(),
+            first: part(self.locked(first)),
+            others: (first + 1..=last)
+                .map(|number| part(self.locked(number)))
+                .collect(),
         }
     }
 

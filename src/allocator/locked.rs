@@ -1,6 +1,6 @@
 //! A group under its lock, whose changes the directory hears of.
 
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::{Deref, DerefMut};
 
 use crate::probe::Mutation;
 use crate::sync::MutexGuard;
@@ -37,15 +37,11 @@ impl Allocator {
         Some(self.with(number, group))
     }
 
-    /// The locks of the groups `numbers`, which rise. All are read before the first is locked.
-    pub(super) fn lock_each(&self, numbers: Range<usize>) -> Vec<Locked<'_>> {
+    /// The locks of all groups. All are read before the first is locked.
+    pub(super) fn lock_all(&self) -> Vec<Locked<'_>> {
+        let numbers = 0..self.groups.len();
         numbers.clone().for_each(|number| self.read(number));
         numbers.map(|number| self.locked(number)).collect()
-    }
-
-    /// The locks of all groups.
-    pub(super) fn lock_all(&self) -> Vec<Locked<'_>> {
-        self.lock_each(0..self.groups.len())
     }
 
     fn with<'a>(&'a self, number: usize, group: MutexGuard<'a, Group>) -> Locked<'a> {
