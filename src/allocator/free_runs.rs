@@ -99,28 +99,43 @@ impl FreeRuns {
         })
     }
 
-    /// The first free run of at least `want` clusters from `from` on, starting at a multiple of `align`.
+    /// The first `want` free clusters from `from` on that start at a multiple of `align`.
     pub(super) fn first_fit(&self, from: u64, want: u64, align: u64) -> Option<Span> {
-        let fits = |run: &Span| run.aligned(align).is_some_and(|run| run.len() >= want);
-        let start = self.next_free(from)?;
-        let first = Span {
-            start,
-            end: self.end_of_run(start),
-        };
-        if fits(&first) {
-            return first.aligned(align);
-        }
-        let mut stretch = first.end / STRETCH;
-        let mut from = first.end;
-        while let Some(next) = self.orders.next(stretch, Orders::from(want)) {
-            let end = (next + 1) * STRETCH;
-            let runs = self.starting_in(from.max(next * STRETCH), end);
-            if let Some(run) = { runs }.find(fits) {
-                return run.aligned(align);
+        let mut start = self.next_free(from)?;
+        let mut stretch = start / STRETCH;
+        loop {
+            let end = start.checked_next_multiple_of(align)?.checked_add(want)?;
+            let wish = Span {
+                start: end - want,
+                end,
+            };
+            // From its end, as Boyer and Moore look for words: no run fits that starts before the last obstacle.
+            match self.last_used(wish)? {
+                None => return Some(wish),
+                Some(obstacle) => start = self.next_free(obstacle + 1)?,
             }
-            (stretch, from) = (next + 1, end);
+            if start / STRETCH != stretch {
+                stretch = self.orders.next(start / STRETCH, Orders::from(want))?;
+                start = self.next_free(start.max(stretch * STRETCH))?;
+            }
         }
-        None
+    }
+
+    /// The last cluster of `span` that is not free, if there is one. None if the span is longer than the group.
+    #[inline]
+    fn last_used(&self, span: Span) -> Option<Option<u64>> {
+        if span.end > self.len {
+            return None;
+        }
+        let (first, last) = (span.start / 64, (span.end - 1) / 64);
+        let mut used = !self.bits[last as usize] & u64::MAX >> (63 - (span.end - 1) % 64);
+        let mut index = last;
+        while index > first && used == 0 {
+            index -= 1;
+            used = !self.bits[index as usize];
+        }
+        let found = index * 64 + 63 - u64::from(used.leading_zeros());
+        Some((used != 0 && found >= span.start).then_some(found))
     }
 
     /// The shortest free run of at least `want` clusters, the first of several.
@@ -422,7 +437,7 @@ mod tests {
             .find(|run| run.len() >= want);
         assert_eq!(
             runs.first_fit(from, want, align),
-            fitting,
+            fitting.map(|run| run.truncated(want)),
             "from {from}, {want} by {align}"
         );
         let snug = expected.iter().filter(|run| run.len() >= want);

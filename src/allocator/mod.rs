@@ -349,7 +349,7 @@ impl Allocator {
     /// [`Error::InvalidInput`] when the request is of 0 clusters.
     pub fn allocate_direct(&self, request: AllocRequest) -> Result<Allocation<'_>> {
         let clusters = request.clusters();
-        if clusters > 0 {
+        if (1..=self.usable.len()).contains(&clusters) {
             let wanted = request.wanted(clusters, self.geometry.cluster);
             if let Some(Found { group, span }) = self.find_whole(&wanted)
                 && span.len() == clusters
