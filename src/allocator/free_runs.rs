@@ -134,8 +134,8 @@ impl FreeRuns {
             index -= 1;
             used = !self.bits[index as usize];
         }
-        let found = index * 64 + 63 - u64::from(used.leading_zeros());
-        Some((used != 0 && found >= span.start).then_some(found))
+        let found = used.checked_ilog2().map(|bit| index * 64 + u64::from(bit));
+        Some(found.filter(|found| *found >= span.start))
     }
 
     /// The shortest free run of at least `want` clusters, the first of several.
@@ -433,7 +433,10 @@ mod tests {
                 ..*run
             });
         let fitting = behind
-            .filter_map(|run| run.aligned(align))
+            .filter_map(|run| {
+                let start = run.start.next_multiple_of(align);
+                (start < run.end).then_some(Span { start, ..run })
+            })
             .find(|run| run.len() >= want);
         assert_eq!(
             runs.first_fit(from, want, align),

@@ -24,12 +24,6 @@ impl Span {
         self.start < other.end && other.start < self.end
     }
 
-    /// What is left from the first multiple of `align` on.
-    pub(super) fn aligned(self, align: u64) -> Option<Self> {
-        let start = self.start.checked_next_multiple_of(align)?;
-        (start < self.end).then_some(Self { start, ..self })
-    }
-
     pub(super) const fn contains(self, other: Self) -> bool {
         self.start <= other.start && other.end <= self.end
     }
