@@ -37,9 +37,14 @@ pub(super) enum By {
 
 impl Summary {
     fn average(self) -> Orders {
-        match self.free.checked_div(self.fragments) {
-            Some(average) if average > 0 => Orders::only(order_of(average)),
-            _ => Orders::default(),
+        if self.fragments == 0 {
+            return Orders::default();
+        }
+        // Without a division: that of free by fragments, or one more.
+        let order = order_of(self.free) - order_of(self.fragments);
+        match self.fragments << order <= self.free {
+            true => Orders::only(order),
+            false => Orders::only(order - 1),
         }
     }
 }

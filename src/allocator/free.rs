@@ -122,7 +122,7 @@ impl Allocator {
 
     /// Locks the groups of a run that is not empty.
     pub(super) fn parts_of<'a>(&'a self, clusters: Span) -> Parts<'a> {
-        let number = |cluster: u64| (cluster / self.clusters_per_group) as usize;
+        let first = (clusters.start / self.clusters_per_group) as usize;
         let part = |group: Locked<'a>| {
             let base = group.number() as u64 * self.clusters_per_group;
             let part = Span {
@@ -131,13 +131,13 @@ impl Allocator {
             };
             (group, part)
         };
-        let (first, last) = (number(clusters.start), number(clusters.end - 1));
-        if first == last {
+        if clusters.end <= (first as u64 + 1) * self.clusters_per_group {
             return Parts {
                 first: part(self.group(first)),
                 others: Vec::new(),
             };
         }
+        let last = ((clusters.end - 1) / self.clusters_per_group) as usize;
         (first..=last).for_each(|number| self.read(number));
         Parts {
             first: part(self.locked(first)),
