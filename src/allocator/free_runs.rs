@@ -184,9 +184,7 @@ impl FreeRuns {
             start: self.start_of_run(span.start),
             end: self.end_of_run(span.end - 1),
         };
-        for (index, mask) in words_of(span) {
-            self.bits[index] &= !mask;
-        }
+        for_words(&mut self.bits, span, |word, mask| *word &= !mask);
         for stretch in span.start / STRETCH..=(span.end - 1) / STRETCH {
             self.empty[(stretch / 64) as usize] &= !(1 << (stretch % 64));
         }
@@ -208,9 +206,7 @@ impl FreeRuns {
         debug_assert!(self.is_all_used(span));
         let before = self.run_before(span.start);
         let behind = self.run_from(span.end);
-        for (index, mask) in words_of(span) {
-            self.bits[index] |= mask;
-        }
+        for_words(&mut self.bits, span, |word, mask| *word |= mask);
         for stretch in span.start / STRETCH..=(span.end - 1) / STRETCH {
             let words = &self.bits[stretch as usize * WORDS..][..WORDS];
             if words.iter().all(|word| *word == u64::MAX) {
@@ -380,13 +376,22 @@ impl FreeRuns {
     }
 }
 
-/// The words that `span` touches, each with the mask of its bits in there.
-fn words_of(span: Span) -> impl Iterator<Item = (usize, u64)> {
-    (span.start / 64..span.end.div_ceil(64)).map(move |index| {
-        let before = span.start.saturating_sub(index * 64);
-        let behind = (index * 64 + 64).saturating_sub(span.end);
-        (index as usize, u64::MAX << before & u64::MAX >> behind)
-    })
+/// Changes the words that `span` touches, each with the mask of its bits in there.
+#[inline]
+fn for_words(bits: &mut [u64], span: Span, change: impl Fn(&mut u64, u64)) {
+    let (head, tail) = (
+        u64::MAX << (span.start % 64),
+        u64::MAX >> (63 - (span.end - 1) % 64),
+    );
+    match &mut bits[(span.start / 64) as usize..=((span.end - 1) / 64) as usize] {
+        [] => {}
+        [only] => change(only, head & tail),
+        [first, middle @ .., last] => {
+            change(first, head);
+            middle.iter_mut().for_each(|word| change(word, u64::MAX));
+            change(last, tail);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -21,12 +21,14 @@ pub(super) struct Locked<'a> {
 
 impl Allocator {
     /// Waits for the lock of a group, which is read first if nobody has.
+    #[inline]
     pub(super) fn group(&self, number: usize) -> Locked<'_> {
         self.read(number);
         self.locked(number)
     }
 
     /// Waits for the lock of a group, read or not.
+    #[inline]
     pub(super) fn locked(&self, number: usize) -> Locked<'_> {
         self.with(number, self.groups[number].lock())
     }
@@ -44,6 +46,7 @@ impl Allocator {
         numbers.map(|number| self.locked(number)).collect()
     }
 
+    #[inline]
     fn with<'a>(&'a self, number: usize, group: MutexGuard<'a, Group>) -> Locked<'a> {
         Locked {
             allocator: self,
@@ -63,12 +66,14 @@ impl Locked<'_> {
 impl Deref for Locked<'_> {
     type Target = Group;
 
+    #[inline]
     fn deref(&self) -> &Group {
         &self.group
     }
 }
 
 impl DerefMut for Locked<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Group {
         if self.before.is_none() {
             self.before = Some(self.group.summary());
@@ -78,6 +83,7 @@ impl DerefMut for Locked<'_> {
 }
 
 impl Drop for Locked<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(mut before) = self.before {
             let now = self.group.summary();
