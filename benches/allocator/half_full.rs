@@ -1,6 +1,8 @@
 //! A volume that stays half full: one extent is freed and another allocated near a random place, again and
 //! again. And what the allocator needs to keep its books then.
 
+use std::mem;
+
 use super::best_fit::BestFit;
 use super::clock::{Random, timed};
 use super::contest::Contestant;
@@ -34,29 +36,31 @@ impl<S: Subject> HalfFull<S> {
         let mut left = blocks / 2;
         while left > 0 {
             let len = (1 + this.random.below(LONGEST)).min(left);
-            let extent = this.allocate(len);
+            let mut extent = Owned::default();
+            this.allocate(&mut extent, len);
             this.extents.push(extent);
             left -= len;
         }
         this
     }
 
-    fn allocate(&mut self, len: u64) -> Owned<S> {
-        let mut extent = Owned::default();
+    fn allocate(&mut self, extent: &mut Owned<S>, len: u64) {
         let goal = self.random.below(self.blocks);
         extent
             .allocate(&self.subject, Some(goal), len)
             .expect("half of the volume is free");
-        extent
     }
 
     /// Frees some extent and allocates another, so often.
     fn replace(&mut self, times: u64) {
         for _ in 0..times {
             let index = self.random.below(self.extents.len() as u64) as usize;
-            self.extents[index].free(&self.subject);
+            // Its memory is used again, so the time is the allocator's.
+            let mut extent = mem::take(&mut self.extents[index]);
+            extent.free(&self.subject);
             let len = 1 + self.random.below(LONGEST);
-            self.extents[index] = self.allocate(len);
+            self.allocate(&mut extent, len);
+            self.extents[index] = extent;
         }
     }
 
