@@ -132,15 +132,17 @@ impl Allocator {
         let mut wanted = wish.wanted(want, self.geometry.cluster);
         wanted.goal = request.goal.map(|goal| goal.place(self.geometry.cluster));
         let size = request.file_clusters.max(request.at.saturating_add(want));
-        if request.at == 0 {
+        if request.at == 0 && self.bytes(size) <= SMALL_FILE {
             drop(windows);
-            return match self.bytes(size) <= SMALL_FILE {
-                true => self.for_small_file(&wanted, space),
-                false => Ok(self.take_with_window(self.find(&wanted)?, want, space)?.0),
-            };
+            return self.for_small_file(&wanted, space);
         }
-        let length = self.window_length(&windows, &request, want, size);
-        let found = self.find_growing(&wanted, length)?;
+        let room = self.room(&windows, &request);
+        let known = (size - request.at).min(room).max(want);
+        let expected = match request.at {
+            0 => known,
+            _ => self.expected(&request, want, size).min(room).max(want),
+        };
+        let found = self.find_growing(&wanted, known, expected)?;
         let (taken, kept) = self.take_with_window(found, want, space)?;
         if let Some(kept) = kept {
             let at = request.at + taken.clusters();
@@ -430,36 +432,46 @@ impl Allocator {
         Ok(taken)
     }
 
-    /// The next clusters of a file that grows, and room behind them: at its goal whatever is free there; elsewhere a
-    /// long run, but only while there are many. On a volume that is rather full a hole that just fits does less harm.
-    fn find_growing(&self, wanted: &Wanted, length: u64) -> Result<Found<'_>> {
+    /// The next clusters of a file, and room behind them for what it is known or expected to need: at its goal whatever is
+    /// free there; elsewhere a long run, but only while there are many. On a volume that is rather full a hole that just
+    /// fits what is known does less harm.
+    fn find_growing(&self, wanted: &Wanted, known: u64, expected: u64) -> Result<Found<'_>> {
         let affordable = self.ledger.at_worst().available() / PLENTY;
-        let wish = &Wanted {
+        let of = |length: u64| Wanted {
             length: length.min(affordable).max(wanted.length),
             ..*wanted
         };
+        let wish = &of(expected);
+        let anywhere = |wanted: Wanted| Wanted {
+            goal: None,
+            ..wanted
+        };
         let found = match self.is_roomy() {
             true => self.find_whole(wish),
-            false => wish.goal.and_then(|goal| self.at_goal(goal, wish)),
+            false => wish
+                .goal
+                .and_then(|goal| self.at_goal(goal, wish))
+                .or_else(|| self.find_whole(&anywhere(of(known)))),
         };
         match found {
             Some(found) => Ok(found),
-            None => self.find(&Wanted {
-                goal: None,
-                ..*wanted
-            }),
+            None => self.find(&anywhere(*wanted)),
         }
     }
 
-    /// How many clusters a request is to be given with a window behind them: up to the next multiple of a power of two
-    /// that is [`GROWTH`] times the file's size, but not what is mapped or other windows are for.
-    fn window_length(
-        &self,
-        windows: &[Window],
-        request: &FileRequest,
-        want: u64,
-        size: u64,
-    ) -> u64 {
+    /// Clusters from a request on that are not mapped, and that no other window is for.
+    fn room(&self, windows: &[Window], request: &FileRequest) -> u64 {
+        let overlap = self.probe.is(Mutation::OverlapWindows);
+        windows
+            .iter()
+            .filter(|window| window.at > request.at && !overlap)
+            .map(|window| window.at - request.at)
+            .fold(request.room, u64::min)
+    }
+
+    /// How many clusters a file may need from a request on: up to the next multiple of a power of two that is [`GROWTH`]
+    /// times its size.
+    fn expected(&self, request: &FileRequest, want: u64, size: u64) -> u64 {
         let longest = (LONGEST / self.geometry.cluster_bytes()).max(1);
         let unit = size
             .saturating_mul(GROWTH)
@@ -468,13 +480,7 @@ impl Allocator {
             .min(longest);
         let end = request.at.saturating_add(want);
         let end = end.checked_next_multiple_of(unit).unwrap_or(end);
-        let overlap = self.probe.is(Mutation::OverlapWindows);
-        windows
-            .iter()
-            .filter(|window| window.at > request.at && !overlap)
-            .map(|window| window.at - request.at)
-            .fold((end - request.at).min(request.room), u64::min)
-            .max(want)
+        end - request.at
     }
 
     /// The window of small files that this thread takes from.
