@@ -45,6 +45,7 @@ mod reservation;
 mod rest;
 mod run_orders;
 mod search;
+mod snug;
 mod source;
 mod span;
 mod streams;

@@ -4,6 +4,8 @@
 const LONG: usize = 9;
 /// Orders of lengths below 2^32: the power of two that a length reaches.
 pub(super) const ORDERS: usize = 32;
+/// The highest of them.
+pub(super) const TOP: u32 = 31;
 
 /// The order of a run of `len` clusters, at least one.
 #[inline]

@@ -5,7 +5,7 @@
 //! | goal | what is free exactly at the goal, or in the goal's group behind it |
 //! | power of two | a wish of 2^n clusters, n at least 8, or for a stripe: an aligned run |
 //! | fast | the whole wish near the goal, in a group whose average free run is of its order |
-//! | slow | the whole wish, in any group; on a rather full volume where the least is left over |
+//! | slow | the whole wish, in any group; on a rather full volume as said in [`snug`](super::snug) |
 //! | best available | the longest run there is, but not below the minimum |
 //! | any | a run of the highest order there is |
 //!
@@ -20,11 +20,11 @@ use super::directory::By;
 use super::free_runs::FreeRuns;
 use super::locked::Locked;
 use super::request::{Place, Wanted};
-use super::run_orders::{ORDERS, order_of};
+use super::run_orders::{TOP, order_of};
 use super::span::Span;
 
-/// In how many groups a run is looked for that just fits.
-const SNUG_GROUPS: usize = 8;
+/// Percent of a volume that are free while long runs are no treasure.
+const ROOMY: u64 = 30;
 /// The shortest wish that is aligned to itself.
 const SHORTEST_ALIGNED: u64 = 256;
 
@@ -37,10 +37,10 @@ pub(super) struct Found<'a> {
 
 /// Where a search begins.
 #[derive(Clone, Copy)]
-struct Start {
-    group: usize,
+pub(super) struct Start {
+    pub(super) group: usize,
     /// The cluster in that group.
-    from: u64,
+    pub(super) from: u64,
 }
 
 impl Allocator {
@@ -72,8 +72,13 @@ impl Allocator {
 
     /// Whether so much of the volume is free that long runs are no treasure.
     pub(super) fn is_roomy(&self) -> bool {
+        self.has_free(ROOMY)
+    }
+
+    /// Whether so many percent of the volume are free, at the worst.
+    pub(super) fn has_free(&self, percent: u64) -> bool {
         let space = self.ledger.at_worst();
-        space.available() >= space.total() / 10 * 3
+        space.available() >= space.total() * percent / 100
     }
 
     /// Where to search: near the goal, else where the stream has its place.
@@ -156,37 +161,9 @@ impl Allocator {
                     .groups_with(By::Run, wanted.length, start.group);
                 self.whole(groups, wanted, start)
             }
-            false => self.snug(wanted, start.group),
+            false => self.snug(wanted),
         };
         found.or_else(|| self.in_unread(wanted, start))
-    }
-
-    /// The whole wish, where about the least is left over: of the shortest runs by order that will do, those of a few
-    /// groups are looked at.
-    fn snug(&self, wanted: &Wanted, first: usize) -> Option<Found<'_>> {
-        let orders = order_of(wanted.length)..ORDERS as u32;
-        { orders }.find_map(|order| self.snug_among(self.directory.with(order, first), wanted))
-    }
-
-    fn snug_among(
-        &self,
-        groups: impl Iterator<Item = usize>,
-        wanted: &Wanted,
-    ) -> Option<Found<'_>> {
-        let look = |number| self.look(number, |runs| runs.snug_fit(wanted.length));
-        let mut best: Option<(usize, u64)> = None;
-        let found = groups.filter_map(look);
-        for found in found.take(SNUG_GROUPS) {
-            let len = found.span.len();
-            if len == wanted.length {
-                return Some(found);
-            }
-            if best.is_none_or(|(_, best)| len < best) {
-                best = Some((found.group.number(), len));
-            }
-        }
-        let (number, _) = best?;
-        look(number).map(|found| found.truncated(wanted.length))
     }
 
     /// The whole wish, in a group that nobody has read.
@@ -213,7 +190,7 @@ impl Allocator {
 
     /// What `fit` finds in the first of `groups`; in the group of `start` it looks from there on, and again from the
     /// group's beginning once it was everywhere else.
-    fn first_of(
+    pub(super) fn first_of(
         &self,
         groups: impl Iterator<Item = usize>,
         start: Start,
@@ -235,7 +212,7 @@ impl Allocator {
     }
 
     /// What `fit` finds in a group, unless somebody works on it.
-    fn look(
+    pub(super) fn look(
         &self,
         number: usize,
         fit: impl FnOnce(&FreeRuns) -> Option<Span>,
@@ -246,38 +223,13 @@ impl Allocator {
         Some(Found { group, span })
     }
 
-    /// The longest run of all groups that nobody works on.
     fn best_available(&self, wanted: &Wanted) -> Option<Found<'_>> {
-        let orders = order_of(wanted.minimum)..ORDERS as u32;
-        let (number, len) = { orders }.rev().find_map(|order| self.longest_of(order))?;
-        if len < wanted.minimum {
-            return None;
-        }
-        let found = self.look(number, FreeRuns::longest_run)?;
-        (found.span.len() >= wanted.minimum).then(|| found.truncated(wanted.length))
-    }
-
-    /// The group with the longest run of those that have one of `order` and that nobody works on, and its length.
-    fn longest_of(&self, order: u32) -> Option<(usize, u64)> {
-        let mut best = None;
-        for number in self.directory.with(order, 0) {
-            let Some(found) = self.look(number, FreeRuns::longest_run) else {
-                continue;
-            };
-            let len = found.span.len();
-            if best.is_none_or(|(_, best)| len > best) {
-                best = Some((number, len));
-            }
-            if len == self.clusters_per_group {
-                break;
-            }
-        }
-        best
+        self.longest(order_of(wanted.minimum)..=TOP, wanted.minimum, wanted)
     }
 
     /// The longest run of a group that has one of the highest order.
     fn any(&self, wanted: &Wanted) -> Option<Found<'_>> {
-        let orders = { 0..ORDERS as u32 }.rev();
+        let orders = { 0..=TOP }.rev();
         let group = { orders }.find_map(|order| self.directory.with(order, 0).next())?;
         self.probe.reached(Moment::LookingAtGroup);
         let group = match self.probe.is(Mutation::PassByBusyGroups) {
@@ -310,7 +262,7 @@ impl Allocator {
 }
 
 impl Found<'_> {
-    fn truncated(self, length: u64) -> Self {
+    pub(super) fn truncated(self, length: u64) -> Self {
         Self {
             span: self.span.truncated(length),
             ..self

@@ -451,7 +451,7 @@ impl Allocator {
             false => wish
                 .goal
                 .and_then(|goal| self.at_goal(goal, wish))
-                .or_else(|| self.find_whole(&anywhere(of(known)))),
+                .or_else(|| self.snug_for_file(wanted, of(known).length)),
         };
         match found {
             Some(found) => Ok(found),
