@@ -97,7 +97,7 @@ fn main() -> std::io::Result<()> {
         ageing: Ageing {
             blocks: gigabytes * GIB,
             volumes,
-            seeds: 3,
+            seeds: 6,
         },
     };
 

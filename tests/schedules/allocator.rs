@@ -245,8 +245,12 @@ fn the_books_are_in_order_at_every_moment() {
             let scene = Scene::new(case, 8, 4);
             let take_and_free = || {
                 let request = AllocRequest::anywhere(2);
-                let run = scene.allocator.allocate_direct(request).unwrap().commit();
-                scene.allocator.free(run).unwrap();
+                let mut space = scene.allocator.reserve(2).unwrap();
+                let promised = scene.allocator.allocate(request, &mut space).unwrap();
+                let direct = scene.allocator.allocate_direct(request).unwrap();
+                for run in [promised.commit(), direct.commit()] {
+                    scene.allocator.free(run).unwrap();
+                }
             };
             scene.race(&[("take", &take_and_free), ("check", &|| scene.check())]);
         },
