@@ -36,7 +36,12 @@ fn append(allocator: &Allocator, file: &FileSpace, request: FileRequest) -> Disk
 #[derive(Clone, Debug)]
 enum Step {
     /// Clusters of a file, somewhere in it.
-    Write { file: usize, at: u64, clusters: u64 },
+    Write {
+        file: usize,
+        at: u64,
+        clusters: u64,
+        direct: bool,
+    },
     /// Clusters for nobody in particular.
     Take { goal: u64, clusters: u64 },
     /// One of the runs that are in use.
@@ -46,9 +51,9 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let write = (0..3_usize, 0..600_u64, 1..60_u64);
+    let write = (0..3_usize, 0..600_u64, 1..60_u64, any::<bool>());
     prop_oneof![
-        6 => write.prop_map(|(file, at, clusters)| Step::Write { file, at, clusters }),
+        6 => write.prop_map(|(file, at, clusters, direct)| Step::Write { file, at, clusters, direct }),
         2 => (0..4096_u64, 1..200_u64).prop_map(|(goal, clusters)| Step::Take { goal, clusters }),
         3 => (0..100_usize).prop_map(|which| Step::Free { which }),
         1 => (0..3_usize).prop_map(|file| Step::Close { file }),
@@ -106,10 +111,20 @@ impl Volume {
                 file,
                 at: start,
                 clusters,
+                direct,
             } => {
                 let request = at(start, clusters, None);
-                self.allocator
-                    .allocate_for(&self.files[file], request, &mut space)
+                match direct {
+                    false => self
+                        .allocator
+                        .allocate_for(&self.files[file], request, &mut space),
+                    true => {
+                        space.give_back();
+                        space = self.allocator.reserve(0).unwrap();
+                        self.allocator
+                            .allocate_direct_for(&mut self.files[file], request)
+                    }
+                }
             }
             Step::Take { goal, clusters } => self
                 .allocator

@@ -100,7 +100,8 @@ impl Backing {
 
     /// Whether a write may be delayed now, or must allocate at once because space is low.
     ///
-    /// Asked for each write, so what is certain without a look at all shares of the ledger is tried first.
+    /// Asked for each write, so what is certain without a look at all shares of the ledger, and then at all windows, is
+    /// tried first.
     ///
     /// The thresholds are ext4's (its per-CPU slack aside, which an exact ledger does not need): at once
     /// when twice the free space is less than three times what is promised, or when free space is less
@@ -113,6 +114,7 @@ impl Backing {
             2 * space.free() >= 3 * space.promised()
                 && space.available_to(Tier::Normal) >= self.policy.low_space_clusters
         };
-        roomy(self.allocator.ledger().at_worst()) || roomy(self.allocator.space())
+        let ledger = self.allocator.ledger();
+        roomy(ledger.at_worst()) || roomy(ledger.snapshot()) || roomy(self.allocator.space())
     }
 }
