@@ -7,45 +7,7 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::sync::{Arc, Mutex, Rank};
 
-use super::{BlockDevice, total_len};
-
-/// What a device is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum OperationKind {
-    /// [`BlockDevice::read_at`].
-    Read,
-    /// [`BlockDevice::write_at`] and [`BlockDevice::write_vectored_at`].
-    Write,
-    /// [`BlockDevice::flush`].
-    Flush,
-    /// [`BlockDevice::discard`].
-    Discard,
-    /// [`BlockDevice::write_zeroes`].
-    WriteZeroes,
-}
-
-impl OperationKind {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Flush => "flush",
-            Self::Discard => "discard",
-            Self::WriteZeroes => "write zeroes",
-        }
-    }
-}
-
-/// One operation a device was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Operation {
-    /// What was asked.
-    pub kind: OperationKind,
-    /// Where, in bytes; 0 for a flush.
-    pub offset: u64,
-    /// How many bytes; 0 for a flush.
-    pub len: u64,
-}
+use super::{BlockDevice, Operation, OperationKind, total_len};
 
 /// A device that passes operations on to another one, records them, and fails the chosen ones with `EIO`.
 ///

@@ -9,15 +9,26 @@
 //! offsets and buffers; the layer above merges neighbouring writes and passes them as one
 //! [`write_vectored_at`](BlockDevice::write_vectored_at).
 
+mod chance;
 mod faulty;
 #[cfg(unix)]
 mod file;
+mod image;
 mod memory;
+mod operation;
+mod power_cut;
+mod recorder;
+mod recording;
 
-pub use faulty::{FaultyDevice, Operation, OperationKind};
+pub use faulty::FaultyDevice;
 #[cfg(unix)]
 pub use file::FileDevice;
+pub use image::ImageDevice;
 pub use memory::MemoryDevice;
+pub use operation::{Operation, OperationKind};
+pub use power_cut::{PowerCut, Survivors};
+pub use recorder::Recorder;
+pub use recording::{End, Recorded, Recording, SECTOR};
 
 use std::fmt::Debug;
 use std::io::IoSlice;
