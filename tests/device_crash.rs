@@ -274,6 +274,12 @@ proptest! {
         while cut.advance() {
             prop_assert_eq!(compare(&cut, &all, cut.moment()), Ok(()));
             seen.push(everywhere(cut.moment()));
+            // It stands just before something that can change what is possible.
+            let idle = |one: &Done| match one.kind {
+                Read => one.began == cut.moment() || one.ended.is_some_and(|(end, _)| end == cut.moment()),
+                _ => one.kind == Flush && one.began == cut.moment(),
+            };
+            prop_assert!(!all.iter().any(idle));
         }
         prop_assert_eq!(cut.moment(), recording.moment());
         seen.dedup();
