@@ -25,7 +25,7 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Write => "write",
