@@ -13,6 +13,7 @@
 
 mod buffer;
 mod chance;
+mod fault;
 mod faulty;
 #[cfg(unix)]
 mod file;
@@ -23,6 +24,7 @@ mod operation;
 mod power_cut;
 mod recorder;
 mod recording;
+mod relay;
 mod request;
 
 pub use buffer::{Buffer, Buffers};

@@ -1,12 +1,14 @@
 //! A device that remembers everything it was asked for.
 
-use std::io::IoSlice;
-use std::sync::Arc;
+use std::io::{IoSlice, IoSliceMut};
 
 use crate::error::Result;
-use crate::sync::{Mutex, Rank};
+use crate::sync::{Arc, Mutex, Rank};
 
-use super::{BlockDevice, ImageDevice, Operation, OperationKind, Recording, total_len};
+use super::{
+    BlockDevice, ImageDevice, Limits, Operation, OperationKind, Recording, Request, SECTOR, relay,
+    total_len,
+};
 
 /// A device that passes operations on to another one and keeps a [`Recording`] of them, data and all: what the other
 /// one might hold after a power cut at any moment can be had from that.
@@ -16,7 +18,7 @@ use super::{BlockDevice, ImageDevice, Operation, OperationKind, Recording, total
 #[derive(Debug)]
 pub struct Recorder {
     inner: Arc<dyn BlockDevice>,
-    recording: Mutex<Recording>,
+    recording: Arc<Mutex<Recording>>,
 }
 
 impl Recorder {
@@ -28,7 +30,7 @@ impl Recorder {
         let recording = Recording::new(ImageDevice::copy_of(&*inner)?);
         Ok(Self {
             inner,
-            recording: Mutex::new(Rank::Faults, recording),
+            recording: Arc::new(Mutex::new(Rank::Faults, recording)),
         })
     }
 
@@ -46,7 +48,7 @@ impl Recorder {
     fn record(
         &self,
         operation: Operation,
-        data: Arc<[u8]>,
+        data: std::sync::Arc<[u8]>,
         work: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let number = self.recording.lock().begin(operation, data, false)?;
@@ -63,7 +65,11 @@ impl Recorder {
         len: u64,
         work: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        self.record(Operation { kind, offset, len }, Arc::default(), work)
+        self.record(
+            Operation { kind, offset, len },
+            std::sync::Arc::default(),
+            work,
+        )
     }
 }
 
@@ -76,6 +82,13 @@ impl BlockDevice for Recorder {
         let len = buffer.len() as u64;
         self.record_bare(OperationKind::Read, offset, len, || {
             self.inner.read_at(offset, buffer)
+        })
+    }
+
+    fn read_vectored_at(&self, offset: u64, buffers: &mut [IoSliceMut<'_>]) -> Result<()> {
+        let len = buffers.iter().map(|part| part.len() as u64).sum();
+        self.record_bare(OperationKind::Read, offset, len, || {
+            self.inner.read_vectored_at(offset, buffers)
         })
     }
 
@@ -115,5 +128,33 @@ impl BlockDevice for Recorder {
         self.record_bare(OperationKind::WriteZeroes, offset, len, || {
             self.inner.write_zeroes(offset, len)
         })
+    }
+    fn start(&self, request: Request) {
+        let data = match request.kind {
+            OperationKind::Write => request.buffers.to_vec(),
+            _ => Vec::new(),
+        };
+        let operation = relay::operation(&request);
+        let begun = self
+            .recording
+            .lock()
+            .begin(operation, data.into(), request.fua);
+        match begun {
+            Ok(number) => {
+                let recording = Arc::clone(&self.recording);
+                relay::pass_on(request, &*self.inner, move |outcome| {
+                    recording.lock().end(number, outcome.is_ok());
+                });
+            }
+            Err(refused) => request.complete(Err(refused)),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let limits = self.inner.limits();
+        Limits {
+            alignment: limits.alignment.max(SECTOR as usize),
+            ..limits
+        }
     }
 }
