@@ -89,6 +89,14 @@ fn of_a_torn_operation_some_sectors_arrive_whole_and_it_fails() {
 fn a_write_may_be_torn_wherever_it_begins() {
     let (device, memory) = faulty();
     device.tear_at(None, 0, 1);
+    device.fail_at(None, 0);
+    assert!(is_io(device.write_at(0, &[2; SECTORS * S])));
+    assert_eq!(
+        count(&*memory, 1).0,
+        SECTORS,
+        "what fails altogether does nothing"
+    );
+    device.tear_at(None, 0, 1);
     let parts = [[2; 100].as_slice(), &[2; 2000]].map(std::io::IoSlice::new);
     assert!(is_io(device.write_vectored_at(700, &parts)));
     let bytes = read(&*memory, 0, 4 * S + 1000);
@@ -231,6 +239,9 @@ fn a_recorder_knows_when_requests_end_that_are_under_way_together() {
         .map(|(tag, _)| tag as usize)
         .collect();
     assert_eq!(order.len(), 3);
+    let log = late.device.take_log();
+    let flushes = log.iter().filter(|one| one.kind == Flush).count();
+    assert_eq!(flushes, 2, "one for the write that must be durable");
     let recording = recorder.recording();
     for (place, number) in order.iter().enumerate() {
         let end = recording.operations()[*number].ended.unwrap();
@@ -240,7 +251,15 @@ fn a_recorder_knows_when_requests_end_that_are_under_way_together() {
     let least = recording.crash(usize::MAX, Survivors::Nothing);
     assert_eq!(read(&least, 0, 2 * S), [[0; S], [3; S]].concat());
 
-    recorder.start(Request::flush((ended.clone() as _, 4)));
+    let memory = Buffer::zeroed(2 * S).into();
+    recorder.start(Request::read(0, memory, (ended.clone() as _, 4)));
+    late.device.release_requests(0);
+    let [(4, memory, Ok(()))] = &ended.0.lock().unwrap()[..] else {
+        panic!("the read has not ended");
+    };
+    assert_eq!(memory.to_vec(), [[2; S], [3; S]].concat());
+
+    recorder.start(Request::flush((Arc::<Ended>::default() as _, 5)));
     late.device.release_requests(0);
     let least = recorder.recording().crash(usize::MAX, Survivors::Nothing);
     assert_eq!(read(&least, 0, S), [2; S]);

@@ -11,8 +11,12 @@
 //! Every device has operations that block. One that can have requests under way beside the threads that ask for them
 //! also implements [`start`](BlockDevice::start), and says so in its [`Limits`].
 
+#[cfg(unix)]
+mod backing;
 mod buffer;
 mod chance;
+#[cfg(target_os = "linux")]
+mod direct;
 mod fault;
 mod faulty;
 #[cfg(unix)]
@@ -28,6 +32,8 @@ mod relay;
 mod request;
 
 pub use buffer::{Buffer, Buffers};
+#[cfg(target_os = "linux")]
+pub use direct::DirectDevice;
 pub use faulty::FaultyDevice;
 #[cfg(unix)]
 pub use file::FileDevice;
