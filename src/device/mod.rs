@@ -30,6 +30,8 @@ mod recorder;
 mod recording;
 mod relay;
 mod request;
+#[cfg(all(target_os = "linux", feature = "uring"))]
+mod uring;
 
 pub use buffer::{Buffer, Buffers};
 #[cfg(target_os = "linux")]
@@ -45,6 +47,8 @@ pub use power_cut::{PowerCut, Survivors};
 pub use recorder::Recorder;
 pub use recording::{End, Recorded, Recording, SECTOR};
 pub use request::{Completion, Request};
+#[cfg(all(target_os = "linux", feature = "uring"))]
+pub use uring::{UringDevice, UringOptions};
 
 use std::fmt::Debug;
 use std::io::{IoSlice, IoSliceMut};
@@ -140,6 +144,11 @@ pub trait BlockDevice: Send + Sync + Debug {
     fn start(&self, mut request: Request) {
         let result = request.carry_out(self);
         request.complete(result);
+    }
+
+    /// Begins with several requests, in this order: cheaper than one by one where a device can be told of many at once.
+    fn start_all(&self, requests: &mut dyn Iterator<Item = Request>) {
+        requests.for_each(|request| self.start(request));
     }
 
     /// What a queue should know about the device.
