@@ -25,6 +25,7 @@ pub use faulty::{FaultyDevice, Operation, OperationKind};
 pub use file::FileDevice;
 pub use limits::Limits;
 pub use memory::MemoryDevice;
+pub(crate) use request::operate;
 pub use request::{Completion, Request};
 
 use std::fmt::Debug;
