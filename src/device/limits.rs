@@ -11,12 +11,14 @@ pub struct Limits {
     /// What offsets, lengths and the memory of buffers should be multiples of, in bytes. A device that insists refuses
     /// others.
     pub alignment: usize,
-    /// Requests that are useful to have under way at the same time.
+    /// Queues of the hardware: requests of separate ones need not wait for each other. At least 1.
+    pub queues: usize,
+    /// Requests that are useful to have under way at the same time, in each queue. At least 1.
     pub depth: usize,
     /// Whether [`BlockDevice::start`](super::BlockDevice::start) may return before the request has ended. Where it does
     /// not, a thread that submits something may as well carry it out by the operations that block.
     pub asynchronous: bool,
-    /// Whether a write with [`fua`](super::Request::fua) costs less than a write and a flush.
+    /// Whether a write with [`fua`](super::Request::fua) that is started costs less than a write and a flush.
     pub native_fua: bool,
     /// Whether a discard does more than nothing and less than a write of that size.
     pub cheap_discard: bool,
@@ -31,6 +33,7 @@ impl Default for Limits {
             // More than the usual systems take in one call would be cut in pieces there.
             max_segments: 1024,
             alignment: 1,
+            queues: 1,
             depth: 64,
             asynchronous: false,
             native_fua: false,

@@ -17,7 +17,7 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Write => "write",

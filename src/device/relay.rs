@@ -16,18 +16,23 @@ pub(super) fn pass_on(
 ) {
     let buffers = std::mem::take(&mut request.buffers);
     let Request {
-        kind, offset, len, ..
+        kind,
+        offset,
+        len,
+        fua,
+        queue,
+        ..
     } = request;
-    let fua = request.fua;
     let relay = Relay(Mutex::new(Rank::Faults, Some((request, ended))));
     let waiting = (Arc::new(relay) as Arc<dyn Completion>, 0);
-    let passed_on = match kind {
+    let mut passed_on = match kind {
         OperationKind::Read => Request::read(offset, buffers, waiting),
         OperationKind::Write => Request::write(offset, buffers, waiting),
         OperationKind::Flush => Request::flush(waiting),
         OperationKind::Discard => Request::discard(offset, len, waiting),
         OperationKind::WriteZeroes => Request::write_zeroes(offset, len, waiting),
     };
+    passed_on.queue = queue;
     device.start(passed_on.with_fua(fua));
 }
 

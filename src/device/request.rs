@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::error::{Error, IoError, Result};
 use crate::sync::Arc;
 
-use super::{BlockDevice, Buffers, OperationKind};
+use super::{BlockDevice, Buffer, Buffers, OperationKind};
 
 /// Who hears of the end of requests.
 pub trait Completion: Send + Sync {
@@ -36,6 +36,8 @@ pub struct Request {
     pub buffers: Buffers,
     /// Force unit access: a write is durable when it has ended.
     pub fua: bool,
+    /// In which of the [queues](super::Limits::queues) of the device.
+    pub queue: usize,
     /// Who waits, and under which tag; `None` once told.
     waiting: Option<(Arc<dyn Completion>, u64)>,
 }
@@ -83,6 +85,7 @@ impl Request {
             len,
             buffers,
             fua: false,
+            queue: 0,
             waiting: Some(waiting),
         }
     }
@@ -103,16 +106,9 @@ impl Request {
     /// # Errors
     /// Those of the operations.
     pub fn carry_out<D: BlockDevice + ?Sized>(&mut self, device: &D) -> Result<()> {
-        match self.kind {
-            OperationKind::Read => read_into(device, self.offset, &mut self.buffers),
-            OperationKind::Write => {
-                write_from(device, self.offset, &self.buffers)?;
-                if self.fua { device.flush() } else { Ok(()) }
-            }
-            OperationKind::Flush => device.flush(),
-            OperationKind::Discard => device.discard(self.offset, self.len),
-            OperationKind::WriteZeroes => device.write_zeroes(self.offset, self.len),
-        }
+        let (offset, len) = (self.offset, self.len);
+        operate(device, self.kind, offset, len, &mut self.buffers)?;
+        if self.fua { device.flush() } else { Ok(()) }
     }
 
     fn end(&mut self, result: Result<()>) {
@@ -122,25 +118,31 @@ impl Request {
     }
 }
 
-fn read_into<D: BlockDevice + ?Sized>(
+/// Does something by the operations of `device` that block.
+pub(crate) fn operate<D: BlockDevice + ?Sized>(
     device: &D,
+    kind: OperationKind,
     offset: u64,
-    buffers: &mut Buffers,
+    len: u64,
+    buffers: &mut [Buffer],
 ) -> Result<()> {
-    if let [buffer] = &mut **buffers {
-        return device.read_at(offset, buffer);
+    match (kind, buffers) {
+        (OperationKind::Read, [buffer]) => device.read_at(offset, buffer),
+        (OperationKind::Read, buffers) => {
+            let parts = buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer));
+            let mut parts: SmallVec<[_; 16]> = parts.collect();
+            device.read_vectored_at(offset, &mut parts)
+        }
+        (OperationKind::Write, [buffer]) => device.write_at(offset, buffer),
+        (OperationKind::Write, buffers) => {
+            let parts = buffers.iter().map(|buffer| IoSlice::new(buffer));
+            let parts: SmallVec<[_; 16]> = parts.collect();
+            device.write_vectored_at(offset, &parts)
+        }
+        (OperationKind::Flush, _) => device.flush(),
+        (OperationKind::Discard, _) => device.discard(offset, len),
+        (OperationKind::WriteZeroes, _) => device.write_zeroes(offset, len),
     }
-    let parts = buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer));
-    let mut parts: SmallVec<[_; 16]> = parts.collect();
-    device.read_vectored_at(offset, &mut parts)
-}
-
-fn write_from<D: BlockDevice + ?Sized>(device: &D, offset: u64, buffers: &Buffers) -> Result<()> {
-    if let [buffer] = &**buffers {
-        return device.write_at(offset, buffer);
-    }
-    let parts: SmallVec<[_; 16]> = buffers.iter().map(|buffer| IoSlice::new(buffer)).collect();
-    device.write_vectored_at(offset, &parts)
 }
 
 impl Drop for Request {

@@ -45,6 +45,14 @@ pub(crate) enum Rank {
     Flushers,
     /// The answer of a flush.
     FlushOutcome,
+    /// What waits at a queue of the device, and what is under way there.
+    Dispatcher,
+    /// Those who wait for a flush that is started and not waited for.
+    FlushMachine,
+    /// The pieces of a bio that ended, or how many have not.
+    Pieces,
+    /// How a bio ended.
+    Outcome,
     /// The errors that an open file has been told of.
     SeenErrors,
     /// The writeback errors of a file.
