@@ -559,12 +559,15 @@ impl BlockDevice for UringDevice {
         for request in requests {
             any |= self.shared.prepare(request);
         }
-        if !any {
+        let Some(reaper) = self.reaper.as_ref().filter(|_| any) else {
             return;
-        }
-        self.shared.submit(0);
-        if let (true, Some(reaper)) = (self.shared.options.polled, &self.reaper) {
-            reaper.thread().unpark();
+        };
+        // The reaper submits when it is done with what has ended, all at once.
+        if reaper.thread().id() != thread::current().id() {
+            self.shared.submit(0);
+            if self.shared.options.polled {
+                reaper.thread().unpark();
+            }
         }
     }
 
