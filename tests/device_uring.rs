@@ -175,6 +175,37 @@ fn threads_have_more_requests_under_way_than_the_kernel_takes_and_each_ends_once
 }
 
 #[test]
+fn requests_outlive_the_threads_that_started_them() {
+    for way in WAYS {
+        let Some((device, _folder)) = fresh(64 * BLOCK as u64, way) else {
+            return;
+        };
+        let (waiting, ended) = ends();
+        // More than the kernel has threads for: the flushes of a thread that ends are still waiting then.
+        for thread in 0..8 {
+            let (device, waiting) = (&device, &waiting);
+            let start = move || {
+                let mut requests = (8 * thread..8 * (thread + 1)).flat_map(|block| {
+                    let data = Buffer::copy_of(&[1 + block as u8; BLOCK]).into();
+                    let at = block * BLOCK as u64;
+                    let write = Request::write(at, data, (Arc::clone(waiting), block));
+                    [write, Request::flush((Arc::clone(waiting), 100 + block))]
+                });
+                device.start_all(&mut requests);
+            };
+            thread::scope(|scope| drop(scope.spawn(start)));
+        }
+        drop(waiting);
+        let ended: Vec<_> = ended.iter().map(|(_, _, result)| result).collect();
+        assert_eq!(ended, vec![Ok(()); 128]);
+        for block in 0..64 {
+            let bytes = read(&device, block * BLOCK as u64, BLOCK);
+            assert_eq!(bytes, [1 + block as u8; BLOCK]);
+        }
+    }
+}
+
+#[test]
 fn large_requests_of_many_pieces_arrive_whatever_their_memory_is_like() {
     for way in WAYS {
         let Some((device, _folder)) = fresh(4 << 20, way) else {

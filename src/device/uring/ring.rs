@@ -1,14 +1,10 @@
-//! A device whose requests the kernel works on while nobody waits: `io_uring`.
+//! Requests in the hands of the kernel.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::ptr;
-use std::slice;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use io_uring::squeue::Entry;
 use io_uring::types::{Fd, FsyncFlags};
@@ -17,53 +13,21 @@ use rustix::io::{Errno, ReadWriteFlags};
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
-use crate::sync::{Arc, Mutex, Rank};
+use crate::sync::{Mutex, Rank};
 
-use super::{BlockDevice, Buffer, DirectDevice, Limits, OperationKind, Request, check_range};
+use super::super::{BlockDevice, DirectDevice, OperationKind, Request, check_range};
+use super::UringOptions;
+use super::slots::{SLOT, Slots};
 
-/// Bytes that a request may have to go through registered memory.
-const SLOT: usize = 16 << 10;
+/// How many requests the reaper may begin with before it shows them to the kernel. A disk that gets all of them
+/// only when the last one is ready has nothing to do meanwhile: with 4, one did a fifth more than with 32.
+const FEW: usize = 4;
 
 /// The mark of what ends nothing and only wakes the reaper.
 const WAKE_UP: u64 = u64::MAX;
 
-/// How a [`UringDevice`] works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UringOptions {
-    /// Requests that the kernel has at the same time, at least 1; further ones wait.
-    pub depth: usize,
-    /// Whether requests of up to 16 KiB are copied to and from memory that the kernel knows beforehand, which spares it
-    /// finding the pages of each. Where it refuses to know memory (it counts as locked), it is not used.
-    pub registered: bool,
-    /// Whether the kernel asks the disk instead of waiting to be told. Takes a processor while anything is under way, and
-    /// a disk and driver made for it.
-    pub polled: bool,
-}
-
-impl Default for UringOptions {
-    /// 128 requests, registered memory, no polling.
-    fn default() -> Self {
-        Self {
-            depth: 128,
-            registered: true,
-            polled: false,
-        }
-    }
-}
-
-/// A device in a regular file or on a block device, like [`DirectDevice`] and with the same rules, that carries out
-/// requests by `io_uring`. They end in a thread of the device.
-///
-/// Reads, writes (durable ones too) and flushes that are [started](BlockDevice::start) go to the kernel at once, all of
-/// one [`start_all`](BlockDevice::start_all) by one call. The operations that block are those of a direct device, and
-/// so are the rare requests that the kernel would not take as they are: larger than 16 KiB in memory that is not
-/// aligned, discards, zeros, and flushes of a polled device.
-pub struct UringDevice {
-    shared: Arc<Shared>,
-    reaper: Option<JoinHandle<()>>,
-}
-
-struct Shared {
+/// A ring, and everything that the kernel was told of by it.
+pub(super) struct Ring {
     direct: DirectDevice,
     ring: IoUring,
     options: UringOptions,
@@ -80,6 +44,8 @@ struct State {
     /// Numbers that nobody has.
     free: Vec<usize>,
     waiting: VecDeque<Request>,
+    /// Requests laid out since the kernel was shown any.
+    unseen: usize,
     stopping: bool,
 }
 
@@ -93,9 +59,9 @@ struct UnderWay {
 
 /// Where a buffer is, laid out as the system's `iovec`.
 #[repr(C)]
-struct Part {
-    start: *mut u8,
-    len: usize,
+pub(super) struct Part {
+    pub(super) start: *mut u8,
+    pub(super) len: usize,
 }
 
 // SAFETY: it only says where memory is that belongs to the request beside it.
@@ -107,93 +73,9 @@ enum Memory {
     Several(*const Part, u32),
 }
 
-/// Memory for small requests, each with a slot of its own.
-struct Slots {
-    start: *mut u8,
-    /// Whether the kernel knows it, as one buffer.
-    registered: bool,
-    /// Keeps it alive.
-    _memory: Buffer,
-}
-
-// SAFETY: the memory behind `start` belongs to this value and moves with it; who touches which slot is decided by
-// who has the slot's number, which one request has at a time.
-unsafe impl Send for Slots {}
-// SAFETY: as above; `&Slots` gives no access without such a number.
-unsafe impl Sync for Slots {}
-
-impl Slots {
-    /// Memory for so many slots, which `ring` is told of beforehand if it should `register` it.
-    fn new(slots: usize, ring: &IoUring, register: bool) -> Self {
-        let mut memory = Buffer::zeroed(slots * SLOT);
-        let start = memory.as_mut_ptr();
-        let part = Part {
-            start,
-            len: memory.len(),
-        };
-        // SAFETY: `Part` has the layout that is asked for. The memory stays where it is while the ring exists: `Shared` has
-        // both, and drops the ring first.
-        let registered = register
-            && unsafe {
-                let parts = slice::from_raw_parts((&raw const part).cast(), 1);
-                ring.submitter().register_buffers(parts).is_ok()
-            };
-        Self {
-            start,
-            registered,
-            _memory: memory,
-        }
-    }
-
-    fn at(&self, number: usize) -> *mut u8 {
-        // SAFETY: there are more slots than numbers.
-        unsafe { self.start.add(number * SLOT) }
-    }
-
-    /// Copies what `request` writes into the slot of its number.
-    fn fill(&self, number: usize, request: &Request) {
-        let mut to = self.at(number);
-        for buffer in &*request.buffers {
-            // SAFETY: all buffers together fit into a slot, which nobody else uses while the request has its number.
-            unsafe {
-                ptr::copy_nonoverlapping(buffer.as_ptr(), to, buffer.len());
-                to = to.add(buffer.len());
-            }
-        }
-    }
-
-    /// Copies what was read from the slot of its number into the buffers of `request`.
-    fn empty(&self, number: usize, request: &mut Request) {
-        let mut from = self.at(number).cast_const();
-        for buffer in &mut *request.buffers {
-            // SAFETY: as in `fill`; the kernel is done with the slot.
-            unsafe {
-                ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), buffer.len());
-                from = from.add(buffer.len());
-            }
-        }
-    }
-}
-
-impl UringDevice {
-    /// Opens the file or block device at `path`.
-    ///
-    /// # Errors
-    /// Those of [`DirectDevice::open`]; [`Error::NotSupported`] where the kernel does not let this process use
-    /// `io_uring` (containers often forbid it) or cannot poll this disk: a [`DirectDevice`] does the same there.
-    /// [`Error::InvalidInput`] for a depth of 0 or above 4096.
-    pub fn open(path: impl AsRef<Path>, options: UringOptions) -> Result<Self> {
-        Self::new(DirectDevice::open(path)?, options)
-    }
-
-    /// Works on what `direct` has open.
-    ///
-    /// # Errors
-    /// As with [`open`](Self::open).
-    pub fn new(direct: DirectDevice, options: UringOptions) -> Result<Self> {
-        if !(1..=4096).contains(&options.depth) {
-            return Err(Error::InvalidInput("depth of an io_uring"));
-        }
+impl Ring {
+    /// A ring for what `direct` has open; someone must [`reap`](Self::reap).
+    pub(super) fn new(direct: DirectDevice, options: UringOptions) -> Result<Self> {
         let mut builder = IoUring::builder();
         if options.polled {
             builder.setup_iopoll();
@@ -206,45 +88,54 @@ impl UringDevice {
             free: (0..options.depth).rev().collect(),
             ..State::default()
         };
-        let shared = Arc::new(Shared {
+        let ring = Self {
             direct,
             ring,
             options,
             slots,
             state: Mutex::new(Rank::Device, state),
-        });
-        if options.polled {
-            shared.try_polling()?;
-        }
-        let reaper = {
-            let shared = Arc::clone(&shared);
-            let named = thread::Builder::new().name("io_uring reaper".into());
-            let spawned = named.spawn(move || shared.reap());
-            spawned.map_err(|error| Error::io("start thread", 0, &error))?
         };
-        Ok(Self {
-            shared,
-            reaper: Some(reaper),
-        })
+        if options.polled {
+            ring.try_polling()?;
+        }
+        Ok(ring)
+    }
+
+    pub(super) fn direct(&self) -> &DirectDevice {
+        &self.direct
+    }
+
+    pub(super) fn options(&self) -> UringOptions {
+        self.options
     }
 
     /// Whether small requests go through registered memory.
-    pub fn is_registered(&self) -> bool {
-        self.shared.slots.registered
+    pub(super) fn is_registered(&self) -> bool {
+        self.slots.registered
     }
-}
 
-/// What it means that there is no ring.
-fn refused(error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => {
-            Error::NotSupported("io_uring: the kernel has none or does not let this process use it")
+    /// Lets the reaper end when nothing is under way any more. A polled one also has to be woken.
+    pub(super) fn stop(&self) {
+        let mut state = self.state.lock();
+        state.stopping = true;
+        if !self.options.polled {
+            let wake_up = opcode::Nop::new().build().user_data(WAKE_UP);
+            // SAFETY: the lock is held, and a no-op points to nothing.
+            unsafe { self.push_entry(&wake_up) };
         }
-        _ => Error::io("io_uring_setup", 0, &error),
+        drop(state);
+        if !self.options.polled {
+            self.submit(0);
+        }
     }
-}
 
-impl Shared {
+    /// Shows the kernel what has been laid out. The reaper does so by itself when it is done with what has ended.
+    pub(super) fn submit_from(&self, reaper: bool) {
+        if !reaper || self.state.lock().unseen >= FEW {
+            self.submit(0);
+        }
+    }
+
     /// Refuses what would come back as an error, or worse, would not.
     fn check(&self, request: &Request) -> Result<()> {
         let Request { offset, len, .. } = *request;
@@ -275,13 +166,12 @@ impl Shared {
 
     /// Lays a request out for the kernel, which has not seen it when this returns. Returns whether it will; else the
     /// request has ended.
-    fn prepare(&self, mut request: Request) -> bool {
+    pub(super) fn begin(&self, mut request: Request) -> bool {
         if let Err(error) = self.check(&request) {
             request.complete(Err(error));
             return false;
         }
-        let nothing = request.len == 0 && request.kind != OperationKind::Flush;
-        if nothing || self.way(&request).is_none() {
+        if self.way(&request).is_none() {
             let result = request.carry_out(&self.direct);
             request.complete(result);
             return false;
@@ -297,6 +187,7 @@ impl Shared {
     /// Puts a request that has been checked into the queue of submissions, as this number.
     fn push(&self, state: &mut State, number: usize, request: Request) {
         let in_slot = self.way(&request) == Some(true);
+        state.unseen += 1;
         let under_way = state.under_way[number].insert(UnderWay {
             request,
             in_slot,
@@ -388,6 +279,7 @@ impl Shared {
 
     /// Shows the kernel what has been laid out, and waits until `ended` of what it has have ended.
     fn submit(&self, ended: usize) {
+        self.state.lock().unseen = 0;
         // The kernel is interrupted or short of memory; it has taken nothing, or not all.
         while self.ring.submitter().submit_and_wait(ended).is_err() {
             thread::yield_now();
@@ -395,8 +287,8 @@ impl Shared {
     }
 
     /// Ends requests until the device does and none is left.
-    fn reap(&self) {
-        let mut ended = Vec::new();
+    pub(super) fn reap(&self) {
+        let (mut ended, mut finished) = (Vec::new(), Vec::new());
         loop {
             if self.options.polled {
                 // The kernel polls for as long as anything is under way, and returns at once if nothing is.
@@ -411,7 +303,7 @@ impl Shared {
             // SAFETY: only the reaper, and before there is one its maker, looks at completions.
             let completions = unsafe { self.ring.completion_shared() };
             ended.extend(completions.map(|entry| (entry.user_data(), entry.result())));
-            self.end_all(&mut ended);
+            self.end_all(&mut ended, &mut finished);
             if self.is_idle() && self.state.lock().stopping {
                 return;
             }
@@ -423,8 +315,7 @@ impl Shared {
     }
 
     /// Ends the requests with these numbers and results, and begins with others in their place.
-    fn end_all(&self, ended: &mut Vec<(u64, i32)>) {
-        let mut finished = Vec::with_capacity(ended.len());
+    fn end_all(&self, ended: &mut Vec<(u64, i32)>, finished: &mut Vec<(Request, Result<()>)>) {
         for (number, result) in ended.drain(..) {
             if number == WAKE_UP {
                 continue;
@@ -440,7 +331,7 @@ impl Shared {
                 None => state.free.push(number),
             }
         }
-        for (request, outcome) in finished {
+        for (request, outcome) in finished.drain(..) {
             // Whoever hears of it must not take the reaper along: others wait for it.
             let _ = catch_unwind(AssertUnwindSafe(|| request.complete(outcome)));
         }
@@ -493,99 +384,27 @@ fn is_passing(result: i32) -> bool {
     passing.iter().any(|errno| errno.raw_os_error() == -result)
 }
 
-impl Drop for UringDevice {
-    /// Waits until everything under way has ended.
-    fn drop(&mut self) {
-        let mut state = self.shared.state.lock();
-        state.stopping = true;
-        if !self.shared.options.polled {
-            let wake_up = opcode::Nop::new().build().user_data(WAKE_UP);
-            // SAFETY: the lock is held, and a no-op points to nothing.
-            unsafe { self.shared.push_entry(&wake_up) };
+/// What it means that there is no ring.
+fn refused(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => {
+            Error::NotSupported("io_uring: the kernel has none or does not let this process use it")
         }
-        drop(state);
-        if let Some(reaper) = self.reaper.take() {
-            reaper.thread().unpark();
-            if !self.shared.options.polled {
-                self.shared.submit(0);
-            }
-            // The reaper itself may end the last one that has the device, and ends by itself.
-            if reaper.thread().id() != thread::current().id() {
-                let _ = reaper.join();
-            }
-        }
+        _ => Error::io("io_uring_setup", 0, &error),
     }
 }
 
-impl BlockDevice for UringDevice {
-    fn size(&self) -> u64 {
-        self.shared.direct.size()
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.shared.direct.read_at(offset, buffer)
-    }
-
-    fn read_vectored_at(&self, offset: u64, buffers: &mut [IoSliceMut<'_>]) -> Result<()> {
-        self.shared.direct.read_vectored_at(offset, buffers)
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.shared.direct.write_at(offset, data)
-    }
-
-    fn write_vectored_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<()> {
-        self.shared.direct.write_vectored_at(offset, data)
-    }
-
-    fn flush(&self) -> Result<()> {
-        self.shared.direct.flush()
-    }
-
-    fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.shared.direct.discard(offset, len)
-    }
-
-    fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.shared.direct.write_zeroes(offset, len)
-    }
-
-    fn start(&self, request: Request) {
-        self.start_all(&mut std::iter::once(request));
-    }
-
-    fn start_all(&self, requests: &mut dyn Iterator<Item = Request>) {
-        let mut any = false;
-        for request in requests {
-            any |= self.shared.prepare(request);
+    #[test]
+    fn only_a_refusal_of_the_kernel_is_a_reason_to_do_without() {
+        for errno in [Errno::PERM, Errno::ACCESS, Errno::NOSYS] {
+            let error = refused(io::Error::from(errno));
+            assert!(matches!(error, Error::NotSupported(_)), "{error}");
         }
-        let Some(reaper) = self.reaper.as_ref().filter(|_| any) else {
-            return;
-        };
-        // The reaper submits when it is done with what has ended, all at once.
-        if reaper.thread().id() != thread::current().id() {
-            self.shared.submit(0);
-            if self.shared.options.polled {
-                reaper.thread().unpark();
-            }
-        }
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            depth: self.shared.options.depth,
-            asynchronous: true,
-            native_fua: true,
-            ..self.shared.direct.limits()
-        }
-    }
-}
-
-impl fmt::Debug for UringDevice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UringDevice")
-            .field("direct", &self.shared.direct)
-            .field("options", &self.shared.options)
-            .finish_non_exhaustive()
+        let error = refused(io::Error::from(Errno::MFILE));
+        assert!(matches!(error, Error::Io(io) if io.errno == 24), "{error}");
     }
 }
