@@ -95,7 +95,11 @@ proptest! {
     #[test]
     fn an_io_uring_is_a_vector_of_bytes(steps in prop::collection::vec(step(SHAPE), 1..20), way in 0..3_usize) {
         if let Some((device, _folder)) = fresh(SHAPE.size as u64, WAYS[way]) {
-            prop_assert_eq!(device.is_registered(), WAYS[way].registered);
+            if device.is_registered() != WAYS[way].registered {
+                // The limit of locked memory may be low.
+                prop_assert!(WAYS[way].registered);
+                println!("registered memory not tested: the kernel refuses it");
+            }
             compare_with_vector(&ByRequests(device), SHAPE, &steps);
         }
     }
