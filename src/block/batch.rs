@@ -13,7 +13,7 @@ use super::{Bio, SubmittedBio};
 /// neighbours of one kind goes in as few commands as the device's limits allow. A dropped batch submits nothing.
 ///
 /// The batch is cut into sections, at each flush ([`Bio::flush`], [`Bio::preflush`]) and before each bio that overlaps
-/// an earlier one of its section; bios move only inside their section.
+/// an earlier one of its section, unless both read; bios move only inside their section.
 #[must_use = "a batch does nothing until it is submitted"]
 #[derive(Debug)]
 pub struct Batch<'a> {

@@ -24,6 +24,20 @@ pub(super) enum Content {
     Memory(Buffers),
 }
 
+impl Content {
+    /// Its memory; none, for a number of blocks.
+    #[inline]
+    pub(super) fn memory(&mut self) -> &mut Buffers {
+        if let Self::Blocks(_) = self {
+            *self = Self::Memory(Buffers::default());
+        }
+        match self {
+            Self::Memory(buffers) => buffers,
+            Self::Blocks(_) => unreachable!("exchanged above"),
+        }
+    }
+}
+
 /// What a bio asks for beside its operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Flags {

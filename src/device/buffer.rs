@@ -4,8 +4,6 @@ use std::fmt;
 use std::iter::repeat_n;
 use std::ops::{Deref, DerefMut, Range};
 
-use smallvec::SmallVec;
-
 use crate::sync::Arc;
 
 /// Bytes that a request owns while it is under way.
@@ -59,6 +57,7 @@ impl Buffer {
         self.as_ptr().addr().is_multiple_of(alignment)
     }
 
+    #[inline]
     fn bytes(&self) -> Range<usize> {
         self.start..self.start + self.len
     }
@@ -78,12 +77,14 @@ impl From<Arc<[u8]>> for Buffer {
 impl Deref for Buffer {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         &self.memory[self.bytes()]
     }
 }
 
 impl DerefMut for Buffer {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // `make_mut` alone would copy more than the bytes of this buffer, and to a place that need not be aligned.
         if Arc::strong_count(&self.memory) > 1 {
@@ -109,66 +110,120 @@ impl fmt::Debug for Buffer {
 }
 
 /// Buffers one behind the other; a single one takes no memory beside its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Buffers(SmallVec<[Buffer; 1]>);
+#[derive(Clone, Debug)]
+pub struct Buffers(List);
+
+#[derive(Clone, Debug)]
+enum List {
+    One(Buffer),
+    Any(Vec<Buffer>),
+}
 
 impl Buffers {
     /// Bytes in all buffers.
+    #[inline]
     pub fn byte_len(&self) -> u64 {
-        self.iter().map(|buffer| buffer.len() as u64).sum()
+        match &self.0 {
+            List::One(buffer) => buffer.len as u64,
+            List::Any(buffers) => buffers.iter().map(|buffer| buffer.len as u64).sum(),
+        }
     }
 
     /// Adds a buffer behind the others.
     pub fn push(&mut self, buffer: Buffer) {
-        self.0.push(buffer);
+        match std::mem::take(self).0 {
+            List::Any(buffers) if buffers.is_empty() => self.0 = List::One(buffer),
+            List::Any(mut buffers) => {
+                buffers.push(buffer);
+                self.0 = List::Any(buffers);
+            }
+            List::One(first) => self.0 = List::Any(vec![first, buffer]),
+        }
     }
 
     /// All bytes, one behind the other.
     pub fn to_vec(&self) -> Vec<u8> {
-        self.iter()
-            .flat_map(|buffer| buffer.iter().copied())
-            .collect()
+        let bytes: Vec<&[u8]> = self.iter().map(|buffer| &**buffer).collect();
+        bytes.concat()
     }
 }
 
+impl Default for Buffers {
+    #[inline]
+    fn default() -> Self {
+        Self(List::Any(Vec::new()))
+    }
+}
+
+impl PartialEq for Buffers {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Buffers {}
+
 impl From<Buffer> for Buffers {
+    #[inline]
     fn from(buffer: Buffer) -> Self {
-        Self(SmallVec::from_buf([buffer]))
+        Self(List::One(buffer))
     }
 }
 
 impl From<Vec<Buffer>> for Buffers {
     fn from(buffers: Vec<Buffer>) -> Self {
-        Self(SmallVec::from_vec(buffers))
+        Self(List::Any(buffers))
     }
 }
 
 impl FromIterator<Buffer> for Buffers {
     fn from_iter<I: IntoIterator<Item = Buffer>>(buffers: I) -> Self {
-        Self(buffers.into_iter().collect())
+        let mut buffers = buffers.into_iter();
+        match (buffers.next(), buffers.next()) {
+            (None, _) => Self::default(),
+            (Some(only), None) => Self::from(only),
+            (Some(first), Some(second)) => {
+                let mut all = Vec::with_capacity(2 + buffers.size_hint().0);
+                all.extend([first, second]);
+                all.extend(buffers);
+                Self(List::Any(all))
+            }
+        }
     }
 }
 
 impl IntoIterator for Buffers {
     type Item = Buffer;
-    type IntoIter = smallvec::IntoIter<[Buffer; 1]>;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<Buffer>, std::vec::IntoIter<Buffer>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        let (one, any) = match self.0 {
+            List::One(buffer) => (Some(buffer), Vec::new()),
+            List::Any(buffers) => (None, buffers),
+        };
+        one.into_iter().chain(any)
     }
 }
 
 impl Deref for Buffers {
     type Target = [Buffer];
 
+    #[inline]
     fn deref(&self) -> &[Buffer] {
-        &self.0
+        match &self.0 {
+            List::One(buffer) => std::slice::from_ref(buffer),
+            List::Any(buffers) => buffers,
+        }
     }
 }
 
 impl DerefMut for Buffers {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [Buffer] {
-        &mut self.0
+        match &mut self.0 {
+            List::One(buffer) => std::slice::from_mut(buffer),
+            List::Any(buffers) => buffers,
+        }
     }
 }
 
