@@ -32,6 +32,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds a bio.
+    #[inline]
     pub fn push(&mut self, bio: Bio) {
         self.pushed.push(Pushed::new(bio, None));
     }
@@ -75,6 +76,11 @@ impl<'a> Batch<'a> {
     /// Submits everything, puts the handles behind those in `handles`, and leaves the batch empty for others.
     pub fn submit_into(&mut self, handles: &mut Vec<SubmittedBio>) {
         push::submit(self.core, &mut self.pushed, &mut self.keys);
-        handles.extend(push::end(self.pushed.drain(..)));
+        handles.reserve(self.pushed.len());
+        for pushed in self.pushed.drain(..) {
+            if let Some(handle) = pushed.end() {
+                handles.push(handle);
+            }
+        }
     }
 }

@@ -61,6 +61,8 @@ impl Default for Settings {
 /// See [`BlockQueue`](super::BlockQueue).
 pub(super) struct Core {
     pub(super) device: Arc<dyn BlockDevice>,
+    /// Of the device, in bytes.
+    size: u64,
     pub(super) block_size: BlockSize,
     pub(super) counters: Arc<Counters>,
     pub(super) settings: Settings,
@@ -94,6 +96,7 @@ impl Core {
         let scheduler = settings.scheduler;
         let dispatchers = (0..limits.queues.max(1)).map(|_| Dispatcher::new(scheduler));
         Arc::new_cyclic(|me| Self {
+            size: device.size(),
             device,
             block_size,
             counters,
@@ -140,6 +143,7 @@ impl Core {
 
     /// The bytes of the device that a bio touches, if it is made of whole blocks inside the device. A read gets its
     /// memory.
+    #[inline]
     pub(super) fn admit(&self, bio: &mut Bio) -> Result<Range<u64>> {
         match &bio.content {
             Content::Blocks(len) => {
@@ -159,7 +163,7 @@ impl Core {
                 if len & (self.block_size.bytes() - 1) != 0 {
                     return Err(Error::InvalidInput("not a whole number of blocks"));
                 }
-                check_range(self.device.size(), offset, len)?;
+                check_range(self.size, offset, len)?;
                 Ok(offset..offset + len)
             }
         }
@@ -168,7 +172,7 @@ impl Core {
     pub(super) fn bytes_of_run(&self, run: DiskRun) -> Result<Range<u64>> {
         let offset = self.block_size.disk_offset_of(run.start);
         let len = run.len.saturating_mul(self.block_size.bytes());
-        check_range(self.device.size(), offset, len)?;
+        check_range(self.size, offset, len)?;
         Ok(offset..offset + len)
     }
 
@@ -203,7 +207,7 @@ impl Core {
     pub(super) fn enter(&self, wait: bool) -> Option<Place<'_>> {
         let doing_io = begin_io();
         let dispatcher = &self.dispatchers[self.queue_of_thread()];
-        let turn = dispatcher.enter(self.limits.depth, wait)?;
+        let turn = dispatcher.enter(self.depth(), wait)?;
         Some(Place {
             dispatcher,
             timed: turn % TURNS_PER_TIMED == 1,
@@ -232,7 +236,7 @@ impl Core {
         let dispatcher = &self.dispatchers[queue];
         for _ in 0..brought {
             // None where some were merged.
-            let Some(mut command) = dispatcher.enter_with_next(self.limits.depth) else {
+            let Some(mut command) = dispatcher.enter_with_next(self.depth()) else {
                 break;
             };
             let (kind, offset, len) = (command.kind, command.offset, command.len);
@@ -259,7 +263,7 @@ impl Core {
             return;
         }
         state.starting = true;
-        while let Some((slot, command)) = state.begin_next(self.limits.depth) {
+        while let Some((slot, command)) = state.begin_next(self.depth()) {
             let request = self.request(command, queue, (Arc::clone(&me), tag(queue, slot)));
             drop(state);
             dispatcher.freed();
@@ -312,6 +316,15 @@ impl Core {
     /// Whether writes that must be durable are followed by a flush.
     pub(super) fn emulates_fua(&self) -> bool {
         !(self.limits.asynchronous && self.limits.native_fua)
+    }
+
+    /// Commands, or threads, that a queue of the hardware may have at once.
+    #[inline]
+    fn depth(&self) -> usize {
+        match self.probe().is(Mutation::IgnoreDepth) {
+            true => usize::MAX,
+            false => self.limits.depth,
+        }
     }
 
     /// Commands that may wait at a queue of the hardware. Where threads carry them out, each brings one thread that

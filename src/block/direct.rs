@@ -42,7 +42,7 @@ fn in_place(core: &Core, place: &Place<'_>, pushed: &mut [Pushed], keys: &[Key])
         let (run, later) = first_run(pushed, rest);
         rest = later;
         if let [key] = run
-            && fits(core, &mut pushed[key.index])
+            && fits(core, &mut pushed[key.index], key)
         {
             sent.commands += 1;
             alone(core, place, &mut pushed[key.index], *key);

@@ -193,7 +193,8 @@ impl BlockQueue {
     fn push(&self, pushed: Pushed) -> Option<SubmittedBio> {
         let mut pushed = [pushed];
         push::submit(&self.core, &mut pushed, &mut Keys::new());
-        push::end(pushed.into_iter()).next()
+        let [pushed] = pushed;
+        pushed.end()
     }
 
     /// An empty batch; what is pushed to it is merged and ordered when it is submitted.

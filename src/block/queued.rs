@@ -32,7 +32,7 @@ pub(super) fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: 
         let wait = !pushed[run[0].index].bio.flags.nowait;
         let mut insert = |command| brought += usize::from(insert(core, queue, command, wait));
         if let [key] = run
-            && fits(core, &mut pushed[key.index])
+            && fits(core, &mut pushed[key.index], key)
         {
             count_merges(core, 1, 1, 0);
             let buffers = mem::take(pushed[key.index].memory());

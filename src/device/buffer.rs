@@ -9,14 +9,17 @@ use crate::sync::Arc;
 /// Bytes that a request owns while it is under way.
 ///
 /// Memory from [`zeroed`](Self::zeroed) starts at a multiple of [`ALIGNMENT`](Self::ALIGNMENT). Memory that was
-/// shared before (`From<Arc<[u8]>>`) is taken as it is, and stays shared: it is copied before the first change, as with
-/// [`Arc::make_mut`].
-#[derive(Clone)]
+/// shared before (`From<Arc<[u8]>>`) is taken as it is, and stays shared: it is copied before the first change.
 pub struct Buffer {
-    /// The bytes, with some around them that only shift them into place.
-    memory: Arc<[u8]>,
+    memory: Memory,
+    /// Where the bytes are; those around them only shift them into place.
     start: usize,
     len: usize,
+}
+
+enum Memory {
+    Own(Box<[u8]>),
+    Shared(Arc<[u8]>),
 }
 
 impl Buffer {
@@ -25,10 +28,14 @@ impl Buffer {
 
     /// `len` aligned zeros.
     pub fn zeroed(len: usize) -> Self {
-        // One allocation, and no `unsafe`: the bytes in front of the first aligned one are given up.
-        let memory: Arc<[u8]> = repeat_n(0, len + Self::ALIGNMENT - 1).collect();
+        // No `unsafe` code: the bytes in front of the first aligned one are given up.
+        let memory = vec![0; len + Self::ALIGNMENT - 1].into_boxed_slice();
         let start = memory.as_ptr().align_offset(Self::ALIGNMENT);
-        Self { memory, start, len }
+        Self {
+            memory: Memory::Own(memory),
+            start,
+            len,
+        }
     }
 
     /// An aligned copy of `bytes`.
@@ -38,17 +45,36 @@ impl Buffer {
         copy
     }
 
-    /// The bytes of `range`, shared with this buffer.
+    /// The bytes of `range`, shared with this buffer from now on. The first time that copies all bytes.
     ///
     /// # Panics
     /// When `range` does not lie inside the buffer.
     #[must_use]
-    pub fn share(&self, range: Range<usize>) -> Self {
+    pub fn share(&mut self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len);
+        if let Memory::Own(_) = self.memory {
+            *self = self.shared_copy();
+        }
+        let (start, len) = (self.start + range.start, range.end - range.start);
         Self {
-            memory: Arc::clone(&self.memory),
-            start: self.start + range.start,
-            len: range.end - range.start,
+            memory: match &self.memory {
+                Memory::Own(_) => unreachable!("exchanged above"),
+                Memory::Shared(memory) => Memory::Shared(Arc::clone(memory)),
+            },
+            start,
+            len,
+        }
+    }
+
+    /// Aligned, too.
+    fn shared_copy(&self) -> Self {
+        let mut memory: Arc<[u8]> = repeat_n(0, self.len + Self::ALIGNMENT - 1).collect();
+        let start = memory.as_ptr().align_offset(Self::ALIGNMENT);
+        Arc::make_mut(&mut memory)[start..start + self.len].copy_from_slice(self);
+        Self {
+            memory: Memory::Shared(memory),
+            start,
+            len: self.len,
         }
     }
 
@@ -56,20 +82,27 @@ impl Buffer {
     pub fn is_aligned(&self, alignment: usize) -> bool {
         self.as_ptr().addr().is_multiple_of(alignment)
     }
-
-    #[inline]
-    fn bytes(&self) -> Range<usize> {
-        self.start..self.start + self.len
-    }
 }
 
 impl From<Arc<[u8]>> for Buffer {
     fn from(memory: Arc<[u8]>) -> Self {
         let len = memory.len();
         Self {
-            memory,
+            memory: Memory::Shared(memory),
             start: 0,
             len,
+        }
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        match &self.memory {
+            Memory::Own(_) => Self::copy_of(self),
+            Memory::Shared(memory) => Self {
+                memory: Memory::Shared(Arc::clone(memory)),
+                ..*self
+            },
         }
     }
 }
@@ -79,19 +112,24 @@ impl Deref for Buffer {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.memory[self.bytes()]
+        let memory = match &self.memory {
+            Memory::Own(memory) => memory,
+            Memory::Shared(memory) => &**memory,
+        };
+        &memory[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for Buffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        // `make_mut` alone would copy more than the bytes of this buffer, and to a place that need not be aligned.
-        if Arc::strong_count(&self.memory) > 1 {
+        if let Memory::Shared(_) = self.memory {
             *self = Self::copy_of(self);
         }
-        let bytes = self.bytes();
-        &mut Arc::make_mut(&mut self.memory)[bytes]
+        match &mut self.memory {
+            Memory::Own(memory) => &mut memory[self.start..self.start + self.len],
+            Memory::Shared(_) => unreachable!("exchanged above"),
+        }
     }
 }
 
@@ -249,8 +287,11 @@ mod tests {
         one[0] = 9;
         assert_eq!((&*one, &*shared), (&[9, 2, 3][..], &[1, 2, 3][..]));
         let middle = one.share(1..3);
+        let whole = one.clone();
+        assert!(one.is_aligned(Buffer::ALIGNMENT));
         one[1] = 8;
         assert_eq!((&*middle, &*one), (&[2, 3][..], &[9, 8, 3][..]));
+        assert_eq!(&*whole, &[9, 2, 3][..]);
         assert!(one.is_aligned(Buffer::ALIGNMENT));
     }
 

@@ -31,6 +31,8 @@ pub(crate) enum Ends {
     AtOnce,
     /// In another thread, in an order that depends on this seed.
     Later(u64),
+    /// When [`Commands::end_oldest`] is called.
+    WhenTold,
 }
 
 /// Passes commands on to another device.
@@ -69,7 +71,7 @@ impl Commands {
             arrived: Condvar::new(),
         });
         let worker = match ends {
-            Ends::AtOnce => None,
+            Ends::AtOnce | Ends::WhenTold => None,
             Ends::Later(seed) => {
                 let shared = Arc::clone(&shared);
                 Some(thread::spawn(move || shared.work(Random(seed))))
@@ -95,6 +97,18 @@ impl Commands {
     /// Fails one command, after `nth` more.
     pub(crate) fn fail_at(&self, nth: u64) {
         self.shared.state.lock().unwrap().fails_at = Some(nth);
+    }
+
+    /// Ends the request that was started first, if there is one.
+    pub(crate) fn end_oldest(&self) -> bool {
+        let mut state = self.shared.state.lock().unwrap();
+        if state.under_way.is_empty() {
+            return false;
+        }
+        let request = state.under_way.remove(0);
+        drop(state);
+        self.shared.end(request);
+        true
     }
 
     /// The most requests that were under way at once.
@@ -227,7 +241,7 @@ impl BlockDevice for Commands {
         assert!(self.shared.limits.asynchronous, "it blocks");
         match self.ends {
             Ends::AtOnce => self.shared.end(request),
-            Ends::Later(_) => {
+            Ends::Later(_) | Ends::WhenTold => {
                 let mut state = self.shared.state.lock().unwrap();
                 state.under_way.push(request);
                 let data = |request: &&Request| request.kind != Flush;
