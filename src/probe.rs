@@ -151,6 +151,8 @@ pub enum Mutation {
     ReleaseOnlyWhileDelaying,
     /// Whoever starts commands stops without having looked whether more came meanwhile.
     StopStartingUnseen,
+    /// Nobody waits for a place in the device.
+    IgnoreDepth,
     /// A flush is also for those who came when it had begun.
     FlushForLatecomers,
 }

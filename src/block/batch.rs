@@ -13,7 +13,7 @@ use super::{Bio, SubmittedBio};
 /// neighbours of one kind goes in as few commands as the device's limits allow. A dropped batch submits nothing.
 ///
 /// The batch is cut into sections, at each flush ([`Bio::flush`], [`Bio::preflush`]) and before each bio that overlaps
-/// an earlier one of its section; bios move only inside their section.
+/// an earlier one of its section, unless both read; bios move only inside their section.
 #[must_use = "a batch does nothing until it is submitted"]
 #[derive(Debug)]
 pub struct Batch<'a> {
@@ -32,6 +32,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds a bio.
+    #[inline]
     pub fn push(&mut self, bio: Bio) {
         self.pushed.push(Pushed::new(bio, None));
     }
@@ -75,6 +76,11 @@ impl<'a> Batch<'a> {
     /// Submits everything, puts the handles behind those in `handles`, and leaves the batch empty for others.
     pub fn submit_into(&mut self, handles: &mut Vec<SubmittedBio>) {
         push::submit(self.core, &mut self.pushed, &mut self.keys);
-        handles.extend(push::end(self.pushed.drain(..)));
+        handles.reserve(self.pushed.len());
+        for pushed in self.pushed.drain(..) {
+            if let Some(handle) = pushed.end() {
+                handles.push(handle);
+            }
+        }
     }
 }

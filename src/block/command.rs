@@ -19,7 +19,8 @@ pub(super) struct Command {
     pub(super) offset: u64,
     pub(super) len: u64,
     pub(super) buffers: Buffers,
-    pub(super) fua: bool,
+    /// It must be durable when it has ended; then it is merged with no other.
+    pub(super) durable: bool,
     pub(super) priority: Priority,
     /// Whether somebody waits for it: reads, and writes that say so.
     pub(super) prompt: bool,
@@ -48,7 +49,7 @@ impl Command {
         self.end() == behind.offset
             && self.kind == behind.kind
             && self.priority == behind.priority
-            && !(self.fua || behind.fua)
+            && !(self.durable || behind.durable)
             && (self.buffers.is_empty()
                 || self.len + behind.len <= limits.max_bytes
                     && self.buffers.len() + behind.buffers.len() <= limits.max_segments)

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::probe::{Mutation, Probe};
 use crate::stats::{Counter, Counters};
 use crate::sync::uncounted::{AtomicBool, Ordering};
-use crate::sync::{Arc, begin_io, thread_slot};
+use crate::sync::{Arc, DoingIo, begin_io, thread_slot};
 use crate::units::{BlockSize, DiskRun};
 
 use super::bio::Content;
@@ -61,6 +61,8 @@ impl Default for Settings {
 /// See [`BlockQueue`](super::BlockQueue).
 pub(super) struct Core {
     pub(super) device: Arc<dyn BlockDevice>,
+    /// Of the device, in bytes.
+    size: u64,
     pub(super) block_size: BlockSize,
     pub(super) counters: Arc<Counters>,
     pub(super) settings: Settings,
@@ -94,6 +96,7 @@ impl Core {
         let scheduler = settings.scheduler;
         let dispatchers = (0..limits.queues.max(1)).map(|_| Dispatcher::new(scheduler));
         Arc::new_cyclic(|me| Self {
+            size: device.size(),
             device,
             block_size,
             counters,
@@ -140,6 +143,7 @@ impl Core {
 
     /// The bytes of the device that a bio touches, if it is made of whole blocks inside the device. A read gets its
     /// memory.
+    #[inline]
     pub(super) fn admit(&self, bio: &mut Bio) -> Result<Range<u64>> {
         match &bio.content {
             Content::Blocks(len) => {
@@ -151,12 +155,16 @@ impl Core {
                 Ok(bytes)
             }
             Content::Memory(buffers) => {
-                let len = buffers.byte_len();
-                let block = self.block_size.bytes();
-                if !len.is_multiple_of(block) {
+                let (offset, len) = (
+                    self.block_size.disk_offset_of(bio.start),
+                    buffers.byte_len(),
+                );
+                // A power of two, so that this takes no division.
+                if len & (self.block_size.bytes() - 1) != 0 {
                     return Err(Error::InvalidInput("not a whole number of blocks"));
                 }
-                self.bytes_of_run(DiskRun::new(bio.start, len / block))
+                check_range(self.size, offset, len)?;
+                Ok(offset..offset + len)
             }
         }
     }
@@ -164,20 +172,20 @@ impl Core {
     pub(super) fn bytes_of_run(&self, run: DiskRun) -> Result<Range<u64>> {
         let offset = self.block_size.disk_offset_of(run.start);
         let len = run.len.saturating_mul(self.block_size.bytes());
-        check_range(self.device.size(), offset, len)?;
+        check_range(self.size, offset, len)?;
         Ok(offset..offset + len)
     }
 
     // --- devices that block -----------------------------------------------------------------------------
 
-    /// Does one command in this thread, which has a place, as often as the policy says.
+    /// Does one command in this thread, which does I/O, as often as the policy says.
+    #[inline]
     pub(super) fn blocking(
         &self,
         kind: OperationKind,
         timed: bool,
         mut operation: impl FnMut(&dyn BlockDevice) -> Result<()>,
     ) -> Result<()> {
-        let _doing_io = begin_io();
         let start = timed.then(Instant::now);
         let mut attempt = 1;
         let result = loop {
@@ -197,52 +205,46 @@ impl Core {
     /// Waits for a place in the device and takes it: whether what is done there is to be timed. `None` where the
     /// device is full and nobody wants to wait.
     pub(super) fn enter(&self, wait: bool) -> Option<Place<'_>> {
+        let doing_io = begin_io();
         let dispatcher = &self.dispatchers[self.queue_of_thread()];
-        let turn = dispatcher.enter(self.limits.depth, wait)?;
+        let turn = dispatcher.enter(self.depth(), wait)?;
         Some(Place {
             dispatcher,
             timed: turn % TURNS_PER_TIMED == 1,
+            _doing_io: doing_io,
         })
     }
 
     /// Makes durable what was written, and waits for that.
     pub(super) fn flush(&self) -> Result<()> {
         if self.limits.asynchronous {
-            let (handle, done) = self.outcomes.expect(OperationKind::Flush, 0);
-            self.join_flush(done, Buffers::default());
-            return handle.finish().1;
+            let (place, done) = self.outcomes.expect(0);
+            self.flush_then(done, Buffers::default());
+            return place.wait(OperationKind::Flush).1;
         }
         self.shared_flush.flush(self.probe(), || {
+            let _doing_io = begin_io();
             self.counters.count(Counter::DeviceFlushes);
             self.blocking(OperationKind::Flush, true, |device| device.flush())
         })
     }
 
-    /// A command that another thread may have submitted. The thread that calls has a place.
-    fn carry_out(&self, command: &mut Command) -> Result<()> {
-        let (kind, offset, len) = (command.kind, command.offset, command.len);
-        let buffers = &mut command.buffers;
-        let result = self.blocking(kind, true, |device| {
-            operate(device, kind, offset, len, buffers)
-        });
-        match result {
-            Ok(()) if command.fua => self.flush(),
-            result => result,
-        }
-    }
-
     /// Carries out as many of the waiting commands as this thread has brought, not necessarily its own: so nobody
     /// works for others without end, and each command has a thread that will come for one.
     pub(super) fn serve(&self, queue: usize, brought: usize) {
+        let _doing_io = begin_io();
         let dispatcher = &self.dispatchers[queue];
         for _ in 0..brought {
             // None where some were merged.
-            let Some(mut command) = dispatcher.enter_with_next(self.limits.depth) else {
+            let Some(mut command) = dispatcher.enter_with_next(self.depth()) else {
                 break;
             };
-            let result = self.carry_out(&mut command);
+            let (kind, offset, len) = (command.kind, command.offset, command.len);
+            let mut buffers = memory_of(&mut command);
+            let result = self.blocking(kind, true, |device| {
+                operate(device, kind, offset, len, &mut buffers)
+            });
             dispatcher.leave();
-            let buffers = memory_of(&mut command);
             command.finish(buffers, &result);
         }
     }
@@ -261,7 +263,7 @@ impl Core {
             return;
         }
         state.starting = true;
-        while let Some((slot, command)) = state.begin_next(self.limits.depth) {
+        while let Some((slot, command)) = state.begin_next(self.depth()) {
             let request = self.request(command, queue, (Arc::clone(&me), tag(queue, slot)));
             drop(state);
             dispatcher.freed();
@@ -286,7 +288,7 @@ impl Core {
             OperationKind::Discard => Request::discard(offset, len, waiting),
             OperationKind::WriteZeroes => Request::write_zeroes(offset, len, waiting),
         };
-        request.fua = command.fua;
+        request.fua = command.durable && !self.emulates_fua();
         request.queue = queue;
         request
     }
@@ -303,13 +305,26 @@ impl Core {
         }
     }
 
-    pub(super) fn join_flush(&self, done: Done, buffers: Buffers) {
-        self.flush_machine.join(self, done, buffers);
+    /// Lets `done` hear of a flush that begins after this.
+    pub(super) fn flush_then(&self, done: Done, buffers: Buffers) {
+        match self.limits.asynchronous {
+            true => self.flush_machine.join(self, done, buffers),
+            false => done.finish(buffers, self.flush()),
+        }
     }
 
-    /// Whether writes that must be durable are followed by a flush that is started.
+    /// Whether writes that must be durable are followed by a flush.
     pub(super) fn emulates_fua(&self) -> bool {
-        self.limits.asynchronous && !self.limits.native_fua
+        !(self.limits.asynchronous && self.limits.native_fua)
+    }
+
+    /// Commands, or threads, that a queue of the hardware may have at once.
+    #[inline]
+    fn depth(&self) -> usize {
+        match self.probe().is(Mutation::IgnoreDepth) {
+            true => usize::MAX,
+            false => self.limits.depth,
+        }
     }
 
     /// Commands that may wait at a queue of the hardware. Where threads carry them out, each brings one thread that
@@ -381,6 +396,7 @@ fn memory_for(len: u64) -> Result<Buffer> {
 pub(super) struct Place<'a> {
     dispatcher: &'a Dispatcher,
     pub(super) timed: bool,
+    _doing_io: DoingIo,
 }
 
 impl Drop for Place<'_> {

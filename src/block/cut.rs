@@ -28,13 +28,13 @@ impl Cut for &mut [u8] {
     }
 }
 
-/// Of some owner, both halves. They share the memory: the one that is read into is copied.
+/// Of some owner, both halves. They share the memory until something is read into them.
 impl<T: Copy> Cut for (T, Buffer) {
     fn byte_len(&self) -> usize {
         self.1.len()
     }
     fn cut_at(self, at: usize) -> (Self, Self) {
-        let (owner, whole) = self;
+        let (owner, mut whole) = self;
         let halves = (whole.share(0..at), whole.share(at..whole.len()));
         ((owner, halves.0), (owner, halves.1))
     }

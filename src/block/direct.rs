@@ -15,7 +15,7 @@ use super::core::{Core, Place};
 use super::cut::{Pieces, in_commands};
 use super::push::{Key, Keys, Pushed, count_merges, first_run, fits, refused};
 
-/// Carries out what the keys name, which is sorted and does not overlap.
+/// Carries out what the keys name, which is sorted and has no conflict.
 pub(super) fn carry_out(core: &Core, pushed: &mut [Pushed], keys: &[Key]) {
     let Some(place) = core.enter(false) else {
         let (now, waiting): (Keys, Keys) = keys
@@ -42,7 +42,7 @@ fn in_place(core: &Core, place: &Place<'_>, pushed: &mut [Pushed], keys: &[Key])
         let (run, later) = first_run(pushed, rest);
         rest = later;
         if let [key] = run
-            && fits(core, &mut pushed[key.index])
+            && fits(core, &mut pushed[key.index], key)
         {
             sent.commands += 1;
             alone(core, place, &mut pushed[key.index], *key);

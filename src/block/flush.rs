@@ -133,7 +133,7 @@ impl Flushes {
     }
 }
 
-/// Makes a write durable once it has ended, on a device without writes that are: an emulated FUA.
+/// Flushes once a write has ended, where a device has no writes that are durable by themselves: an emulated FUA.
 pub(super) struct ThenFlush {
     core: Arc<Core>,
     done: Done,
@@ -154,7 +154,7 @@ impl Completion for ThenFlush {
     fn completed(&self, _: u64, buffers: Buffers, result: Result<()>) {
         let done = self.done.clone();
         match result {
-            Ok(()) => self.core.join_flush(done, buffers),
+            Ok(()) => self.core.flush_then(done, buffers),
             Err(_) => done.finish(buffers, result),
         }
     }

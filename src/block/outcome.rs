@@ -57,8 +57,8 @@ impl Outcomes {
         Arc::new(Self { free, patience })
     }
 
-    /// A handle, and who must hear of the end for it.
-    pub(super) fn expect(self: &Arc<Self>, kind: OperationKind, at: u64) -> (SubmittedBio, Done) {
+    /// Where to wait for the end of a bio, and who must hear of it for that.
+    pub(super) fn expect(self: &Arc<Self>, at: u64) -> (UnderWay, Done) {
         let used = self.free.lock().pop();
         let outcome = used.unwrap_or_else(|| {
             Arc::new(Outcome {
@@ -70,12 +70,12 @@ impl Outcomes {
             completion: Arc::clone(&outcome) as _,
             tag: 0,
         };
-        let state = State::UnderWay {
+        let place = UnderWay {
             outcome,
             outcomes: Arc::clone(self),
             at,
         };
-        (SubmittedBio { kind, state }, done)
+        (place, done)
     }
 }
 
@@ -86,20 +86,33 @@ pub struct SubmittedBio {
     state: State,
 }
 
+/// Handles are moved more often than requests fail.
+pub(super) type Failure = Option<Box<Error>>;
+
 #[derive(Debug)]
 enum State {
-    Ended(Buffers, Result<()>),
-    UnderWay {
-        outcome: Arc<Outcome>,
-        outcomes: Arc<Outcomes>,
-        /// Its first byte.
-        at: u64,
-    },
+    Ended(Buffers, Failure),
+    UnderWay(UnderWay),
+}
+
+/// Where the end of a bio will be found.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    outcome: Arc<Outcome>,
+    outcomes: Arc<Outcomes>,
+    /// The first byte of the bio.
+    at: u64,
 }
 
 impl SubmittedBio {
-    pub(super) fn ended(kind: OperationKind, buffers: Buffers, result: Result<()>) -> Self {
-        let state = State::Ended(buffers, result);
+    #[inline]
+    pub(super) fn ended(kind: OperationKind, buffers: Buffers, failure: Failure) -> Self {
+        let state = State::Ended(buffers, failure);
+        Self { kind, state }
+    }
+
+    pub(super) fn under_way(kind: OperationKind, place: UnderWay) -> Self {
+        let state = State::UnderWay(place);
         Self { kind, state }
     }
 
@@ -107,7 +120,7 @@ impl SubmittedBio {
     pub fn is_ended(&self) -> bool {
         match &self.state {
             State::Ended(..) => true,
-            State::UnderWay { outcome, .. } => outcome.end.lock().is_some(),
+            State::UnderWay(place) => place.outcome.end.lock().is_some(),
         }
     }
 
@@ -126,35 +139,38 @@ impl SubmittedBio {
 
     /// Waits until the request has ended, and gives its memory back too. None comes back where patience ran out: the
     /// device may still use it.
+    #[inline]
     pub fn finish(self) -> (Buffers, Result<()>) {
-        let (outcome, outcomes, at) = match self.state {
-            State::Ended(buffers, result) => return (buffers, result),
-            State::UnderWay {
-                outcome,
-                outcomes,
-                at,
-            } => (outcome, outcomes, at),
-        };
+        match self.state {
+            State::Ended(buffers, None) => (buffers, Ok(())),
+            State::Ended(buffers, Some(error)) => (buffers, Err(*error)),
+            State::UnderWay(place) => place.wait(self.kind),
+        }
+    }
+}
+
+impl UnderWay {
+    pub(super) fn wait(self, kind: OperationKind) -> (Buffers, Result<()>) {
         let _waiting_for_io = begin_io();
         let since = Instant::now();
-        let mut end = outcome.end.lock();
+        let mut end = self.outcome.end.lock();
         loop {
             if let Some(ended) = end.take() {
                 drop(end);
-                outcomes.free.lock().push(outcome);
+                self.outcomes.free.lock().push(self.outcome);
                 return ended;
             }
-            let Some(patience) = outcomes.patience else {
-                end = outcome.arrived.wait(end);
+            let Some(patience) = self.outcomes.patience else {
+                end = self.outcome.arrived.wait(end);
                 continue;
             };
             let left = patience.saturating_sub(since.elapsed());
-            let (now, ran_out) = outcome.arrived.wait_for(end, left);
+            let (now, ran_out) = self.outcome.arrived.wait_for(end, left);
             end = now;
             if ran_out && end.is_none() {
                 let error = IoError {
-                    operation: self.kind.name(),
-                    offset: at,
+                    operation: kind.name(),
+                    offset: self.at,
                     errno: TIMED_OUT,
                 };
                 return (Buffers::default(), Err(Error::Io(error)));

@@ -6,7 +6,7 @@ use crate::device::{BlockDevice, Completion, OperationKind};
 use crate::error::{Error, Result};
 use crate::probe::Probe;
 use crate::stats::{Counter, Counters};
-use crate::sync::Arc;
+use crate::sync::{Arc, begin_io};
 use crate::units::{BlockSize, DiskBlock, DiskRun};
 
 use super::core::{Core, Settings};
@@ -180,7 +180,7 @@ impl BlockQueue {
         match self.push(Pushed::new(bio, None)) {
             Some(handle) => handle,
             // Every bio without a completion has one.
-            None => SubmittedBio::ended(kind, Default::default(), Ok(())),
+            None => SubmittedBio::ended(kind, Default::default(), None),
         }
     }
 
@@ -193,7 +193,8 @@ impl BlockQueue {
     fn push(&self, pushed: Pushed) -> Option<SubmittedBio> {
         let mut pushed = [pushed];
         push::submit(&self.core, &mut pushed, &mut Keys::new());
-        push::end(pushed.into_iter()).next()
+        let [pushed] = pushed;
+        pushed.end()
     }
 
     /// An empty batch; what is pushed to it is merged and ordered when it is submitted.
@@ -219,10 +220,11 @@ impl BlockQueue {
     ) -> Result<()> {
         self.core.counters.count(Counter::DeviceRequests);
         // The places of a device that works by itself are those of its commands.
-        let place = match self.core.limits.asynchronous {
-            true => None,
-            false => self.core.enter(true),
-        };
+        if self.core.limits.asynchronous {
+            let _doing_io = begin_io();
+            return self.core.blocking(kind, true, operation);
+        }
+        let place = self.core.enter(true);
         let timed = place.as_ref().is_some_and(|place| place.timed);
         self.core.blocking(kind, timed, operation)
     }

@@ -18,7 +18,7 @@ use super::flush::ThenFlush;
 use super::outcome::Done;
 use super::push::{Key, Progress, Pushed, count_merges, first_run, fits, refused};
 
-/// Submits what the keys name, which is sorted and does not overlap. Where it `ends` a section each bio gets a handle
+/// Submits what the keys name, which is sorted and has no conflict. Where it `ends` a section each bio gets a handle
 /// to be waited for, also one that a completion is to hear of.
 pub(super) fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
     let queue = core.queue_of_thread();
@@ -28,11 +28,11 @@ pub(super) fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: 
     while !rest.is_empty() {
         let (run, later) = first_run(pushed, rest);
         rest = later;
-        let whole = Whole::of(core, &pushed[run[0].index].bio, since);
+        let whole = Whole::of(&pushed[run[0].index].bio, since);
         let wait = !pushed[run[0].index].bio.flags.nowait;
         let mut insert = |command| brought += usize::from(insert(core, queue, command, wait));
         if let [key] = run
-            && fits(core, &mut pushed[key.index])
+            && fits(core, &mut pushed[key.index], key)
         {
             count_merges(core, 1, 1, 0);
             let buffers = mem::take(pushed[key.index].memory());
@@ -59,17 +59,17 @@ pub(super) fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: 
 /// What all commands of a run have in common.
 struct Whole {
     kind: OperationKind,
-    fua: bool,
+    durable: bool,
     priority: super::Priority,
     prompt: bool,
     since: Instant,
 }
 
 impl Whole {
-    fn of(core: &Core, bio: &Bio, since: Instant) -> Self {
+    fn of(bio: &Bio, since: Instant) -> Self {
         Self {
             kind: bio.kind,
-            fua: bio.flags.fua && !core.emulates_fua(),
+            durable: bio.flags.fua,
             priority: bio.priority,
             prompt: bio.kind == OperationKind::Read || bio.flags.sync || bio.flags.meta,
             since,
@@ -88,7 +88,7 @@ impl Whole {
             offset,
             len: end - offset,
             buffers,
-            fua: self.fua,
+            durable: self.durable,
             priority: self.priority,
             prompt: self.prompt,
             since: self.since,
@@ -107,8 +107,8 @@ fn expect(core: &Arc<Core>, pushed: &mut Pushed, at: u64, ends: bool) -> Done {
         }
         later => {
             pushed.done = later;
-            let (handle, done) = core.outcomes.expect(pushed.bio.kind, at);
-            pushed.progress = Progress::There(handle);
+            let (place, done) = core.outcomes.expect(at);
+            pushed.progress = Progress::There(place);
             done
         }
     };

@@ -161,6 +161,7 @@ pub trait BlockDevice: Send + Sync + Debug {
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Refuses what does not lie inside a device of `size` bytes.
+#[inline]
 pub(crate) fn check_range(size: u64, offset: u64, len: u64) -> Result<()> {
     match offset.checked_add(len) {
         Some(end) if end <= size => Ok(()),

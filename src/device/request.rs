@@ -119,6 +119,7 @@ impl Request {
 }
 
 /// Does something by the operations of `device` that block.
+#[inline]
 pub(crate) fn operate<D: BlockDevice + ?Sized>(
     device: &D,
     kind: OperationKind,

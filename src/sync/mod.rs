@@ -27,7 +27,7 @@ pub(crate) use rank::Rank;
 #[cfg(feature = "testing")]
 pub use rank::ignore_lock_order;
 #[cfg(feature = "std")]
-pub(crate) use rank::{IoAllowed, begin_io};
+pub(crate) use rank::{DoingIo, IoAllowed, begin_io};
 pub(crate) use witness::Witness;
 
 #[cfg(not(any(loom, feature = "shuttle")))]

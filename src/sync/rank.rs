@@ -323,7 +323,8 @@ mod imp {
     /// That I/O is under way.
     #[derive(Debug)]
     pub(crate) struct DoingIo {
-        held_outside_before: usize,
+        /// Nothing where nobody watches.
+        held_outside_before: Option<usize>,
     }
 
     impl DoingIo {
@@ -331,20 +332,33 @@ mod imp {
             let held = with_held(|held| held.len()).unwrap_or(0);
             let before = HELD_OUTSIDE.try_with(|outside| outside.replace(held));
             Self {
-                held_outside_before: before.unwrap_or(0),
+                held_outside_before: Some(before.unwrap_or(0)),
             }
         }
     }
 
     impl Drop for DoingIo {
         fn drop(&mut self) {
-            let _ = HELD_OUTSIDE.try_with(|outside| outside.set(self.held_outside_before));
+            if let Some(before) = self.held_outside_before {
+                let _ = HELD_OUTSIDE.try_with(|outside| outside.set(before));
+            }
         }
     }
 
     /// I/O begins: panics when a lock below the folio lock is held.
     #[track_caller]
+    #[inline]
     pub(crate) fn begin_io() -> DoingIo {
+        match IGNORED.load(Relaxed) {
+            true => DoingIo {
+                held_outside_before: None,
+            },
+            false => begin_watched_io(),
+        }
+    }
+
+    #[track_caller]
+    fn begin_watched_io() -> DoingIo {
         if IO_ALLOWED
             .try_with(|allowed| allowed.get() > 0)
             .unwrap_or(true)
@@ -372,9 +386,9 @@ mod imp {
 
 #[cfg(feature = "testing")]
 pub use imp::ignore_lock_order;
-pub(crate) use imp::{Held, Ranked};
 #[cfg(feature = "std")]
-pub(crate) use imp::{IoAllowed, begin_io};
+pub(crate) use imp::{DoingIo, IoAllowed, begin_io};
+pub(crate) use imp::{Held, Ranked};
 
 #[cfg(all(test, feature = "testing", not(any(loom, feature = "shuttle"))))]
 mod tests {

@@ -1,5 +1,6 @@
 //! Memory of a ring for small requests.
 
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::{ptr, slice};
 
 use io_uring::IoUring;
@@ -12,15 +13,15 @@ pub(super) const SLOT: usize = 16 << 10;
 
 /// Memory for small requests, each with a slot of its own.
 pub(super) struct Slots {
+    /// Raw, as the kernel writes there behind the compiler's back.
     start: *mut u8,
+    layout: Layout,
     /// Whether the kernel knows it, as one buffer.
     pub(super) registered: bool,
-    /// Keeps it alive.
-    _memory: Buffer,
 }
 
-// SAFETY: the memory behind `start` belongs to this value and moves with it; who touches which slot is decided by
-// who has the slot's number, which one request has at a time.
+// SAFETY: the memory behind `start` belongs to this value; who touches which slot is decided by who has the slot's
+// number, which one request has at a time.
 unsafe impl Send for Slots {}
 // SAFETY: as above; `&Slots` gives no access without such a number.
 unsafe impl Sync for Slots {}
@@ -28,14 +29,19 @@ unsafe impl Sync for Slots {}
 impl Slots {
     /// Memory for so many slots, which `ring` is told of beforehand if it should `register` it.
     pub(super) fn new(slots: usize, ring: &IoUring, register: bool) -> Self {
-        let mut memory = Buffer::zeroed(slots * SLOT);
-        let start = memory.as_mut_ptr();
+        let layout = Layout::from_size_align(slots * SLOT, Buffer::ALIGNMENT);
+        let layout = layout.expect("there are at most some thousand slots");
+        // SAFETY: the size is not zero, as there is a slot at least.
+        let start = unsafe { alloc_zeroed(layout) };
+        if start.is_null() {
+            handle_alloc_error(layout);
+        }
         let part = Part {
             start,
-            len: memory.len(),
+            len: layout.size(),
         };
-        // SAFETY: `Part` has the layout that is asked for. The memory stays where it is while the ring exists: `Ring` has
-        // both, and drops the ring first.
+        // SAFETY: `Part` has the layout that is asked for. The memory exists as long as the ring: `Ring` has both, and
+        // drops the ring first.
         let registered = register
             && unsafe {
                 let parts = slice::from_raw_parts((&raw const part).cast(), 1);
@@ -43,13 +49,13 @@ impl Slots {
             };
         Self {
             start,
+            layout,
             registered,
-            _memory: memory,
         }
     }
 
     pub(super) fn at(&self, number: usize) -> *mut u8 {
-        // SAFETY: there are more slots than numbers.
+        // SAFETY: every number has a slot.
         unsafe { self.start.add(number * SLOT) }
     }
 
@@ -75,5 +81,12 @@ impl Slots {
                 from = from.add(buffer.len());
             }
         }
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        // SAFETY: allocated like this, and nothing is under way any more.
+        unsafe { dealloc(self.start, self.layout) };
     }
 }
