@@ -8,9 +8,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
+use extent_map::block::{Bio, BlockQueue, Deadline, Scheduler};
 use extent_map::device::{
-    BlockDevice, Buffer, Buffers, Completion, DirectDevice, Request, UringDevice, UringOptions,
+    BlockDevice, Buffer, Buffers, Completion, DirectDevice, FaultyDevice, OperationKind, Request,
+    UringDevice, UringOptions,
 };
+use extent_map::units::{BlockSize, DiskBlock};
 use extent_map::{Error, Result};
 use proptest::prelude::*;
 
@@ -22,11 +25,14 @@ mod device_steps;
 mod io;
 #[path = "common/loop_disk.rs"]
 mod loop_disk;
+#[path = "common/random.rs"]
+mod random;
 
 use by_requests::ByRequests;
 use device_steps::{Shape, compare_with_vector, pattern, step};
 use io::{is_io, read};
 use loop_disk::LoopDisk;
+use random::Random;
 
 const SHAPE: Shape = Shape {
     size: 3 << 16,
@@ -343,6 +349,65 @@ fn a_device_that_is_dropped_ends_everything_first() {
             let bytes = read(&other, block * BLOCK as u64, BLOCK);
             assert_eq!(bytes, [1 + block as u8; BLOCK]);
         }
+    }
+}
+
+/// Threads with batches of writes on parts of their own, under schedulers and faults, and what they were told.
+#[test]
+fn a_queue_over_an_io_uring_keeps_every_write_that_ended_well() {
+    const OWN: u64 = 64;
+    for (way, scheduler) in [
+        (0, Scheduler::None),
+        (1, Scheduler::Deadline(Deadline::default())),
+    ] {
+        let Some((device, _folder)) = fresh(4 * OWN * BLOCK as u64, WAYS[way]) else {
+            return;
+        };
+        let faulty = Arc::new(FaultyDevice::new(Arc::new(device)));
+        let block_size = BlockSize::new(BLOCK as u64).unwrap();
+        let queue = BlockQueue::new(Arc::clone(&faulty) as _, block_size, Arc::default());
+        let queue = queue.scheduler(scheduler);
+        faulty.fail_at(Some(OperationKind::Write), 20);
+        let work = |thread: u64| {
+            let mut random = Random(thread);
+            // What each block holds: `None` after a failed write.
+            let mut held: Vec<Option<u8>> = vec![Some(0); OWN as usize];
+            let mut failed = 0;
+            for round in 1..40 {
+                let (first, count) = (random.below(OWN), 1 + random.below(8));
+                let blocks = first..(first + count).min(OWN);
+                let mut batch = queue.batch();
+                for block in blocks.clone() {
+                    let data = vec![round; BLOCK].into();
+                    let bio = Bio::write(DiskBlock(thread * OWN + block), data);
+                    batch.push(if random.below(8) == 0 { bio.fua() } else { bio });
+                }
+                for (block, bio) in blocks.zip(batch.submit()) {
+                    let well = bio.wait().is_ok();
+                    failed += usize::from(!well);
+                    held[block as usize] = well.then_some(round);
+                }
+            }
+            queue.flush().unwrap();
+            for (block, byte) in held.iter().enumerate() {
+                let mut memory = vec![0; BLOCK];
+                let start = DiskBlock(thread * OWN + block as u64);
+                queue.read(start, &mut memory).unwrap();
+                assert!(byte.is_none_or(|byte| memory == [byte; BLOCK]), "{start:?}");
+            }
+            failed
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..4)
+                .map(|thread| scope.spawn(move || work(thread)))
+                .collect();
+            let failed = workers.into_iter().map(|worker| worker.join().unwrap());
+            let failed: usize = failed.sum();
+            assert!(
+                (1..=8).contains(&failed),
+                "{failed} writes of one command failed"
+            );
+        });
     }
 }
 

@@ -1,7 +1,8 @@
 //! Memory of a ring for small requests.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::{ptr, slice};
+use std::ptr;
+use std::slice;
 
 use io_uring::IoUring;
 
