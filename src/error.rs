@@ -54,6 +54,9 @@ pub enum Error {
         /// Clusters still promised.
         clusters: u64,
     },
+    /// It would have to wait, and was asked not to (`EAGAIN`).
+    #[error("it would have to wait")]
+    WouldBlock,
     /// The operation is not supported here (`EOPNOTSUPP`).
     #[error("not supported: {0}")]
     NotSupported(&'static str),
@@ -74,6 +77,7 @@ pub struct IoError {
 mod errno {
     pub(super) const EIO: i32 = 5;
     pub(super) const ENXIO: i32 = 6;
+    pub(super) const EAGAIN: i32 = 11;
     pub(super) const EFAULT: i32 = 14;
     pub(super) const EBUSY: i32 = 16;
     pub(super) const EINVAL: i32 = 22;
@@ -94,6 +98,7 @@ impl Error {
             Self::NotFound => errno::ENXIO,
             Self::Io(_) => errno::EIO,
             Self::Corrupt(_) => errno::EUCLEAN,
+            Self::WouldBlock => errno::EAGAIN,
             Self::ReservationLeak { .. } | Self::PromiseLeak { .. } => errno::EBUSY,
             Self::NotSupported(_) => errno::EOPNOTSUPP,
         }
@@ -122,6 +127,7 @@ impl From<Error> for io::Error {
             Error::ReservationLeak { .. } | Error::PromiseLeak { .. } => {
                 io::ErrorKind::ResourceBusy
             }
+            Error::WouldBlock => io::ErrorKind::WouldBlock,
             Error::NotSupported(_) => io::ErrorKind::Unsupported,
             Error::Corrupt(_) => io::ErrorKind::InvalidData,
             _ => io::ErrorKind::Other,
@@ -169,6 +175,7 @@ mod tests {
                 16,
                 io::ErrorKind::ResourceBusy,
             ),
+            (Error::WouldBlock, 11, io::ErrorKind::WouldBlock),
             (Error::NotSupported("x"), 95, io::ErrorKind::Unsupported),
         ];
         for (error, errno, kind) in cases {

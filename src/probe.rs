@@ -149,6 +149,12 @@ pub enum Mutation {
     RewriteInlineBlindly,
     /// Removed delayed blocks give their promises back only while the volume delays.
     ReleaseOnlyWhileDelaying,
+    /// Whoever starts commands stops without having looked whether more came meanwhile.
+    StopStartingUnseen,
+    /// Nobody waits for a place in the device.
+    IgnoreDepth,
+    /// A flush is also for those who came when it had begun.
+    FlushForLatecomers,
 }
 
 /// A point in the code at which a test may act.

@@ -70,6 +70,11 @@ counters! {
     bios => Bios,
     /// Bios merged into a neighbour.
     bios_merged => BiosMerged,
+    /// Requests that began inside a bio, because it was too large for one. There are as many requests as bios that
+    /// read or change something, less those merged, and these.
+    bios_split => BiosSplit,
+    /// Requests given to the device once more after it had failed them.
+    device_retries => DeviceRetries,
     /// Requests given to the device.
     device_requests => DeviceRequests,
     /// Flushes given to the device.

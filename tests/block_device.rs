@@ -11,9 +11,12 @@ use extent_map::device::{
 use extent_map::{Error, IoError, Result};
 use proptest::prelude::*;
 
+#[path = "common/device_steps.rs"]
+mod device_steps;
 #[path = "common/io.rs"]
 mod io;
 
+use device_steps::{Shape, compare_with_vector, pattern, step};
 use io::{is_io, read};
 
 fn operation(kind: OperationKind, offset: u64, len: u64) -> Operation {
@@ -22,150 +25,30 @@ fn operation(kind: OperationKind, offset: u64, len: u64) -> Operation {
 
 // --- devices against a vector -------------------------------------------------------------------
 
-#[derive(Clone, Debug)]
-enum Step {
-    Write {
-        offset: u64,
-        len: usize,
-        byte: u8,
-    },
-    Vectored {
-        offset: u64,
-        lens: Vec<usize>,
-        byte: u8,
-    },
-    Read {
-        offset: u64,
-        len: usize,
-    },
-    Zero {
-        offset: u64,
-        len: usize,
-    },
-    Discard {
-        offset: u64,
-        len: usize,
-    },
-    Flush,
-}
-
 /// Three chunks of the memory device and a bit.
-const SIZE: usize = (3 << 16) + 1000;
-
-fn step() -> impl Strategy<Value = Step> {
-    // Around the chunk borders, or anywhere, also outside.
-    let offset = prop_oneof![
-        (0..4_u64, 0..40_u64).prop_map(|(chunk, near)| ((chunk << 16) + near).saturating_sub(20)),
-        0..SIZE as u64 + 10,
-        Just(u64::MAX - 5),
-    ];
-    let len = prop_oneof![0..100_usize, 0..SIZE + 10];
-    let lens = prop::collection::vec(0..300_usize, 0..6);
-    prop_oneof![
-        (offset.clone(), len.clone(), any::<u8>()).prop_map(|(offset, len, byte)| Step::Write {
-            offset,
-            len,
-            byte
-        }),
-        (offset.clone(), lens, any::<u8>()).prop_map(|(offset, lens, byte)| Step::Vectored {
-            offset,
-            lens,
-            byte
-        }),
-        (offset.clone(), len.clone()).prop_map(|(offset, len)| Step::Read { offset, len }),
-        (offset.clone(), len.clone()).prop_map(|(offset, len)| Step::Zero { offset, len }),
-        (offset, len).prop_map(|(offset, len)| Step::Discard { offset, len }),
-        Just(Step::Flush),
-    ]
-}
-
-/// Bytes that differ from their neighbours, so that a shifted copy shows.
-fn pattern(byte: u8, len: usize) -> Vec<u8> {
-    (0..len)
-        .map(|i| byte.wrapping_add(i as u8) ^ (i >> 8) as u8)
-        .collect()
-}
-
-/// Carries out the steps on a device of zeros and compares with a vector after each.
-fn compare_with_vector(device: &dyn BlockDevice, steps: &[Step]) {
-    assert_eq!(device.size(), SIZE as u64);
-    let mut bytes = vec![0; SIZE];
-    for step in steps {
-        let (outcome, offset, len) = match step {
-            Step::Write { offset, len, byte } => (
-                device.write_at(*offset, &pattern(*byte, *len)),
-                *offset,
-                *len,
-            ),
-            Step::Vectored { offset, lens, byte } => {
-                let len = lens.iter().sum();
-                let data = pattern(*byte, len);
-                let mut rest = &data[..];
-                let parts = lens.iter().map(|len| {
-                    let (part, behind) = rest.split_at(*len);
-                    rest = behind;
-                    IoSlice::new(part)
-                });
-                let parts: Vec<_> = parts.collect();
-                (device.write_vectored_at(*offset, &parts), *offset, len)
-            }
-            Step::Read { offset, len } => {
-                (device.read_at(*offset, &mut vec![0; *len]), *offset, *len)
-            }
-            Step::Zero { offset, len } => {
-                (device.write_zeroes(*offset, *len as u64), *offset, *len)
-            }
-            Step::Discard { offset, len } => (device.discard(*offset, *len as u64), *offset, *len),
-            Step::Flush => (device.flush(), 0, 0),
-        };
-        let inside = usize::try_from(offset).ok().and_then(|start| {
-            let end = start.checked_add(len)?;
-            bytes.get_mut(start..end)
-        });
-        match (outcome, inside) {
-            (Ok(()), Some(target)) => match step {
-                Step::Write { byte, .. } | Step::Vectored { byte, .. } => {
-                    target.copy_from_slice(&pattern(*byte, len));
-                }
-                Step::Zero { .. } => target.fill(0),
-                Step::Discard { .. } => {
-                    let now = read(device, offset, len);
-                    let allowed = now
-                        .iter()
-                        .zip(&*target)
-                        .all(|(now, old)| *now == 0 || now == old);
-                    assert!(allowed, "a discard leaves the old bytes or zeros");
-                    target.copy_from_slice(&now);
-                }
-                Step::Read { .. } | Step::Flush => {}
-            },
-            (Err(Error::InvalidInput(_)), None) => {}
-            (outcome, inside) => panic!("{step:?}: {outcome:?}, inside: {}", inside.is_some()),
-        }
-        assert!(
-            read(device, 0, SIZE) == bytes,
-            "the bytes differ after {step:?}"
-        );
-    }
-}
+const SHAPE: Shape = Shape {
+    size: (3 << 16) + 1000,
+    unit: 1,
+};
+const SIZE: usize = SHAPE.size;
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
-    fn a_memory_device_is_a_vector_of_bytes(steps in prop::collection::vec(step(), 1..20)) {
-        compare_with_vector(&MemoryDevice::new(SIZE as u64), &steps);
+    fn a_memory_device_is_a_vector_of_bytes(steps in prop::collection::vec(step(SHAPE), 1..20)) {
+        compare_with_vector(&MemoryDevice::new(SIZE as u64), SHAPE, &steps);
     }
 
     #[test]
-    fn a_file_device_is_a_vector_of_bytes(steps in prop::collection::vec(step(), 1..20)) {
+    fn a_file_device_is_a_vector_of_bytes(steps in prop::collection::vec(step(SHAPE), 1..20)) {
         let folder = tempfile::tempdir().unwrap();
-        compare_with_vector(&FileDevice::create(folder.path().join("image"), SIZE as u64).unwrap(), &steps);
+        compare_with_vector(&FileDevice::create(folder.path().join("image"), SIZE as u64).unwrap(), SHAPE, &steps);
     }
 
     #[test]
-    fn a_faulty_device_without_faults_is_a_vector_of_bytes(steps in prop::collection::vec(step(), 1..20)) {
-        compare_with_vector(&FaultyDevice::new(Arc::new(MemoryDevice::new(SIZE as u64))), &steps);
+    fn a_faulty_device_without_faults_is_a_vector_of_bytes(steps in prop::collection::vec(step(SHAPE), 1..20)) {
+        compare_with_vector(&FaultyDevice::new(Arc::new(MemoryDevice::new(SIZE as u64))), SHAPE, &steps);
     }
 }
 
@@ -235,7 +118,7 @@ fn a_file_device_keeps_its_bytes_when_it_is_opened_again() {
 }
 
 #[test]
-fn only_regular_files_can_be_opened_as_devices() {
+fn only_files_and_disks_can_be_opened_as_devices() {
     let folder = tempfile::tempdir().unwrap();
     let missing = FileDevice::open(folder.path().join("missing"));
     assert!(matches!(missing, Err(Error::Io(IoError { errno: 2, .. }))));

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use arbitrary::Unstructured;
-use extent_map::block::{Bio, BlockQueue};
+use extent_map::block::{Bio, BlockQueue, Deadline, Scheduler};
 use extent_map::device::OperationKind::{self, Discard, Flush, Read, Write, WriteZeroes};
 use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice, Operation};
 use extent_map::stats::Counters;
@@ -16,10 +16,16 @@ use proptest::prelude::*;
 
 #[path = "common/batches.rs"]
 mod batches;
+#[path = "common/commands.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod commands;
 #[path = "common/io.rs"]
 mod io;
+#[path = "common/random.rs"]
+mod random;
 
-use batches::{DEVICE_BYTES, Step};
+use batches::{DEVICE_BYTES, Setup, Step};
+use commands::Ends;
 use io::{EIO, is_io};
 
 const BLOCK: usize = 4096;
@@ -32,19 +38,19 @@ fn faulty(size: u64) -> Arc<FaultyDevice> {
     Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(size))))
 }
 
-struct Setup {
+struct Watched {
     device: Arc<FaultyDevice>,
     counters: Arc<Counters>,
     queue: BlockQueue,
 }
 
 /// A queue of 4 KiB blocks over a recording device of `blocks` blocks.
-fn setup(blocks: u64) -> Setup {
+fn setup(blocks: u64) -> Watched {
     let device = faulty(blocks * BLOCK as u64);
     let counters = Arc::new(Counters::default());
     let block_size = BlockSize::new(BLOCK as u64).unwrap();
     let queue = BlockQueue::new(device.clone(), block_size, counters.clone());
-    Setup {
+    Watched {
         device,
         counters,
         queue,
@@ -70,7 +76,7 @@ fn seen(device: &FaultyDevice) -> Vec<(OperationKind, u64, u64)> {
 
 #[test]
 fn neighbouring_writes_of_a_batch_become_one_request_in_whatever_order_they_come() {
-    let Setup {
+    let Watched {
         device,
         counters,
         queue,
@@ -100,8 +106,12 @@ fn neighbouring_writes_of_a_batch_become_one_request_in_whatever_order_they_come
 }
 
 #[test]
-fn merged_requests_stay_below_the_limit_and_larger_bios_go_alone() {
-    let Setup { device, queue, .. } = setup(64);
+fn requests_are_as_large_as_the_limit_allows_wherever_the_bios_end() {
+    let Watched {
+        device,
+        counters,
+        queue,
+    } = setup(64);
     let queue = queue.max_request_bytes(3 * BLOCK as u64);
     let mut batch = queue.batch();
     for block in 0..7 {
@@ -113,16 +123,18 @@ fn merged_requests_stay_below_the_limit_and_larger_bios_go_alone() {
     let requests = [
         (Write, 0, 3),
         (Write, 3, 3),
-        (Write, 6, 1),
-        (Write, 7, 5),
+        (Write, 6, 3),
+        (Write, 9, 3),
         (Write, 12, 1),
     ];
     assert_eq!(seen(&device), requests);
+    let stats = counters.snapshot();
+    assert_eq!((stats.bios_merged, stats.bios_split), (5, 1));
 }
 
 #[test]
-fn only_writes_that_touch_are_merged() {
-    let Setup {
+fn only_neighbours_of_one_kind_are_merged() {
+    let Watched {
         device,
         counters,
         queue,
@@ -135,12 +147,12 @@ fn only_writes_that_touch_are_merged() {
     batch.push(Bio::discard(run(15, 1)));
     batch.push(write(17, 1, 1));
     batch.push(Bio::read(run(2, 1)));
-    batch.push(Bio::read(run(1, 1)));
+    batch.push(Bio::read(run(0, 1)));
     batch.submit_and_wait().unwrap();
     assert_eq!(
         seen(&device),
         [
-            (Read, 1, 1),
+            (Read, 0, 1),
             (Read, 2, 1),
             (Write, 10, 1),
             (Read, 11, 1),
@@ -155,7 +167,7 @@ fn only_writes_that_touch_are_merged() {
 
 #[test]
 fn nothing_moves_across_a_flush() {
-    let Setup {
+    let Watched {
         device,
         counters,
         queue,
@@ -187,7 +199,7 @@ fn nothing_moves_across_a_flush() {
 
 #[test]
 fn a_failed_request_fails_all_bios_merged_into_it_and_no_other() {
-    let Setup { device, queue, .. } = setup(64);
+    let Watched { device, queue, .. } = setup(64);
     device.fail_range(Some(Write), 21 * BLOCK as u64..22 * BLOCK as u64);
     let mut batch = queue.batch();
     batch.push(write(40, 4, 2));
@@ -215,7 +227,7 @@ fn a_failed_request_fails_all_bios_merged_into_it_and_no_other() {
 
 #[test]
 fn the_first_pushed_failure_is_what_a_batch_reports() {
-    let Setup { device, queue, .. } = setup(64);
+    let Watched { device, queue, .. } = setup(64);
     device.fail_range(None, 0..BLOCK as u64);
     let mut batch = queue.batch();
     batch.push(write(9, 1, 1));
@@ -234,7 +246,7 @@ fn the_first_pushed_failure_is_what_a_batch_reports() {
 
 #[test]
 fn requests_that_do_not_fit_are_refused_one_by_one() {
-    let Setup { device, queue, .. } = setup(8);
+    let Watched { device, queue, .. } = setup(8);
     let odd = vec![0; BLOCK + 1];
     assert!(matches!(
         queue.write(DiskBlock(0), &odd),
@@ -292,7 +304,7 @@ fn a_read_larger_than_memory_is_refused() {
 
 #[test]
 fn a_batch_without_bios_does_nothing_and_a_dropped_one_submits_nothing() {
-    let Setup {
+    let Watched {
         device,
         counters,
         queue,
@@ -308,15 +320,27 @@ fn a_batch_without_bios_does_nothing_and_a_dropped_one_submits_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However batches are sorted and merged, their bios see and leave what they would one after the other.
+    /// However batches are sorted, merged and split: their bios see and leave what they would one after the other, and
+    /// the device gets the fewest commands that can do it.
     #[test]
     fn batches_do_what_their_bios_would_do_in_order(
         steps in prop::collection::vec(any::<[u8; Step::ENCODED_LEN]>(), 0..40),
         max_blocks in 1..8_u64,
+        scheduled: bool,
+        native_fua: bool,
+        ends in prop::option::of(prop::option::of(any::<u64>())),
+        depth in 1..6_usize,
     ) {
         let draw = |bytes: &[u8; Step::ENCODED_LEN]| Unstructured::new(bytes).arbitrary();
         let steps: Vec<Step> = steps.iter().map(|bytes| draw(bytes).unwrap()).collect();
-        batches::compare(Arc::new(MemoryDevice::new(DEVICE_BYTES)), max_blocks, &steps);
+        let setup = Setup {
+            max_blocks,
+            scheduler: if scheduled { Scheduler::Deadline(Deadline::default()) } else { Scheduler::None },
+            ends: ends.map(|seed| seed.map_or(Ends::AtOnce, Ends::Later)),
+            depth,
+            native_fua,
+        };
+        batches::compare(Arc::new(MemoryDevice::new(DEVICE_BYTES)), setup, &steps);
     }
 }
 

@@ -25,6 +25,7 @@ pub mod trace_parser;
 mod common {
     pub(crate) mod allocator_pair;
     pub(crate) mod batches;
+    pub(crate) mod commands;
     pub(crate) mod dense;
     pub(crate) mod io;
     pub(crate) mod random;

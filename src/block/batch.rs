@@ -1,147 +1,134 @@
 //! Bios gathered before they go to the device (a "plug").
 
-use std::collections::BTreeMap;
-use std::io::IoSlice;
-use std::mem;
-use std::ops::Range;
-
+use crate::device::{Buffers, Completion};
 use crate::error::Result;
+use crate::sync::Arc;
 
-use super::bio::Request;
-use super::{Bio, BlockQueue, SubmittedBio};
+use super::core::Core;
+use super::outcome::Done;
+use super::push::{self, Desk, Progress, Pushed};
+use super::{Bio, SubmittedBio};
 
-/// Bios that go to the device together: sorted by block, neighbouring writes merged into one request. A dropped
-/// batch submits nothing.
+/// Bios of one thread that go to the device together: sorted by block, and neighbours merged, so that each run of
+/// neighbours of one kind goes in as few commands as the device's limits allow. A dropped batch submits nothing.
 ///
-/// The batch is cut into sections, at each flush and before each bio that overlaps an earlier one of its
-/// section; bios move only inside their section.
+/// The batch is cut into sections, at each flush ([`Bio::flush`], [`Bio::preflush`]) and before each bio that overlaps
+/// an earlier one of its section, unless both read; bios move only inside their section.
 #[must_use = "a batch does nothing until it is submitted"]
 #[derive(Debug)]
 pub struct Batch<'a> {
-    queue: &'a BlockQueue,
-    bios: Vec<Bio>,
+    core: &'a Arc<Core>,
+    pushed: Vec<Pushed>,
+    desk: Desk,
+    /// Whether completions are to be told.
+    tells: bool,
+}
+
+/// The memory and the end of bios, in the order in which they were pushed; waits where one is under way still.
+#[derive(Debug)]
+pub struct Ends<'b>(std::vec::Drain<'b, Pushed>);
+
+impl Iterator for Ends<'_> {
+    type Item = (Buffers, Result<()>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.0.next()? {
+                // As nearly all do.
+                Pushed {
+                    bio: Bio { content, .. },
+                    done: None,
+                    progress: Progress::Here(None),
+                } => return Some((content.into_memory(), Ok(()))),
+                other => {
+                    if let Some(handle) = other.end() {
+                        return Some(handle.finish());
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(queue: &'a BlockQueue) -> Self {
+    pub(super) fn new(core: &'a Arc<Core>) -> Self {
         Self {
-            queue,
-            bios: Vec::new(),
+            core,
+            pushed: Vec::new(),
+            desk: Desk::default(),
+            tells: false,
         }
     }
 
     /// Adds a bio.
+    #[inline]
     pub fn push(&mut self, bio: Bio) {
-        self.bios.push(bio);
+        self.pushed.push(Pushed::new(bio, None));
+    }
+
+    /// Adds a bio whose end `completion` will hear of, under `tag`, in whatever thread it ends. It gets no handle.
+    pub fn push_with(&mut self, bio: Bio, completion: Arc<dyn Completion>, tag: u64) {
+        let done = Done { completion, tag };
+        self.tells = true;
+        self.pushed.push(Pushed::new(bio, Some(done)));
     }
 
     /// How many bios were pushed.
     pub fn len(&self) -> usize {
-        self.bios.len()
+        self.pushed.len()
     }
 
     /// Whether nothing was pushed.
     pub fn is_empty(&self) -> bool {
-        self.bios.is_empty()
+        self.pushed.is_empty()
     }
 
     /// Submits everything and waits. All bios are tried, also behind a failed one; to know which of them
-    /// failed, use [`submit`](Self::submit).
+    /// failed, use [`finish`](Self::finish).
     ///
     /// # Errors
     /// That of the first bio, in the order in which they were pushed, that failed; see [`SubmittedBio::wait`].
-    pub fn submit_and_wait(self) -> Result<()> {
-        self.submit()
-            .into_iter()
-            .try_for_each(|bio| bio.wait().map(drop))
+    pub fn submit_and_wait(mut self) -> Result<()> {
+        let mut first = Ok(());
+        // Each is waited for.
+        for (_, result) in self.finish() {
+            first = first.and(result);
+        }
+        first
+    }
+
+    /// Submits everything and waits for one after the other: its memory and its end, in the order in which they were
+    /// pushed, of all that have no completion. The batch is empty then, for others.
+    #[inline]
+    pub fn finish(&mut self) -> Ends<'_> {
+        self.send();
+        Ends(self.pushed.drain(..))
     }
 
     /// Submits everything; one handle for each bio, in the order in which they were pushed.
-    pub fn submit(self) -> Vec<SubmittedBio> {
-        let queue = self.queue;
-        let mut ended: Vec<Option<SubmittedBio>> = self.bios.iter().map(|_| None).collect();
-        let mut section = Section::default();
-        for (index, Bio(request)) in self.bios.into_iter().enumerate() {
-            match queue.bytes_of(&request) {
-                Ok(bytes) if !bytes.is_empty() => {
-                    if section.overlaps(&bytes) {
-                        section.submit(queue, &mut ended);
-                    }
-                    section.0.insert(
-                        bytes.start,
-                        Entry {
-                            end: bytes.end,
-                            index,
-                            request,
-                        },
-                    );
-                }
-                // A flush, or something that touches no byte: nothing, or what will be refused.
-                _ => {
-                    if request == Request::Flush {
-                        section.submit(queue, &mut ended);
-                    }
-                    ended[index] = Some(queue.submit(Bio(request)));
-                }
+    pub fn submit(mut self) -> Vec<SubmittedBio> {
+        let mut handles = Vec::with_capacity(self.pushed.len());
+        self.submit_into(&mut handles);
+        handles
+    }
+
+    /// Submits everything, puts the handles behind those in `handles`, and leaves the batch empty for others.
+    pub fn submit_into(&mut self, handles: &mut Vec<SubmittedBio>) {
+        self.send();
+        handles.reserve(self.pushed.len());
+        for pushed in self.pushed.drain(..) {
+            if let Some(handle) = pushed.end() {
+                handles.push(handle);
             }
         }
-        section.submit(queue, &mut ended);
-        // Every index was filled: above, or by its section.
-        ended.into_iter().flatten().collect()
-    }
-}
-
-/// Bios that do not overlap, by their first byte.
-#[derive(Debug, Default)]
-struct Section(BTreeMap<u64, Entry>);
-
-#[derive(Debug)]
-struct Entry {
-    /// The byte behind the last one.
-    end: u64,
-    /// Which bio of the batch it is.
-    index: usize,
-    request: Request,
-}
-
-impl Section {
-    fn overlaps(&self, bytes: &Range<u64>) -> bool {
-        let before = self.0.range(..bytes.end).next_back();
-        before.is_some_and(|(_, entry)| entry.end > bytes.start)
     }
 
-    /// Carries out all bios and leaves the section empty.
-    fn submit(&mut self, queue: &BlockQueue, ended: &mut [Option<SubmittedBio>]) {
-        let mut entries = mem::take(&mut self.0).into_iter().peekable();
-        while let Some((
-            start,
-            Entry {
-                mut end,
-                index,
-                request,
-            },
-        )) = entries.next()
-        {
-            let Request::Write { data, .. } = request else {
-                ended[index] = Some(queue.submit(Bio(request)));
-                continue;
-            };
-            let mut merged = vec![(index, data)];
-            while let Some((_, next)) = entries.next_if(|(next_start, next)| {
-                *next_start == end
-                    && next.end - start <= queue.max_bytes()
-                    && matches!(next.request, Request::Write { .. })
-            }) {
-                if let Request::Write { data, .. } = next.request {
-                    merged.push((next.index, data));
-                }
-                end = next.end;
-            }
-            let parts: Vec<_> = merged.iter().map(|(_, data)| IoSlice::new(data)).collect();
-            let result = queue.write_merged(start, &parts);
-            for (index, _) in merged {
-                ended[index] = Some(SubmittedBio::ended(result.clone().map(|()| Vec::new())));
-            }
+    /// Sends everything, and tells the completions of what has ended already.
+    fn send(&mut self) {
+        push::submit(self.core, &mut self.pushed, &mut self.desk);
+        if std::mem::take(&mut self.tells) {
+            self.pushed.iter_mut().for_each(Pushed::tell);
         }
     }
 }

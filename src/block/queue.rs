@@ -1,37 +1,25 @@
 //! The queue in front of a device.
 
-use std::io::IoSlice;
-use std::mem;
-use std::ops::Range;
+use std::iter::once;
 
-use crate::device::{BlockDevice, check_range};
+use crate::device::{BlockDevice, Completion, OperationKind};
 use crate::error::{Error, Result};
+use crate::probe::Probe;
 use crate::stats::{Counter, Counters};
-use crate::sync::{Arc, Mutex, Rank, begin_io};
+use crate::sync::{Arc, begin_io};
 use crate::units::{BlockSize, DiskBlock, DiskRun};
 
-use super::bio::Request;
-use super::{Batch, Bio, SubmittedBio};
+use super::core::{Core, Settings};
+use super::cut::in_commands;
+use super::outcome::Done;
+use super::push::{self, Desk, Pushed};
+use super::{Batch, Bio, Depth, Latency, Policy, Scheduler, SubmittedBio};
 
-/// Bytes in a merged request unless the queue is told otherwise.
-const MAX_REQUEST_BYTES: u64 = 1 << 20;
-
-/// The way to a device: checks, counts and carries out bios. All methods take `&self` and block until the
-/// device is done.
+/// The way to a device: checks, merges, orders, counts and carries out bios. All methods take `&self`.
 #[derive(Debug)]
 pub struct BlockQueue {
-    device: Arc<dyn BlockDevice>,
-    block_size: BlockSize,
-    max_request_bytes: u64,
-    counters: Arc<Counters>,
-    /// Callers of [`flush`](Self::flush) that no flush has taken on yet.
-    waiting: Mutex<Vec<FlushOutcome>>,
-    /// Held over the device's flush.
-    flushing: Mutex<()>,
+    core: Arc<Core>,
 }
-
-/// Where a caller of flush finds the answer.
-type FlushOutcome = Arc<Mutex<Option<Result<()>>>>;
 
 impl BlockQueue {
     /// A queue in front of `device` that counts into `counters`.
@@ -41,52 +29,123 @@ impl BlockQueue {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            device,
-            block_size,
-            max_request_bytes: MAX_REQUEST_BYTES,
-            counters,
-            waiting: Mutex::new(Rank::Flushers, Vec::new()),
-            flushing: Mutex::new(Rank::Flushing, ()),
+            core: Core::new(device, block_size, counters, Settings::default()),
         }
     }
 
-    /// Merges writes into requests of at most `bytes` bytes (1 MiB unless called). A single larger bio
-    /// still goes as one request.
+    /// The same queue, set up in another way.
+    fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = self.core.settings.clone();
+        change(&mut settings);
+        let (device, counters) = (
+            Arc::clone(&self.core.device),
+            Arc::clone(&self.core.counters),
+        );
+        Self {
+            core: Core::new(device, self.core.block_size, counters, settings),
+        }
+    }
+
+    /// Sends commands of at most `bytes` bytes (1 MiB unless called), or less where the device takes less. Larger bios
+    /// are split.
     #[must_use]
-    pub fn max_request_bytes(mut self, bytes: u64) -> Self {
-        self.max_request_bytes = bytes;
-        self
+    pub fn max_request_bytes(self, bytes: u64) -> Self {
+        self.with(|settings| settings.max_request_bytes = bytes)
+    }
+
+    /// Lets at most `commands` (256 unless called) wait at each queue of a device that works by itself.
+    #[must_use]
+    pub fn max_waiting(self, commands: usize) -> Self {
+        self.with(|settings| settings.room = commands.max(1))
+    }
+
+    /// What is done about requests that fail or do not end.
+    #[must_use]
+    pub fn policy(self, policy: Policy) -> Self {
+        self.with(|settings| settings.policy = policy)
+    }
+
+    /// Orders what waits by `scheduler`; see [`set_scheduler`](Self::set_scheduler).
+    #[must_use]
+    pub fn scheduler(self, scheduler: Scheduler) -> Self {
+        self.with(|settings| settings.scheduler = scheduler)
+    }
+
+    /// With protections taken away by a test.
+    #[must_use]
+    pub fn with_probe(self, probe: Probe) -> Self {
+        self.with(|settings| settings.probe = probe)
+    }
+
+    /// Orders what waits, and what comes from now on, by `scheduler`.
+    pub fn set_scheduler(&self, scheduler: Scheduler) {
+        self.core.set_scheduler(scheduler);
     }
 
     /// Bytes in one block.
     pub fn block_size(&self) -> BlockSize {
-        self.block_size
+        self.core.block_size
     }
 
     /// The device behind the queue.
     pub fn device(&self) -> &Arc<dyn BlockDevice> {
-        &self.device
+        &self.core.device
     }
 
-    /// Reads whole blocks from block `start` on into `buffer`.
+    /// How busy the device is.
+    pub fn depth(&self) -> Depth {
+        let depths = self.core.dispatchers.iter().map(|queue| queue.depth());
+        depths.fold(Depth::default(), |all, one| Depth {
+            waiting: all.waiting + one.waiting,
+            in_flight: all.in_flight + one.in_flight,
+            most_in_flight: all.most_in_flight.max(one.most_in_flight),
+        })
+    }
+
+    /// How long requests of this kind took, from when they were submitted; of those that a thread carries out by
+    /// itself, some, and how long the device took.
+    pub fn latency(&self, kind: OperationKind) -> Latency {
+        self.core.latencies.of(kind)
+    }
+
+    /// Reads whole blocks from block `start` on into `buffer`. Past everything that waits.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when `buffer` is not whole blocks or does not lie inside the device;
     /// [`Error::Io`], and `buffer` is unspecified then.
     pub fn read(&self, start: DiskBlock, buffer: &mut [u8]) -> Result<()> {
-        self.counters.count(Counter::Bios);
-        let offset = self.bytes_of_data(start, buffer.len())?.start;
-        self.to_device(|device| device.read_at(offset, buffer))
+        let mut offset = self.first_byte(start, buffer.len())?;
+        let mut result = Ok(());
+        in_commands(once(buffer), &self.core.limits, |pieces, len| {
+            for piece in pieces.drain(..) {
+                if result.is_ok() {
+                    result =
+                        self.at_once(OperationKind::Read, |device| device.read_at(offset, piece));
+                }
+            }
+            offset += len;
+        });
+        result
     }
 
-    /// Writes `data`, whole blocks, from block `start` on.
+    /// Writes `data`, whole blocks, from block `start` on. Past everything that waits.
     ///
     /// # Errors
     /// As [`read`](Self::read); what the blocks hold after [`Error::Io`] is unspecified.
     pub fn write(&self, start: DiskBlock, data: &[u8]) -> Result<()> {
-        self.counters.count(Counter::Bios);
-        let offset = self.bytes_of_data(start, data.len())?.start;
-        self.to_device(|device| device.write_at(offset, data))
+        let mut offset = self.first_byte(start, data.len())?;
+        let mut result = Ok(());
+        in_commands(once(data), &self.core.limits, |pieces, len| {
+            for piece in pieces.drain(..) {
+                if result.is_ok() {
+                    result = self.at_once(OperationKind::Write, |device| {
+                        device.write_at(offset, piece)
+                    });
+                }
+            }
+            offset += len;
+        });
+        result
     }
 
     /// Makes the blocks of `run` read as zeros.
@@ -94,7 +153,7 @@ impl BlockQueue {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn zero(&self, run: DiskRun) -> Result<()> {
-        self.submit(Bio::write_zeroes(run)).wait().map(drop)
+        self.submit(Bio::write_zeroes(run)).finish().1
     }
 
     /// Says that the contents of `run` are no longer needed.
@@ -102,7 +161,7 @@ impl BlockQueue {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn discard(&self, run: DiskRun) -> Result<()> {
-        self.submit(Bio::discard(run)).wait().map(drop)
+        self.submit(Bio::discard(run)).finish().1
     }
 
     /// Makes everything durable that was written before this call. Callers that arrive while the device is
@@ -111,112 +170,63 @@ impl BlockQueue {
     /// # Errors
     /// [`Error::Io`] when the flush that covers this caller failed; each caller hears of it.
     pub fn flush(&self) -> Result<()> {
-        // Also where another caller's flush will do.
-        let _waiting_for_io = begin_io();
-        let outcome: FlushOutcome = Arc::new(Mutex::new(Rank::FlushOutcome, None));
-        self.waiting.lock().push(Arc::clone(&outcome));
-        self.counters.count(Counter::Bios);
-        let _flushing = self.flushing.lock();
-        // Whoever flushed last may have taken this caller on: its flush began after the push above.
-        if let Some(result) = outcome.lock().take() {
-            return result;
-        }
-        let covered = mem::take(&mut *self.waiting.lock());
-        self.counters.count(Counter::DeviceFlushes);
-        let result = {
-            let _doing_io = begin_io();
-            self.device.flush()
-        };
-        for caller in covered {
-            *caller.lock() = Some(result.clone());
-        }
-        result
+        self.core.counters.count(Counter::Bios);
+        self.core.flush()
     }
 
     /// Submits one bio.
     pub fn submit(&self, bio: Bio) -> SubmittedBio {
-        SubmittedBio::ended(match bio.0 {
-            Request::Read(run) => self.read_run(run),
-            Request::Write { start, data } => self.write(start, &data).map(|()| Vec::new()),
-            Request::Discard(run) => {
-                self.ranged(run, |device, offset, len| device.discard(offset, len))
-            }
-            Request::WriteZeroes(run) => {
-                self.ranged(run, |device, offset, len| device.write_zeroes(offset, len))
-            }
-            Request::Flush => self.flush().map(|()| Vec::new()),
-        })
+        let kind = bio.kind;
+        match self.push(Pushed::new(bio, None)) {
+            Some(handle) => handle,
+            // Every bio without a completion has one.
+            None => SubmittedBio::ended(kind, Default::default(), None),
+        }
+    }
+
+    /// Submits one bio whose end `completion` will hear of, under `tag`, in whatever thread it ends.
+    pub fn submit_with(&self, bio: Bio, completion: Arc<dyn Completion>, tag: u64) {
+        let done = Done { completion, tag };
+        self.push(Pushed::new(bio, Some(done)));
+    }
+
+    fn push(&self, pushed: Pushed) -> Option<SubmittedBio> {
+        let mut pushed = [pushed];
+        push::submit(&self.core, &mut pushed, &mut Desk::default());
+        let [mut pushed] = pushed;
+        pushed.tell();
+        pushed.end()
     }
 
     /// An empty batch; what is pushed to it is merged and ordered when it is submitted.
     pub fn batch(&self) -> Batch<'_> {
-        Batch::new(self)
+        Batch::new(&self.core)
     }
 
-    /// Writes neighbouring bios' data, checked by the caller, as one request.
-    pub(super) fn write_merged(&self, offset: u64, parts: &[IoSlice<'_>]) -> Result<()> {
-        self.counters.add(Counter::Bios, parts.len() as u64);
-        self.counters
-            .add(Counter::BiosMerged, parts.len() as u64 - 1);
-        self.to_device(|device| device.write_vectored_at(offset, parts))
-    }
-
-    pub(super) fn max_bytes(&self) -> u64 {
-        self.max_request_bytes
-    }
-
-    /// The bytes of the device that a request touches, if it is made of whole blocks inside the device.
-    pub(super) fn bytes_of(&self, request: &Request) -> Result<Range<u64>> {
-        match request {
-            Request::Read(run) | Request::Discard(run) | Request::WriteZeroes(run) => {
-                self.bytes_of_run(*run)
-            }
-            Request::Write { start, data } => self.bytes_of_data(*start, data.len()),
-            Request::Flush => Ok(0..0),
-        }
-    }
-
-    fn bytes_of_run(&self, run: DiskRun) -> Result<Range<u64>> {
-        let offset = self.block_size.disk_offset_of(run.start);
-        let len = run.len.saturating_mul(self.block_size.bytes());
-        check_range(self.device.size(), offset, len)?;
-        Ok(offset..offset + len)
-    }
-
-    fn bytes_of_data(&self, start: DiskBlock, len: usize) -> Result<Range<u64>> {
-        let block = self.block_size.bytes();
+    /// Counts a bio, which must be whole blocks inside the device.
+    fn first_byte(&self, start: DiskBlock, len: usize) -> Result<u64> {
+        self.core.counters.count(Counter::Bios);
+        let block = self.core.block_size.bytes();
         if !(len as u64).is_multiple_of(block) {
             return Err(Error::InvalidInput("not a whole number of blocks"));
         }
-        self.bytes_of_run(DiskRun::new(start, len as u64 / block))
+        let run = DiskRun::new(start, len as u64 / block);
+        self.core.bytes_of_run(run).map(|bytes| bytes.start)
     }
 
-    fn read_run(&self, run: DiskRun) -> Result<Vec<u8>> {
-        let bytes = self.bytes_of_run(run)?;
-        let len = usize::try_from(bytes.end - bytes.start).unwrap_or(usize::MAX);
-        let mut data = Vec::new();
-        if data.try_reserve_exact(len).is_err() {
-            return Err(Error::InvalidInput("a read larger than memory"));
-        }
-        data.resize(len, 0);
-        self.read(run.start, &mut data)?;
-        Ok(data)
-    }
-
-    fn ranged(
+    fn at_once(
         &self,
-        run: DiskRun,
-        operation: impl FnOnce(&dyn BlockDevice, u64, u64) -> Result<()>,
-    ) -> Result<Vec<u8>> {
-        self.counters.count(Counter::Bios);
-        let bytes = self.bytes_of_run(run)?;
-        self.to_device(|device| operation(device, bytes.start, bytes.end - bytes.start))
-            .map(|()| Vec::new())
-    }
-
-    fn to_device(&self, operation: impl FnOnce(&dyn BlockDevice) -> Result<()>) -> Result<()> {
-        let _doing_io = begin_io();
-        self.counters.count(Counter::DeviceRequests);
-        operation(&*self.device)
+        kind: OperationKind,
+        operation: impl FnMut(&dyn BlockDevice) -> Result<()>,
+    ) -> Result<()> {
+        self.core.counters.count(Counter::DeviceRequests);
+        // The places of a device that works by itself are those of its commands.
+        if self.core.limits.asynchronous {
+            let _doing_io = begin_io();
+            return self.core.blocking(kind, true, operation);
+        }
+        let place = self.core.enter(true);
+        let timed = place.as_ref().is_some_and(|place| place.timed);
+        self.core.blocking(kind, timed, operation)
     }
 }

@@ -18,16 +18,16 @@ mod rank;
 pub(crate) mod thread_slot;
 mod witness;
 
-pub(crate) use lock::{Mutex, MutexGuard};
 #[cfg(feature = "std")]
-pub(crate) use lock::{RwLock, RwLockWriteGuard};
+pub(crate) use lock::{Condvar, RwLock, RwLockWriteGuard};
+pub(crate) use lock::{Mutex, MutexGuard};
 #[cfg(any(loom, feature = "shuttle"))]
 pub(crate) use model::{Arc, atomic, thread_local};
 pub(crate) use rank::Rank;
 #[cfg(feature = "testing")]
 pub use rank::ignore_lock_order;
 #[cfg(feature = "std")]
-pub(crate) use rank::{IoAllowed, begin_io};
+pub(crate) use rank::{DoingIo, IoAllowed, begin_io};
 pub(crate) use witness::Witness;
 
 #[cfg(not(any(loom, feature = "shuttle")))]
@@ -43,7 +43,7 @@ mod plain {
     pub(super) mod locks {
         #[cfg(feature = "std")]
         pub(crate) use parking_lot::{
-            Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+            Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
         };
         #[cfg(not(feature = "std"))]
         pub(crate) use spin::{Mutex, MutexGuard};
@@ -60,6 +60,23 @@ mod plain {
         #[cfg(feature = "std")]
         pub(crate) fn try_lock<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
             lock.try_lock()
+        }
+        #[cfg(feature = "std")]
+        pub(crate) fn wait<'a, T>(
+            condvar: &Condvar,
+            mut guard: MutexGuard<'a, T>,
+        ) -> MutexGuard<'a, T> {
+            condvar.wait(&mut guard);
+            guard
+        }
+        #[cfg(feature = "std")]
+        pub(crate) fn wait_for<'a, T>(
+            condvar: &Condvar,
+            mut guard: MutexGuard<'a, T>,
+            patience: std::time::Duration,
+        ) -> (MutexGuard<'a, T>, bool) {
+            let ran_out = condvar.wait_for(&mut guard, patience).timed_out();
+            (guard, ran_out)
         }
         #[cfg(feature = "std")]
         pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {

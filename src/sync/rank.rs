@@ -45,6 +45,14 @@ pub(crate) enum Rank {
     Flushers,
     /// The answer of a flush.
     FlushOutcome,
+    /// What waits at a queue of the device, and what is under way there.
+    Dispatcher,
+    /// Those who wait for a flush that is started and not waited for.
+    FlushMachine,
+    /// The pieces of a bio that ended, or how many have not.
+    Pieces,
+    /// How a bio ended.
+    Outcome,
     /// The errors that an open file has been told of.
     SeenErrors,
     /// The writeback errors of a file.
@@ -315,7 +323,8 @@ mod imp {
     /// That I/O is under way.
     #[derive(Debug)]
     pub(crate) struct DoingIo {
-        held_outside_before: usize,
+        /// Nothing where nobody watches.
+        held_outside_before: Option<usize>,
     }
 
     impl DoingIo {
@@ -323,20 +332,33 @@ mod imp {
             let held = with_held(|held| held.len()).unwrap_or(0);
             let before = HELD_OUTSIDE.try_with(|outside| outside.replace(held));
             Self {
-                held_outside_before: before.unwrap_or(0),
+                held_outside_before: Some(before.unwrap_or(0)),
             }
         }
     }
 
     impl Drop for DoingIo {
         fn drop(&mut self) {
-            let _ = HELD_OUTSIDE.try_with(|outside| outside.set(self.held_outside_before));
+            if let Some(before) = self.held_outside_before {
+                let _ = HELD_OUTSIDE.try_with(|outside| outside.set(before));
+            }
         }
     }
 
     /// I/O begins: panics when a lock below the folio lock is held.
     #[track_caller]
+    #[inline]
     pub(crate) fn begin_io() -> DoingIo {
+        match IGNORED.load(Relaxed) {
+            true => DoingIo {
+                held_outside_before: None,
+            },
+            false => begin_watched_io(),
+        }
+    }
+
+    #[track_caller]
+    fn begin_watched_io() -> DoingIo {
         if IO_ALLOWED
             .try_with(|allowed| allowed.get() > 0)
             .unwrap_or(true)
@@ -364,9 +386,9 @@ mod imp {
 
 #[cfg(feature = "testing")]
 pub use imp::ignore_lock_order;
-pub(crate) use imp::{Held, Ranked};
 #[cfg(feature = "std")]
-pub(crate) use imp::{IoAllowed, begin_io};
+pub(crate) use imp::{DoingIo, IoAllowed, begin_io};
+pub(crate) use imp::{Held, Ranked};
 
 #[cfg(all(test, feature = "testing", not(any(loom, feature = "shuttle"))))]
 mod tests {

@@ -1,0 +1,180 @@
+//! How a bio ends, and the handle that waits for it.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::device::{Buffers, Completion, OperationKind};
+use crate::error::{Error, IoError, Result};
+use crate::sync::{Arc, Condvar, Mutex, Rank, begin_io};
+
+/// `ETIMEDOUT`.
+const TIMED_OUT: i32 = 110;
+
+/// Who hears of the end of a bio, or of one of its pieces.
+#[derive(Clone)]
+pub(super) struct Done {
+    pub(super) completion: Arc<dyn Completion>,
+    pub(super) tag: u64,
+}
+
+impl Done {
+    pub(super) fn finish(self, buffers: Buffers, result: Result<()>) {
+        self.completion.completed(self.tag, buffers, result);
+    }
+}
+
+impl fmt::Debug for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Done({})", self.tag)
+    }
+}
+
+/// Where one thread leaves the end of a bio for another.
+#[derive(Debug)]
+struct Outcome {
+    end: Mutex<Option<(Buffers, Result<()>)>>,
+    arrived: Condvar,
+}
+
+impl Completion for Outcome {
+    fn completed(&self, _: u64, buffers: Buffers, result: Result<()>) {
+        *self.end.lock() = Some((buffers, result));
+        self.arrived.notify_all();
+    }
+}
+
+/// Outcomes that nobody waits for any more, for others to use again: bios under way take no new memory.
+#[derive(Debug)]
+pub(super) struct Outcomes {
+    free: Mutex<Vec<Arc<Outcome>>>,
+    /// How long anybody waits for one.
+    patience: Option<Duration>,
+}
+
+impl Outcomes {
+    pub(super) fn new(patience: Option<Duration>) -> Arc<Self> {
+        let free = Mutex::new(Rank::Pieces, Vec::new());
+        Arc::new(Self { free, patience })
+    }
+
+    /// Where to wait for the end of a bio, and who must hear of it for that.
+    pub(super) fn expect(self: &Arc<Self>, at: u64) -> (UnderWay, Done) {
+        let used = self.free.lock().pop();
+        let outcome = used.unwrap_or_else(|| {
+            Arc::new(Outcome {
+                end: Mutex::new(Rank::Outcome, None),
+                arrived: Condvar::default(),
+            })
+        });
+        let done = Done {
+            completion: Arc::clone(&outcome) as _,
+            tag: 0,
+        };
+        let place = UnderWay {
+            outcome,
+            outcomes: Arc::clone(self),
+            at,
+        };
+        (place, done)
+    }
+}
+
+/// A request on its way. Dropping it does not call the request back.
+#[derive(Debug)]
+pub struct SubmittedBio {
+    kind: OperationKind,
+    state: State,
+}
+
+/// Handles are moved more often than requests fail.
+pub(super) type Failure = Option<Box<Error>>;
+
+#[derive(Debug)]
+enum State {
+    Ended(Buffers, Failure),
+    UnderWay(UnderWay),
+}
+
+/// Where the end of a bio will be found.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    outcome: Arc<Outcome>,
+    outcomes: Arc<Outcomes>,
+    /// The first byte of the bio.
+    at: u64,
+}
+
+impl SubmittedBio {
+    #[inline]
+    pub(super) fn ended(kind: OperationKind, buffers: Buffers, failure: Failure) -> Self {
+        let state = State::Ended(buffers, failure);
+        Self { kind, state }
+    }
+
+    pub(super) fn under_way(kind: OperationKind, place: UnderWay) -> Self {
+        let state = State::UnderWay(place);
+        Self { kind, state }
+    }
+
+    /// Whether the request has ended.
+    pub fn is_ended(&self) -> bool {
+        match &self.state {
+            State::Ended(..) => true,
+            State::UnderWay(place) => place.outcome.end.lock().is_some(),
+        }
+    }
+
+    /// Waits until the request has ended. The bytes that a read has read; nothing for other requests.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when the request was not made of whole blocks or does not lie inside the device;
+    /// [`Error::WouldBlock`] for a full queue that must not be waited for; [`Error::Io`] when the device failed it or
+    /// a request it was merged into, or when the [policy](super::Policy) had no more patience.
+    pub fn wait(self) -> Result<Vec<u8>> {
+        let reads = self.kind == OperationKind::Read;
+        let (buffers, result) = self.finish();
+        result?;
+        Ok(if reads { buffers.to_vec() } else { Vec::new() })
+    }
+
+    /// Waits until the request has ended, and gives its memory back too. None comes back where patience ran out: the
+    /// device may still use it.
+    #[inline]
+    pub fn finish(self) -> (Buffers, Result<()>) {
+        match self.state {
+            State::Ended(buffers, None) => (buffers, Ok(())),
+            State::Ended(buffers, Some(error)) => (buffers, Err(*error)),
+            State::UnderWay(place) => place.wait(self.kind),
+        }
+    }
+}
+
+impl UnderWay {
+    pub(super) fn wait(self, kind: OperationKind) -> (Buffers, Result<()>) {
+        let _waiting_for_io = begin_io();
+        let since = Instant::now();
+        let mut end = self.outcome.end.lock();
+        loop {
+            if let Some(ended) = end.take() {
+                drop(end);
+                self.outcomes.free.lock().push(self.outcome);
+                return ended;
+            }
+            let Some(patience) = self.outcomes.patience else {
+                end = self.outcome.arrived.wait(end);
+                continue;
+            };
+            let left = patience.saturating_sub(since.elapsed());
+            let (now, ran_out) = self.outcome.arrived.wait_for(end, left);
+            end = now;
+            if ran_out && end.is_none() {
+                let error = IoError {
+                    operation: kind.name(),
+                    offset: self.at,
+                    errno: TIMED_OUT,
+                };
+                return (Buffers::default(), Err(Error::Io(error)));
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What a queue does about requests that fail or do not end.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// How often a request is tried, and how long it is waited for. By default: once, and until it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    attempts: u32,
+    patience: Option<Duration>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            attempts: 1,
+            patience: None,
+        }
+    }
+}
+
+impl Policy {
+    /// The default.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tries a request that the device fails ([`Error::Io`]) up to `attempts` times in all. Nothing else is tried again.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    /// Waits no longer than `patience` for a request that a device ends later: then it counts as failed with
+    /// `ETIMEDOUT`, and what becomes of it is not known. A device that blocks cannot be left alone.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    pub(super) fn how_long(self) -> Option<Duration> {
+        self.patience
+    }
+
+    /// Whether what ended like this at the `attempt`th attempt is tried again.
+    pub(super) fn tries_again(self, attempt: u32, result: &Result<()>) -> bool {
+        attempt < self.attempts && matches!(result, Err(Error::Io(_)))
+    }
+}

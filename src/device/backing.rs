@@ -1,0 +1,242 @@
+//! The regular file or block device of the system that holds the bytes of a device.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+use super::{ZEROS, check_range};
+
+/// An open file or block device of fixed size.
+#[derive(Debug)]
+pub(super) struct Backing {
+    file: File,
+    size: u64,
+    /// The logical block size of a block device.
+    block_size: Option<u64>,
+}
+
+impl Backing {
+    /// Makes a new sparse file of `size` bytes, all zero.
+    pub(super) fn create(path: &Path, size: u64, flags: OFlags) -> Result<Self> {
+        let open = options(flags).create_new(true).open(path);
+        let file = open.map_err(|error| Error::io("create", 0, &error))?;
+        file.set_len(size)
+            .map_err(|error| Error::io("create", size, &error))?;
+        Ok(Self {
+            file,
+            size,
+            block_size: None,
+        })
+    }
+
+    /// Opens what is at `path`: nothing that is neither a file nor a block device, no block device in use.
+    pub(super) fn open(path: &Path, flags: OFlags) -> Result<Self> {
+        let failed = |error| Error::io("open", 0, &error);
+        let is_block = fs::metadata(path)
+            .map_err(failed)?
+            .file_type()
+            .is_block_device();
+        // Exclusive: a block device that is mounted is refused.
+        let exclusive = match is_block {
+            true => OFlags::EXCL,
+            false => OFlags::empty(),
+        };
+        let file = options(flags | exclusive).open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_file() {
+            return Ok(Self {
+                file,
+                size: metadata.len(),
+                block_size: None,
+            });
+        }
+        if !metadata.file_type().is_block_device() {
+            return Err(Error::NotSupported(
+                "a device in anything but a regular file or block device",
+            ));
+        }
+        #[cfg(target_os = "linux")]
+        let block_size =
+            rustix::fs::ioctl_blksszget(&file).map_err(|error| failed(error.into()))?;
+        #[cfg(not(target_os = "linux"))]
+        let block_size = 512;
+        let size = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0));
+        Ok(Self {
+            file,
+            size: size.map_err(|error| failed(error.into()))?,
+            block_size: Some(u64::from(block_size)),
+        })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The logical block size, where it is a block device.
+    pub(super) fn block_size(&self) -> Option<u64> {
+        self.block_size
+    }
+
+    /// Refuses what lies outside the device or, because it was truncated, outside the file.
+    pub(super) fn check(&self, operation: &'static str, offset: u64, len: u64) -> Result<()> {
+        check_range(self.size, offset, len)?;
+        if self.block_size.is_some() {
+            return Ok(());
+        }
+        let metadata = self
+            .file
+            .metadata()
+            .map_err(|error| Error::io(operation, offset, &error))?;
+        if metadata.len() < offset + len {
+            return Err(ended(operation, offset));
+        }
+        Ok(())
+    }
+
+    /// Fills the buffers, all or nothing.
+    pub(super) fn read(&self, offset: u64, buffers: &mut [IoSliceMut<'_>]) -> Result<()> {
+        let len = buffers.iter().map(|buffer| buffer.len() as u64).sum();
+        check_range(self.size, offset, len)?;
+        let (mut offset, mut rest) = (offset, buffers);
+        IoSliceMut::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            // Passes on no more buffers than the system takes at once.
+            match rustix::io::preadv(&self.file, rest, offset) {
+                Ok(0) => return Err(ended("read", offset)),
+                Ok(read) => {
+                    offset += read as u64;
+                    IoSliceMut::advance_slices(&mut rest, read);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::io("read", offset, &error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the buffers, all or an unknown part.
+    pub(super) fn write(&self, offset: u64, buffers: &mut [IoSlice<'_>]) -> Result<()> {
+        let len = super::total_len(buffers);
+        self.check("write", offset, len)?;
+        let (mut offset, mut rest) = (offset, buffers);
+        // Drops empty buffers in front: a write of nothing would be taken for a device that is full.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match rustix::io::pwritev(&self.file, rest, offset) {
+                Ok(0) => {
+                    let error = io::ErrorKind::WriteZero.into();
+                    return Err(Error::io("write", offset, &error));
+                }
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::io("write", offset, &error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything written before durable.
+    pub(super) fn flush(&self) -> Result<()> {
+        self.file
+            .sync_data()
+            .map_err(|error| Error::io("flush", 0, &error))
+    }
+
+    /// Gives the space of whole blocks back, where the system can.
+    pub(super) fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        self.check("discard", offset, len)?;
+        let (start, end) = self.whole_blocks(offset, len);
+        #[cfg(target_os = "linux")]
+        if start < end {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            self.fallocate("discard", flags, start, end)?;
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, end);
+        Ok(())
+    }
+
+    /// Makes bytes zero: many by one command where the system can, else by `write`.
+    pub(super) fn write_zeroes(
+        &self,
+        offset: u64,
+        len: u64,
+        write: impl Fn(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.check("write zeroes", offset, len)?;
+        let write_range = |mut at: u64, end: u64| {
+            while at < end {
+                let part = (end - at).min(ZEROS.len() as u64);
+                write(at, &ZEROS[..part as usize])?;
+                at += part;
+            }
+            Ok(())
+        };
+        let end = offset + len;
+        #[cfg(target_os = "linux")]
+        // Fewer are written faster than a filesystem's metadata.
+        if len > ZEROS.len() as u64 {
+            let (first, last) = self.whole_blocks(offset, len);
+            let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+            if self.fallocate("write zeroes", flags, first, last)? {
+                write_range(offset, first)?;
+                return write_range(last, end);
+            }
+        }
+        write_range(offset, end)
+    }
+
+    /// The whole blocks between two bytes: first byte, and behind the last.
+    fn whole_blocks(&self, offset: u64, len: u64) -> (u64, u64) {
+        let size = self.block_size.unwrap_or(1);
+        let end = (offset + len) / size * size;
+        (offset.next_multiple_of(size).min(end), end)
+    }
+
+    /// Whether the system can do that here.
+    #[cfg(target_os = "linux")]
+    fn fallocate(
+        &self,
+        operation: &'static str,
+        flags: FallocateFlags,
+        start: u64,
+        end: u64,
+    ) -> Result<bool> {
+        loop {
+            match rustix::fs::fallocate(&self.file, flags, start, end - start) {
+                Ok(()) => return Ok(true),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::io(operation, start, &error.into())),
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+use rustix::fs::FallocateFlags;
+
+fn options(flags: OFlags) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    options.custom_flags(flags.bits().cast_signed());
+    options
+}
+
+/// That the file ends before `offset` and more.
+fn ended(operation: &'static str, offset: u64) -> Error {
+    Error::io(operation, offset, &io::ErrorKind::UnexpectedEof.into())
+}

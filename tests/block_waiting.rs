@@ -1,0 +1,481 @@
+//! What waits in front of a device: its order, merging, bounds, retries and patience.
+
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use extent_map::block::{Bio, BlockQueue, Deadline, Policy, Priority, Scheduler, SubmittedBio};
+use extent_map::device::OperationKind::{self, Flush, Read, Write};
+use extent_map::device::{BlockDevice, Buffer, Buffers, Limits, MemoryDevice};
+use extent_map::stats::Counters;
+use extent_map::units::{BlockSize, DiskBlock, DiskRun};
+use extent_map::{Error, IoError, Result};
+
+#[path = "common/commands.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod commands;
+#[path = "common/io.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod io;
+#[path = "common/random.rs"]
+mod random;
+
+use commands::{Commands, Ends};
+use io::is_io;
+use random::Random;
+
+const BLOCK: u64 = 512;
+
+/// A device for one request at a time, and the way to it.
+struct Waiting {
+    device: Arc<Commands>,
+    queue: BlockQueue,
+    counters: Arc<Counters>,
+    handles: Vec<SubmittedBio>,
+}
+
+fn new(limits: Limits, ends: Ends, set_up: impl FnOnce(BlockQueue) -> BlockQueue) -> Waiting {
+    let memory = Arc::new(MemoryDevice::new(4096 * BLOCK));
+    let device = Commands::new(memory, limits, ends);
+    let counters = Arc::new(Counters::default());
+    let block_size = BlockSize::new(BLOCK).unwrap();
+    let queue = BlockQueue::new(device.clone(), block_size, counters.clone());
+    Waiting {
+        device,
+        queue: set_up(queue),
+        counters,
+        handles: Vec::new(),
+    }
+}
+
+/// The device works by itself, one request after the other, and ends it when told.
+fn one_at_a_time(set_up: impl FnOnce(BlockQueue) -> BlockQueue) -> Waiting {
+    let limits = Limits {
+        asynchronous: true,
+        depth: 1,
+        max_bytes: 8 * BLOCK,
+        ..Limits::default()
+    };
+    new(limits, Ends::WhenTold, set_up)
+}
+
+fn sorted(deadline: Deadline) -> Scheduler {
+    Scheduler::Deadline(deadline)
+}
+
+fn read(block: u64) -> Bio {
+    Bio::read(DiskRun::new(DiskBlock(block), 1))
+}
+
+fn write(block: u64) -> Bio {
+    let data = [block as u8; BLOCK as usize];
+    Bio::write_from(DiskBlock(block), Buffer::copy_of(&data))
+}
+
+impl Waiting {
+    fn submit(&mut self, bio: Bio) {
+        let handle = self.queue.submit(bio);
+        self.handles.push(handle);
+    }
+
+    fn submit_all(&mut self, bios: impl IntoIterator<Item = Bio>) {
+        bios.into_iter().for_each(|bio| self.submit(bio));
+    }
+
+    /// Ends everything: what the device got, in blocks, in that order. All bios must have ended well.
+    fn end(&mut self) -> Vec<(OperationKind, u64, u64)> {
+        while self.device.end_oldest() {}
+        for handle in self.handles.drain(..) {
+            assert!(handle.is_ended());
+            assert_eq!(handle.finish().1, Ok(()));
+        }
+        let log = self.device.take_log();
+        let in_blocks = |c: &commands::Command| (c.kind, c.offset / BLOCK, c.len / BLOCK);
+        log.iter().map(in_blocks).collect()
+    }
+
+    /// The first blocks of what the device got.
+    fn order(&mut self) -> Vec<u64> {
+        self.end().into_iter().map(|(_, start, _)| start).collect()
+    }
+}
+
+#[test]
+fn without_a_scheduler_bios_go_as_they_come() {
+    let mut waiting = one_at_a_time(|queue| queue);
+    waiting.submit_all([0, 50, 10, 30].map(read));
+    assert_eq!(waiting.order(), [0, 50, 10, 30]);
+}
+
+#[test]
+fn a_scheduler_sends_them_by_block_and_comes_back_for_those_in_front() {
+    let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(Deadline::default())));
+    waiting.submit_all([20, 50, 10, 30].map(read));
+    assert_eq!(waiting.order(), [20, 30, 50, 10]);
+}
+
+#[test]
+fn a_scheduler_may_come_and_go_while_bios_wait() {
+    let mut waiting = one_at_a_time(|queue| queue);
+    waiting.submit_all([20, 50, 10, 30].map(read));
+    waiting.queue.set_scheduler(sorted(Deadline::default()));
+    waiting.submit(read(40));
+    assert!(waiting.device.end_oldest());
+    waiting.queue.set_scheduler(Scheduler::None);
+    waiting.submit(read(60));
+    // By block, as long as there was a scheduler, and then as they stood.
+    assert_eq!(waiting.order(), [20, 10, 30, 40, 50, 60]);
+}
+
+#[test]
+fn what_is_overdue_goes_first() {
+    let overdue = Deadline {
+        read_expiry: Duration::ZERO,
+        batch: 1,
+        ..Deadline::default()
+    };
+    let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(overdue)));
+    waiting.submit_all([20, 50, 10, 30].map(read));
+    assert_eq!(waiting.order(), [20, 50, 10, 30]);
+}
+
+#[test]
+fn a_batch_by_block_ends_where_something_is_overdue() {
+    let overdue = Deadline {
+        read_expiry: Duration::ZERO,
+        batch: 2,
+        ..Deadline::default()
+    };
+    let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(overdue)));
+    waiting.submit_all([20, 50, 10, 30, 60].map(read));
+    // Of 50, the first that waits when the batch with 20 has ended, the next one goes on with 60.
+    assert_eq!(waiting.order(), [20, 30, 50, 60, 10]);
+}
+
+#[test]
+fn reads_go_first_but_writes_do_not_starve() {
+    let deadline = Deadline {
+        batch: 1,
+        writes_starved: 2,
+        ..Deadline::default()
+    };
+    let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(deadline)));
+    waiting.submit(read(0));
+    waiting.submit_all([2, 4].map(write));
+    waiting.submit_all([10, 12, 14, 16, 18].map(read));
+    assert_eq!(waiting.order(), [0, 10, 12, 2, 14, 16, 4, 18]);
+}
+
+#[test]
+fn a_write_that_is_waited_for_is_due_before_others() {
+    let deadline = Deadline {
+        read_expiry: Duration::ZERO,
+        batch: 1,
+        ..Deadline::default()
+    };
+    for waited in [Bio::sync, Bio::meta] {
+        let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(deadline)));
+        waiting.submit_all([0, 10, 20].map(write));
+        waiting.submit(waited(write(30)));
+        assert_eq!(waiting.order(), [0, 30, 10, 20]);
+    }
+}
+
+#[test]
+fn urgent_bios_go_first_and_idle_ones_last_until_they_are_old() {
+    let bios = || {
+        let with = |priority| move |block| read(block).with_priority(priority);
+        [
+            read(0),
+            with(Priority::Idle)(10),
+            read(20),
+            with(Priority::Urgent)(30),
+        ]
+    };
+    let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(Deadline::default())));
+    waiting.submit_all(bios());
+    assert_eq!(waiting.order(), [0, 30, 20, 10]);
+    let old = Deadline {
+        aging: Duration::ZERO,
+        ..Deadline::default()
+    };
+    let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(old)));
+    waiting.submit_all(bios());
+    assert_eq!(waiting.order(), [0, 20, 10, 30]);
+}
+
+#[test]
+fn what_waits_is_merged_in_front_and_behind_within_the_limits() {
+    for scheduler in [Scheduler::None, sorted(Deadline::default())] {
+        let mut waiting = one_at_a_time(|queue| queue.scheduler(scheduler));
+        waiting.submit_all([100, 11, 12, 10, 9, 13, 8, 7, 14].map(write));
+        // Eight blocks are a whole command.
+        waiting.submit(write(15));
+        assert_eq!(
+            waiting.end(),
+            [(Write, 100, 1), (Write, 7, 8), (Write, 15, 1)]
+        );
+        assert_eq!(waiting.counters.snapshot().bios_merged, 7);
+        for block in 7..16 {
+            let mut data = [0xee; BLOCK as usize];
+            waiting.device.read_at(block * BLOCK, &mut data).unwrap();
+            assert_eq!(data, [block as u8; BLOCK as usize]);
+        }
+    }
+}
+
+#[test]
+fn what_waits_is_not_merged_with_another_kind_or_priority_nor_with_what_must_be_durable() {
+    for scheduler in [Scheduler::None, sorted(Deadline::default())] {
+        let mut waiting = one_at_a_time(|queue| queue.scheduler(scheduler));
+        waiting.submit(write(100));
+        waiting.submit(write(10));
+        waiting.submit(write(11).fua());
+        waiting.submit(write(12));
+        waiting.submit(read(13));
+        waiting.submit(write(14).with_priority(Priority::Idle));
+        waiting.submit(write(15));
+        let got = waiting.end();
+        assert!(got.iter().all(|(_, _, len)| *len <= 1), "{got:?}");
+        assert_eq!(got.iter().filter(|(kind, ..)| *kind == Flush).count(), 1);
+    }
+}
+
+#[test]
+fn who_does_not_want_to_wait_is_refused_by_a_full_queue() {
+    let mut waiting = one_at_a_time(|queue| queue.max_waiting(1));
+    waiting.submit_all([0, 10].map(read));
+    let (buffers, refused) = waiting.queue.submit(write(20).nowait()).finish();
+    assert_eq!(refused, Err(Error::WouldBlock));
+    assert_eq!(buffers.to_vec(), [20; BLOCK as usize]);
+    assert!(waiting.device.end_oldest());
+    waiting.submit(write(20).nowait());
+    assert_eq!(waiting.order(), [0, 10, 20]);
+}
+
+#[test]
+fn who_waits_for_room_gets_it() {
+    let mut waiting = one_at_a_time(|queue| queue.max_waiting(1));
+    waiting.submit_all([0, 10].map(read));
+    thread::scope(|scope| {
+        let third = scope.spawn(|| waiting.queue.submit(read(20)));
+        while !third.is_finished() {
+            waiting.device.end_oldest();
+            thread::yield_now();
+        }
+        waiting.handles.push(third.join().unwrap());
+    });
+    assert_eq!(waiting.order(), [0, 10, 20]);
+}
+
+/// Blocks its writers until both barriers are passed.
+#[derive(Debug)]
+struct Gate {
+    inside: Barrier,
+    leave: Barrier,
+}
+
+impl BlockDevice for Gate {
+    fn size(&self) -> u64 {
+        64 * BLOCK
+    }
+    fn read_at(&self, _: u64, _: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+    fn write_at(&self, _: u64, _: &[u8]) -> Result<()> {
+        self.inside.wait();
+        self.leave.wait();
+        Ok(())
+    }
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+    fn discard(&self, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+    fn limits(&self) -> Limits {
+        Limits {
+            depth: 1,
+            ..Limits::default()
+        }
+    }
+}
+
+#[test]
+fn who_does_not_want_to_wait_is_refused_by_a_device_that_is_busy() {
+    let gate = Arc::new(Gate {
+        inside: Barrier::new(2),
+        leave: Barrier::new(2),
+    });
+    let block_size = BlockSize::new(BLOCK).unwrap();
+    let queue = BlockQueue::new(gate.clone(), block_size, Arc::default());
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| queue.submit(write(0)).finish().1);
+        gate.inside.wait();
+        assert_eq!(queue.depth().in_flight, 1);
+        let refused = queue.submit(read(10).nowait()).finish().1;
+        assert_eq!(refused, Err(Error::WouldBlock));
+        gate.leave.wait();
+        assert_eq!(writer.join().unwrap(), Ok(()));
+    });
+    assert_eq!(queue.submit(read(10).nowait()).finish().1, Ok(()));
+}
+
+/// The ways to a device that leave the ends of requests to it, or do not.
+fn ways() -> Vec<Waiting> {
+    let mut ways = Vec::new();
+    for asynchronous in [false, true] {
+        for scheduler in [Scheduler::None, sorted(Deadline::default())] {
+            let limits = Limits {
+                asynchronous,
+                ..Limits::default()
+            };
+            let set_up = |queue: BlockQueue| {
+                let policy = Policy::new().attempts(3);
+                queue.scheduler(scheduler).policy(policy)
+            };
+            ways.push(new(limits, Ends::AtOnce, set_up));
+        }
+    }
+    ways
+}
+
+#[test]
+fn what_the_device_fails_is_tried_again_as_often_as_the_policy_says() {
+    for waiting in ways() {
+        for bio in [write(3), Bio::flush()] {
+            waiting.device.fail_at(0);
+            assert_eq!(waiting.queue.submit(bio).wait(), Ok(vec![]));
+        }
+        assert_eq!(waiting.counters.snapshot().device_retries, 2);
+        assert_eq!(waiting.device.take_log().len(), 4);
+        assert_eq!(
+            waiting.queue.submit(read(3)).wait(),
+            Ok(vec![3; BLOCK as usize])
+        );
+        waiting.device.take_log();
+        waiting.device.fail_range(None, 3 * BLOCK..4 * BLOCK);
+        assert!(is_io(waiting.queue.submit(read(3)).wait()));
+        assert!(is_io(waiting.queue.read(DiskBlock(3), &mut [0; 512])));
+        assert_eq!(waiting.device.take_log().len(), 6);
+        let outside = waiting.queue.submit(read(4096)).wait();
+        assert!(matches!(outside, Err(Error::InvalidInput(_))));
+        assert_eq!(waiting.device.take_log(), []);
+    }
+}
+
+#[test]
+fn an_error_at_any_command_fails_the_bio_it_belongs_to_and_no_other() {
+    // Which bio fails with the command at this place: a durable write is two, one with a flush before it as well.
+    let owners = [0, 1, 1, 2, 3, 3];
+    for asynchronous in [false, true] {
+        for (nth, owner) in (0..).zip(owners) {
+            let limits = Limits {
+                asynchronous,
+                ..Limits::default()
+            };
+            let waiting = new(limits, Ends::AtOnce, |queue| queue);
+            waiting.device.fail_at(nth);
+            let mut batch = waiting.queue.batch();
+            batch.push(write(0));
+            batch.push(write(5).fua());
+            batch.push(Bio::flush());
+            batch.push(write(8).preflush());
+            let outcomes = batch.submit().into_iter().map(|bio| bio.finish().1);
+            let failed: Vec<_> = outcomes.map(is_io).collect();
+            let expected: Vec<_> = (0..4).map(|bio| bio == owner).collect();
+            assert_eq!(failed, expected, "command {nth}");
+            // What must not begin before its flush has not.
+            let sent = owners.len() - usize::from(nth == 1 || nth == 4);
+            assert_eq!(waiting.device.take_log().len(), sent, "command {nth}");
+        }
+    }
+}
+
+#[test]
+fn patience_runs_out_and_a_late_end_does_no_harm() {
+    let policy = Policy::new().patience(Duration::from_millis(5));
+    let mut waiting = one_at_a_time(|queue| queue.policy(policy));
+    let handle = waiting.queue.submit(read(0));
+    let (buffers, result) = handle.finish();
+    assert_eq!(buffers, Buffers::default());
+    let Err(Error::Io(IoError { errno: 110, .. })) = result else {
+        panic!("{result:?}");
+    };
+    waiting.submit(read(10));
+    assert_eq!(waiting.order(), [0, 10]);
+}
+
+#[test]
+fn a_split_bio_ends_once_with_its_first_error() {
+    /// How the bio ended.
+    #[derive(Default)]
+    struct Ends(Mutex<Vec<(u64, Result<()>)>>);
+    impl extent_map::device::Completion for Ends {
+        fn completed(&self, tag: u64, buffers: Buffers, result: Result<()>) {
+            assert_eq!(buffers.byte_len(), 20 * BLOCK);
+            self.0.lock().unwrap().push((tag, result));
+        }
+    }
+    let waiting = one_at_a_time(|queue| queue);
+    let ends = Arc::new(Ends::default());
+    let data = Buffer::zeroed(20 * BLOCK as usize);
+    waiting.device.fail_range(None, 8 * BLOCK..9 * BLOCK);
+    let bio = Bio::write_from(DiskBlock(0), data);
+    waiting.queue.submit_with(bio, ends.clone(), 7);
+    for _ in 0..3 {
+        assert_eq!(*ends.0.lock().unwrap(), []);
+        assert!(waiting.device.end_oldest());
+    }
+    let ends = ends.0.lock().unwrap();
+    let [(7, Err(Error::Io(error)))] = &ends[..] else {
+        panic!("{ends:?}");
+    };
+    assert_eq!(error.offset, 8 * BLOCK);
+    assert_eq!(waiting.counters.snapshot().bios_split, 2);
+}
+
+#[test]
+fn depth_and_latency_are_seen() {
+    let mut waiting = one_at_a_time(|queue| queue);
+    waiting.submit_all([0, 10, 20].map(read));
+    let depth = waiting.queue.depth();
+    assert_eq!((depth.in_flight, depth.waiting), (1, 2));
+    thread::sleep(Duration::from_millis(2));
+    waiting.end();
+    let depth = waiting.queue.depth();
+    assert_eq!(
+        (depth.in_flight, depth.waiting, depth.most_in_flight),
+        (0, 0, 1)
+    );
+    let latency = waiting.queue.latency(Read);
+    assert_eq!(latency.count(), 3);
+    assert!(latency.quantile(0.0).unwrap() >= Duration::from_millis(2));
+    assert_eq!(waiting.queue.latency(Write).count(), 0);
+}
+
+#[test]
+fn a_file_written_in_shuffled_blocks_goes_in_the_fewest_commands() {
+    let mut random = Random(1);
+    for asynchronous in [false, true] {
+        let limits = Limits {
+            asynchronous,
+            ..Limits::default()
+        };
+        let waiting = new(limits, Ends::AtOnce, |queue| {
+            queue.max_request_bytes(256 * BLOCK)
+        });
+        let mut blocks: Vec<u64> = (100..1200).collect();
+        for place in (1..blocks.len()).rev() {
+            blocks.swap(place, random.below(place as u64 + 1) as usize);
+        }
+        let mut batch = waiting.queue.batch();
+        blocks
+            .into_iter()
+            .for_each(|block| batch.push(write(block)));
+        batch.submit_and_wait().unwrap();
+        let log = waiting.device.take_log();
+        let lens: Vec<_> = log.iter().map(|command| command.len / BLOCK).collect();
+        assert_eq!(lens, [256, 256, 256, 256, 76]);
+    }
+}
