@@ -149,6 +149,16 @@ pub enum Mutation {
     RewriteInlineBlindly,
     /// Removed delayed blocks give their promises back only while the volume delays.
     ReleaseOnlyWhileDelaying,
+    /// A commit answers before the device has made its transaction durable.
+    CommitWithoutFlush,
+    /// A transaction is written beside the data of the blocks that it makes readable, not after it.
+    LogBeforeData,
+    /// Sectors of a transaction that did not arrive are passed by, and the rest is replayed.
+    AcceptTornTransaction,
+    /// What is freed can be used again before it is durable that it was freed.
+    ReuseBeforeDurable,
+    /// A truncation and the new size become durable by themselves.
+    TruncateInTwoChanges,
 }
 
 /// A point in the code at which a test may act.

@@ -72,6 +72,8 @@ impl Inode {
             self.blocks.truncate(first_gone)?;
         }
         self.pages.drop_blocks(FileRange::from(first_gone));
+        let probe = &self.backing.probe;
+        let _together = probe.unless(Mutation::TruncateInTwoChanges, || self.store().together());
         self.blocks.truncate(first_gone)?;
         if late {
             self.set_size(size);
