@@ -36,6 +36,7 @@ mod common {
 #[allow(dead_code, reason = "its files and folders are not fuzzed")]
 mod replay {
     pub(crate) mod blackbox;
+    mod mount;
     mod observation;
     pub(crate) mod recording;
     mod report;
