@@ -157,8 +157,12 @@ pub enum Mutation {
     AcceptTornTransaction,
     /// What is freed can be used again before it is durable that it was freed.
     ReuseBeforeDurable,
-    /// A truncation and the new size become durable by themselves.
-    TruncateInTwoChanges,
+    /// A commit may come between changes that belong together.
+    CommitInBetween,
+    /// Blocks that were moved inside a file may be written before it is durable that they were.
+    MoveWithoutCommit,
+    /// Bytes that leave the mapping store for blocks wait for writeback, though the store has promised them.
+    LeaveInlineUnwritten,
 }
 
 /// A point in the code at which a test may act.
@@ -167,6 +171,8 @@ pub enum Mutation {
 pub enum Moment {
     /// A punch has dropped the pages of its range and not yet freed the blocks. Inode and invalidate lock are held.
     PagesDropped,
+    /// A truncation has dropped the blocks and not yet stored the size. Inode and invalidate lock are held.
+    Truncated,
     /// A write is about to copy bytes into a page. The inode lock is held.
     Copying,
     /// A store in memory has seen that a stored size must grow. The folio locks of writeback may be held.

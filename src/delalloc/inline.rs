@@ -68,9 +68,11 @@ impl FileBlocks {
             if rest.is_empty() {
                 break self.backing.store.set_inline_data(self.file, None);
             }
-            let backed = match self.backing.store.running_change() {
-                None => self.back_hole(&locked, rest).map(|done| done.range),
-                Some(_) => self.move_out(&locked, rest, &bytes),
+            let survives = self.backing.store.running_change().is_some()
+                && !self.backing.probe.is(Mutation::LeaveInlineUnwritten);
+            let backed = match survives {
+                false => self.back_hole(&locked, rest).map(|done| done.range),
+                true => self.move_out(&locked, rest, &bytes),
             };
             match backed {
                 Ok(done) => rest = FileRange::new(done.end(), rest.end()),

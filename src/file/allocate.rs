@@ -187,8 +187,10 @@ impl Inode {
     /// old ones back.
     fn moved(&self) -> Result<()> {
         match self.store().running_change() {
-            Some(_) => self.backing.make_durable(),
-            None => Ok(()),
+            Some(_) if !self.backing.probe.is(Mutation::MoveWithoutCommit) => {
+                self.backing.make_durable()
+            }
+            _ => Ok(()),
         }
     }
 

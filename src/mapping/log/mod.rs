@@ -39,7 +39,7 @@ use std::sync::Arc;
 use crate::block::BlockQueue;
 use crate::device::BlockDevice;
 use crate::error::{Error, Result};
-use crate::probe::Probe;
+use crate::probe::{Mutation, Probe};
 use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, Rank, RwLock};
 use crate::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry, MAX_FILE_BLOCKS};
@@ -277,7 +277,10 @@ impl MappingStore for LogStore {
     }
 
     fn together(&self) -> Together<'_> {
-        Together::until_dropped(&self.together)
+        match self.probe.is(Mutation::CommitInBetween) {
+            false => Together::until_dropped(&self.together),
+            true => Together::default(),
+        }
     }
 
     fn running_change(&self) -> Option<u64> {
