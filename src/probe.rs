@@ -157,6 +157,8 @@ pub enum Mutation {
     AcceptTornTransaction,
     /// What is freed can be used again before it is durable that it was freed.
     ReuseBeforeDurable,
+    /// After a commit that failed the next one goes on in the log, whatever of it the device has.
+    AppendInDoubt,
     /// A commit may come between changes that belong together.
     CommitInBetween,
     /// Blocks that were moved inside a file may be written before it is durable that they were.

@@ -56,7 +56,7 @@ fn every_tenth_trace_and_random_runs_survive_a_power_cut_at_every_moment() {
     });
     let of_runs = (0..48u64).into_par_iter().map(|seed| {
         let run = match seed % 2 {
-            0 => workload::random(seed, 30, |options| options),
+            0 => workload::random(seed, 30, |options| options, None),
             _ => workload::concurrent(seed, 10, |options| options),
         };
         judge(&run.unwrap(), 1, seed).unwrap_or_else(|wrong| panic!("run {seed}: {wrong}"))
@@ -65,11 +65,34 @@ fn every_tenth_trace_and_random_runs_survive_a_power_cut_at_every_moment() {
     assert!(states >= 2000, "{states} states");
 }
 
+#[test]
+fn an_error_at_any_operation_of_the_device_is_told_and_what_is_left_survives_a_power_cut() {
+    (0..6u64).into_par_iter().for_each(|seed| {
+        let run = |fault| workload::random(seed, 25, |options| options, fault).unwrap();
+        let operations = run(None).recording.operations().len() as u64;
+        for fault in (seed % 3..operations).step_by(3) {
+            let judged = judge(&run(Some(fault)), 0, fault);
+            judged.unwrap_or_else(|wrong| panic!("run {seed}, fault {fault}: {wrong}"));
+        }
+    });
+}
+
+#[test]
+fn a_log_that_goes_on_behind_a_failed_commit_is_noticed() {
+    let broken =
+        |options: VolumeOptions| options.probe(Probe::new().mutations([Mutation::AppendInDoubt]));
+    let found = (0..200).find_map(|n| {
+        let run = workload::random(n / 40, 60, broken, Some(3 * (n % 40)));
+        run.and_then(|run| judge(&run, 1, n)).err()
+    });
+    println!("{}", found.expect("nothing was noticed"));
+}
+
 /// Asserts that random runs on volumes without a protection leave what must not be, and says what.
 fn assert_noticed(mutation: Mutation) {
     let broken = |options: VolumeOptions| options.probe(Probe::new().mutations([mutation]));
     let found = (0..200).find_map(|seed| {
-        let run = workload::random(seed, 60, broken);
+        let run = workload::random(seed, 60, broken, None);
         let judged = run.and_then(|run| judge(&run, 3, seed));
         judged.err().map(|wrong| format!("run {seed}: {wrong}"))
     });
@@ -112,7 +135,7 @@ fn outgrown_beside_a_sync(probe: Probe) -> Result<u64, String> {
         Op::File(1, FileOp::SyncAll),
     ];
     let options = VolumeOptions::new().inline_limit(200).probe(probe);
-    judge(&run::in_turn(1 << 20, options, 2, ops).unwrap(), 1, 0)
+    judge(&run::in_turn(1 << 20, options, 2, ops, None).unwrap(), 1, 0)
 }
 
 #[test]

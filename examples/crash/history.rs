@@ -9,6 +9,8 @@ use extent_map::units::PAGE_SIZE;
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     versions: Vec<Version>,
+    /// The file has heard of an error: nobody knows what of it has arrived.
+    lost: bool,
 }
 
 /// The file after one operation.
@@ -31,7 +33,13 @@ impl History {
         };
         Self {
             versions: vec![empty],
+            lost: false,
         }
+    }
+
+    /// The file has heard of a device error.
+    pub(crate) fn failed(&mut self) {
+        self.lost = true;
     }
 
     /// An operation that began at the moment `began` has left `content`.
@@ -72,7 +80,7 @@ impl History {
     /// grew.
     pub(crate) fn contradicts(&self, moment: usize, content: &[u8]) -> Option<String> {
         let possible = self.possible(moment);
-        if possible.iter().any(|version| *version.content == *content) {
+        if self.lost || possible.iter().any(|version| *version.content == *content) {
             return None;
         }
         let size = content.len();

@@ -87,7 +87,7 @@ fn traces(arguments: &Arguments) -> Result<(usize, u64), String> {
     Ok((paths.len(), states?.iter().sum()))
 }
 
-/// Judges random runs, every second one with several threads, until there are enough states.
+/// Judges random runs, every second one with several threads and every fourth one with a device error, until there are enough states.
 fn random_runs(arguments: &Arguments, before: u64) -> Result<(u64, u64), String> {
     let states = AtomicU64::new(before);
     let batch = rayon::current_num_threads() as u64 * 4;
@@ -97,8 +97,9 @@ fn random_runs(arguments: &Arguments, before: u64) -> Result<(u64, u64), String>
             .into_par_iter()
             .try_for_each(|number| {
                 let seed = arguments.seed.wrapping_mul(1_000_003) + number;
-                let run = match number % 2 {
-                    0 => workload::random(seed / 2, 60, |options| options),
+                let run = match number % 4 {
+                    0 => workload::random(seed / 4, 60, |options| options, None),
+                    1 => workload::random(seed / 4, 60, |options| options, Some(seed / 4 % 150)),
                     _ => workload::concurrent(seed / 2, 25, |options| options),
                 };
                 let judged = run.and_then(|run| judge::judge(&run, arguments.random, seed));

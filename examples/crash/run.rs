@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use extent_map::Result;
-use extent_map::device::{BlockDevice, MemoryDevice, Recorder, Recording};
+use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice, Recorder, Recording};
 use extent_map::file::{File, Volume, VolumeOptions};
 use extent_map::testing::{FileOp, Op, Outcome};
 use extent_map::units::FileNumber;
@@ -19,11 +19,15 @@ pub(crate) struct Run {
     pub(crate) options: VolumeOptions,
 }
 
+/// The errno of a failing device.
+const EIO: i32 = 5;
+
 /// A volume that is watched.
 struct Watched {
     device: Arc<Recorder>,
     options: VolumeOptions,
     volume: Volume,
+    fails: bool,
 }
 
 /// A file and its history.
@@ -33,17 +37,23 @@ struct Tracked {
 }
 
 impl Watched {
-    /// Formats a device of `bytes` bytes that is full of other data.
-    fn new(bytes: u64, options: VolumeOptions) -> Result<Self> {
+    /// Formats a device of `bytes` bytes that is full of other data. Behind the operation with the number `fault` on the
+    /// volume the device fails once.
+    fn new(bytes: u64, options: VolumeOptions, fault: Option<u64>) -> Result<Self> {
         let junk = Arc::new(MemoryDevice::new(bytes));
         junk.write_at(0, &b"left by others. ".repeat(bytes as usize / 16))?;
         Volume::format_persistent(junk.clone(), &options)?;
-        let device = Arc::new(Recorder::new(junk)?);
+        let faulty = Arc::new(FaultyDevice::new(junk));
+        let device = Arc::new(Recorder::new(faulty.clone())?);
         let volume = Volume::open(device.clone(), &options)?;
+        if let Some(nth) = fault {
+            faulty.tear_at(None, nth, nth);
+        }
         Ok(Self {
             device,
             options,
             volume,
+            fails: fault.is_some(),
         })
     }
 
@@ -57,84 +67,100 @@ impl Watched {
         (0..count as u64).map(file).collect()
     }
 
-    fn end(self, files: Vec<Tracked>) -> Run {
+    /// Closes the volume and opens it again.
+    fn reopen(&mut self, files: &mut [Tracked]) -> Result<()> {
+        self.volume.sync()?;
+        // The device fails only once.
+        let open = || Volume::open(self.device.clone(), &self.options);
+        self.volume = open().or_else(|_| open())?;
+        for tracked in files {
+            tracked.file = self.volume.file(tracked.file.number())?;
+        }
+        Ok(())
+    }
+
+    fn end(self, files: Vec<Tracked>) -> Result<Run> {
+        let found = extent_map::testing::check(&self.volume);
+        let mut violations = found.err().unwrap_or_default();
+        if self.fails {
+            // Pages that the device failed to write are clean.
+            violations.retain(|violation| violation.invariant != 10);
+        }
+        assert!(violations.is_empty(), "{violations:?}");
         let histories = files.into_iter().map(|tracked| {
             let Tracked { file, history } = tracked;
             (file.number(), history)
         });
-        Run {
+        Ok(Run {
             histories: histories.collect(),
             recording: self.device.recording(),
             options: self.options,
-        }
+        })
     }
 }
 
 impl Tracked {
     /// Notes what an operation has left that began at the moment `began`.
-    fn note(&mut self, began: usize) -> Result<()> {
+    fn note(&mut self, began: usize) {
         let mut content = vec![0; self.file.size() as usize];
-        self.file.read_at(0, &mut content)?;
-        self.history.changed(began, content);
-        Ok(())
+        match self.file.read_at(0, &mut content) {
+            Ok(read) if read == content.len() => self.history.changed(began, content),
+            // An error after the first page leaves a short read.
+            _ => self.history.failed(),
+        }
+    }
+
+    /// Notes that an operation which makes the file durable has ended at the moment `ended`.
+    fn note_sync(&mut self, outcome: &Outcome, ended: usize) {
+        match outcome {
+            Outcome::Done => self.history.synced(ended),
+            _ => self.history.failed(),
+        }
     }
 }
 
 /// Runs `ops` one after the other on a volume of `files` files; to forget what is cached is to close the volume and to
-/// open it.
+/// open it. The device fails once, at the operation with the number `fault`, if there is one.
+///
+/// # Errors
+/// Those of making the volume.
 pub(crate) fn in_turn(
     bytes: u64,
     options: VolumeOptions,
     files: usize,
     ops: impl IntoIterator<Item = Op>,
+    fault: Option<u64>,
 ) -> Result<Run> {
-    let mut watched = Watched::new(bytes, options)?;
+    let mut watched = Watched::new(bytes, options, fault)?;
     let mut files = watched.files(files)?;
     for op in ops {
         let began = watched.device.moment();
         let outcome = match op {
-            Op::DropCaches => {
-                files = reopened(&mut watched, files)?;
-                Outcome::Done
-            }
+            Op::DropCaches => match watched.reopen(&mut files) {
+                Ok(()) => Outcome::Done,
+                Err(error) => Outcome::Failed(error.errno()),
+            },
             _ => {
                 let open: Vec<File> = files.iter().map(|tracked| tracked.file.clone()).collect();
                 op.apply(&watched.volume, &open)
             }
         };
         let ended = watched.device.moment();
-        files
-            .iter_mut()
-            .try_for_each(|tracked| tracked.note(began))?;
-        let done = outcome == Outcome::Done;
-        match op {
-            Op::Sync | Op::DropCaches if done => {
-                files
-                    .iter_mut()
-                    .for_each(|tracked| tracked.history.synced(ended));
+        files.iter_mut().for_each(|tracked| tracked.note(began));
+        match &op {
+            Op::Sync | Op::DropCaches => files
+                .iter_mut()
+                .for_each(|tracked| tracked.note_sync(&outcome, ended)),
+            Op::File(number, FileOp::SyncData | FileOp::SyncAll) => {
+                files[*number].note_sync(&outcome, ended);
             }
-            Op::File(number, FileOp::SyncData | FileOp::SyncAll) if done => {
-                files[number].history.synced(ended);
+            Op::File(number, _) if outcome == Outcome::Failed(EIO) => {
+                files[*number].history.failed();
             }
             _ => {}
         }
     }
-    Ok(watched.end(files))
-}
-
-/// Closes the volume and opens it again.
-fn reopened(watched: &mut Watched, files: Vec<Tracked>) -> Result<Vec<Tracked>> {
-    let kept: Vec<_> = files
-        .into_iter()
-        .map(|tracked| (tracked.file.number(), tracked.history))
-        .collect();
-    watched.volume.sync()?;
-    watched.volume = Volume::open(watched.device.clone(), &watched.options)?;
-    let tracked = |(number, history)| {
-        let file = watched.volume.file(number)?;
-        Ok(Tracked { file, history })
-    };
-    kept.into_iter().map(tracked).collect()
+    watched.end(files)
 }
 
 /// Runs each list of operations in a thread of its own, on a file of its own.
@@ -153,7 +179,7 @@ pub(crate) fn at_once_beside(
     scripts: Vec<Vec<FileOp>>,
     beside: impl FnOnce(&Volume) + Send,
 ) -> Result<Run> {
-    let watched = Watched::new(bytes, options)?;
+    let watched = Watched::new(bytes, options, None)?;
     let files = watched.files(scripts.len())?;
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -161,28 +187,22 @@ pub(crate) fn at_once_beside(
         for (mut tracked, script) in files.into_iter().zip(scripts) {
             let (done, watched) = (&done, &watched);
             scope.spawn(move || {
-                let outcome = alone(watched, &mut tracked, &script);
-                done.lock().expect("nobody panics").push((outcome, tracked));
+                alone(watched, &mut tracked, &script);
+                done.lock().expect("nobody panics").push(tracked);
             });
         }
     });
-    let mut files = Vec::new();
-    for (outcome, tracked) in done.into_inner().expect("nobody panics") {
-        outcome?;
-        files.push(tracked);
-    }
-    Ok(watched.end(files))
+    watched.end(done.into_inner().expect("nobody panics"))
 }
 
-fn alone(watched: &Watched, tracked: &mut Tracked, script: &[FileOp]) -> Result<()> {
+fn alone(watched: &Watched, tracked: &mut Tracked, script: &[FileOp]) {
     for op in script {
         let began = watched.device.moment();
         let outcome = op.apply(&tracked.file);
         let ended = watched.device.moment();
-        tracked.note(began)?;
-        if outcome == Outcome::Done && matches!(op, FileOp::SyncData | FileOp::SyncAll) {
-            tracked.history.synced(ended);
+        tracked.note(began);
+        if matches!(op, FileOp::SyncData | FileOp::SyncAll) {
+            tracked.note_sync(&outcome, ended);
         }
     }
-    Ok(())
 }

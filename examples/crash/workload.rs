@@ -40,19 +40,22 @@ pub(crate) fn recorded(
         .delayed_allocation(trace.head.delayed);
     let files = trace.head.files as usize;
     let ops = trace.steps.into_iter().map(|step| step.op);
-    run::in_turn(4 * DEVICE_BYTES, options(shape), files, ops).map_err(|error| error.to_string())
+    run::in_turn(4 * DEVICE_BYTES, options(shape), files, ops, None)
+        .map_err(|error| error.to_string())
 }
 
-/// `len` operations that `seed` chooses, one after the other on the files of a volume.
+/// `len` operations that `seed` chooses, one after the other on the files of a volume. The device fails once, at the
+/// operation with the number `fault`, if there is one.
 pub(crate) fn random(
     seed: u64,
     len: usize,
     options: impl Fn(VolumeOptions) -> VolumeOptions,
+    fault: Option<u64>,
 ) -> Result<Run, String> {
     let (shape, mut random) = chosen(seed);
     let ops: Vec<Op> = (0..len).map(|_| operation(&mut random, &shape)).collect();
     let options = options(shape.options());
-    run::in_turn(DEVICE_BYTES, options, Shape::FILES, ops).map_err(|error| error.to_string())
+    run::in_turn(DEVICE_BYTES, options, Shape::FILES, ops, fault).map_err(|error| error.to_string())
 }
 
 /// `len` operations for each of a few threads.

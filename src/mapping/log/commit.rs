@@ -137,7 +137,7 @@ impl LogStore {
             // Release pairs with the Acquire in `durable_number`.
             Ok(()) => self.durable.store(number, Ordering::Release),
             Err(error) => {
-                tail.in_doubt = true;
+                tail.in_doubt = !self.probe.is(Mutation::AppendInDoubt);
                 tail.failed = Some((number, error.clone()));
             }
         }
