@@ -67,9 +67,9 @@ pub(crate) fn concurrent(
     let (shape, mut random) = chosen(seed);
     let mut script = || {
         let ops = std::iter::repeat_with(|| operation(&mut random, &shape));
-        let ops = ops.filter_map(|op| match op {
-            Op::File(_, op) => Some(op),
-            _ => Some(FileOp::SyncAll),
+        let ops = ops.map(|op| match op {
+            Op::File(_, op) => op,
+            _ => FileOp::SyncAll,
         });
         ops.take(len).collect()
     };

@@ -117,8 +117,11 @@ fn device_bytes(head: &Head, store: Store, options: &VolumeOptions) -> Result<u6
     let usable = head.free_blocks.saturating_mul(head.block_size);
     // The first cluster is the volume's own.
     let mut size = usable.saturating_add(head.cluster_blocks * head.block_size);
-    while store == Store::Log {
-        // What a volume takes grows with its device, but by much less.
+    if store == Store::Memory {
+        return Ok(size);
+    }
+    // What a volume takes grows with its device, but by much less.
+    loop {
         let device = Arc::new(MemoryDevice::new(size));
         let missing = match Volume::format_persistent(device, options) {
             Ok(volume) => usable - volume.statfs().free_blocks * head.block_size,
@@ -126,9 +129,8 @@ fn device_bytes(head: &Head, store: Store, options: &VolumeOptions) -> Result<u6
             Err(error) => return Err(error),
         };
         if missing == 0 {
-            break;
+            return Ok(size);
         }
         size += missing;
     }
-    Ok(size)
 }

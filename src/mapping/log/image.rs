@@ -115,6 +115,10 @@ pub(super) fn read(
         }
         files.push((number, file));
     }
+    let extents = files.iter().map(|(_, file)| file.extents.count() as u64);
+    if (summary.files, summary.extents) != (files.len() as u64, extents.sum()) {
+        return Err(Error::Corrupt("the image has not what the superblock says"));
+    }
     Ok(files)
 }
 
