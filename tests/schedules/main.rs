@@ -17,6 +17,7 @@ mod schedules;
 
 mod allocator;
 mod beside_sync;
+mod commits;
 mod faults;
 mod looks;
 mod model;
