@@ -1,6 +1,7 @@
 //! Commits: the running change becomes a transaction of the log, or part of a new image.
 
 use std::mem;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -89,8 +90,9 @@ pub(super) struct Tail {
     transactions: u32,
     /// What the log holds behind some place is not known: nothing may be appended.
     in_doubt: bool,
-    /// The last change that did not become durable when it was tried, and why.
-    failed: Option<(u64, Error)>,
+    /// The changes that did not become durable when it was tried last, and why not. Who waited hears of it, even when
+    /// a later commit has made them durable: their data may be lost.
+    failed: Option<(RangeInclusive<u64>, Error)>,
     /// How many callers the last commit was for, and how long it took.
     company: u64,
     took: Duration,
@@ -153,12 +155,10 @@ impl LogStore {
 
     /// What became of a change, if its commit has ended.
     fn outcome(&self, tail: &Tail, change: u64) -> Option<Result<()>> {
-        if self.durable_number() >= change {
-            return Some(Ok(()));
+        match &tail.failed {
+            Some((failed, error)) if failed.contains(&change) => Some(Err(error.clone())),
+            _ => (self.durable_number() >= change).then_some(Ok(())),
         }
-        let failed = tail.failed.as_ref();
-        let failed = failed.filter(|(failed, _)| *failed >= change);
-        failed.map(|(_, error)| Err(error.clone()))
     }
 
     /// Makes the running change durable.
@@ -174,7 +174,7 @@ impl LogStore {
             Ok(()) => self.durable.store(number, Ordering::Release),
             Err(error) => {
                 tail.in_doubt = !self.probe.is(Mutation::AppendInDoubt);
-                tail.failed = Some((number, error.clone()));
+                tail.failed = Some((self.durable_number() + 1..=number, error.clone()));
             }
         }
         written
