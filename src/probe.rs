@@ -157,6 +157,8 @@ pub enum Mutation {
     FlushForLatecomers,
     /// A commit answers before the device has made its transaction durable.
     CommitWithoutFlush,
+    /// Who asks for a commit while one is under way takes that for its own.
+    JoinCommitUnderWay,
     /// A transaction is written beside the data of the blocks that it makes readable, not after it.
     LogBeforeData,
     /// Sectors of a transaction that did not arrive are passed by, and the rest is replayed.

@@ -105,6 +105,11 @@ fn a_commit_that_does_not_wait_for_the_device_is_noticed() {
 }
 
 #[test]
+fn a_caller_that_takes_an_earlier_commit_for_its_own_is_noticed() {
+    assert_noticed(Mutation::JoinCommitUnderWay);
+}
+
+#[test]
 fn a_mapping_that_is_durable_before_its_data_is_noticed() {
     assert_noticed(Mutation::LogBeforeData);
 }

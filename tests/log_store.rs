@@ -197,6 +197,32 @@ fn a_change_longer_than_the_log_becomes_an_image() {
 }
 
 #[test]
+fn an_image_longer_than_one_write_reads_back() {
+    // Two generations, so that both images are used.
+    let device = Arc::new(MemoryDevice::new(1 << 30));
+    let mut log = LogStore::format(device.clone(), geometry()).unwrap();
+    let queue = queue(device.clone());
+    let files = 40_000;
+    for generation in 1..3 {
+        for file in 0..files {
+            log.set_inline_data(FileNumber(file), Some(vec![generation; 5].into()))
+                .unwrap();
+        }
+        log.commit(&queue).unwrap();
+        // What was recovered becomes an image.
+        log = LogStore::open(device.clone()).unwrap();
+        log.commit(&queue).unwrap();
+        log = LogStore::open(device.clone()).unwrap();
+        assert_eq!(log.files().unwrap().len() as u64, files);
+        for file in (0..files).step_by(7) {
+            let bytes = log.inline_data(FileNumber(file)).unwrap();
+            assert_eq!(bytes.as_deref(), Some(&[generation; 5][..]));
+        }
+    }
+    assert_eq!(LogStore::check(&*device).unwrap(), []);
+}
+
+#[test]
 fn a_mapping_too_long_for_its_image_is_refused_and_nothing_of_it_is_lost() {
     let device = Arc::new(MemoryDevice::new(1 << 20));
     let volume =

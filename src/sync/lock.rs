@@ -148,6 +148,19 @@ impl<T> RwLock<T> {
     }
 }
 
+#[cfg(feature = "std")]
+impl<T> RwLock<T> {
+    /// Takes the lock if nobody has it.
+    #[cfg_attr(feature = "testing", track_caller)]
+    pub(crate) fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+        let guard = imp::try_write(&self.lock)?;
+        Some(Guard {
+            _held: self.ranked.taken("exclusive"),
+            guard,
+        })
+    }
+}
+
 impl<G: Deref> Deref for Guard<G> {
     type Target = G::Target;
 

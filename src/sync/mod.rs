@@ -86,6 +86,10 @@ mod plain {
         pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
             lock.write()
         }
+        #[cfg(feature = "std")]
+        pub(crate) fn try_write<T>(lock: &RwLock<T>) -> Option<RwLockWriteGuard<'_, T>> {
+            lock.try_write()
+        }
     }
 }
 #[cfg(not(any(loom, feature = "shuttle")))]

@@ -55,4 +55,7 @@ pub(super) mod locks {
     pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
         lock.write().unwrap_or_else(PoisonError::into_inner)
     }
+    pub(crate) fn try_write<T>(lock: &RwLock<T>) -> Option<RwLockWriteGuard<'_, T>> {
+        lock.try_write().ok()
+    }
 }

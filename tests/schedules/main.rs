@@ -17,6 +17,7 @@ mod schedules;
 
 mod allocator;
 mod beside_sync;
+mod commits;
 mod dispatcher;
 mod faults;
 mod looks;

@@ -1,13 +1,17 @@
 //! Commits: the running change becomes a transaction of the log, or part of a new image.
 
 use std::mem;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::block::BlockQueue;
 use crate::error::{Error, Result};
 use crate::probe::Mutation;
 use crate::sync::atomic::Ordering;
-use crate::sync::begin_io;
+use crate::sync::uncounted::Ordering::Relaxed;
+use crate::sync::{begin_io, yield_now};
 use crate::units::FileNumber;
 
 use super::super::table::FileState;
@@ -16,6 +20,10 @@ use super::record::Change;
 use super::sector::{PAYLOAD, Tag};
 use super::superblock::Superblock;
 use super::{LogStore, image};
+
+/// How long a commit waits at a time for others to join, and at most.
+const NAP: Duration = Duration::from_micros(50);
+const LONGEST_WAIT: Duration = Duration::from_millis(5);
 
 /// The change that is being made.
 #[derive(Debug)]
@@ -82,8 +90,12 @@ pub(super) struct Tail {
     transactions: u32,
     /// What the log holds behind some place is not known: nothing may be appended.
     in_doubt: bool,
-    /// The last change that did not become durable when it was tried, and why.
-    failed: Option<(u64, Error)>,
+    /// The changes that did not become durable when it was tried last, and why not. Who waited hears of it, even when
+    /// a later commit has made them durable: their data may be lost.
+    failed: Option<(RangeInclusive<u64>, Error)>,
+    /// How many callers the last commit was for, and how long it took.
+    company: u64,
+    took: Duration,
 }
 
 impl Tail {
@@ -97,6 +109,8 @@ impl Tail {
             transactions: 0,
             in_doubt,
             failed: None,
+            company: 0,
+            took: Duration::ZERO,
         }
     }
 }
@@ -112,36 +126,70 @@ enum Closed {
 
 impl LogStore {
     pub(super) fn durable_number(&self) -> u64 {
-        // Acquire pairs with the Release in `commit_with`: who sees the number may use what it frees.
+        // Acquire pairs with the Release in `commit_running`: who sees the number may use what it frees.
         self.durable.load(Ordering::Acquire)
     }
 
     /// As [`MappingStore::commit`](super::MappingStore::commit). Callers that arrive during a commit share the next one
     /// with its outcome.
     pub(super) fn commit_with(&self, data: &BlockQueue) -> Result<()> {
-        let wanted = self.running.lock().number;
+        let joins = self.probe.is(Mutation::JoinCommitUnderWay);
+        let wanted = self.running.lock().number - u64::from(joins);
         // Also where another caller's commit will do.
         let _waiting_for_io = begin_io();
-        let mut tail = self.tail.lock();
-        if self.durable_number() >= wanted {
-            return Ok(());
+        self.committing.fetch_add(1, Relaxed);
+        let outcome = loop {
+            // Waits for the commit under way. All who do wake up together.
+            if let Some(outcome) = self.outcome(&self.tail.read(), wanted) {
+                break outcome;
+            }
+            if let Some(mut tail) = self.tail.try_write() {
+                let already = self.outcome(&tail, wanted);
+                break already.unwrap_or_else(|| self.commit_running(&mut tail, data));
+            }
+            yield_now();
+        };
+        self.committing.fetch_sub(1, Relaxed);
+        outcome
+    }
+
+    /// What became of a change, if its commit has ended.
+    fn outcome(&self, tail: &Tail, change: u64) -> Option<Result<()>> {
+        match &tail.failed {
+            Some((failed, error)) if failed.contains(&change) => Some(Err(error.clone())),
+            _ => (self.durable_number() >= change).then_some(Ok(())),
         }
-        if let Some((failed, error)) = &tail.failed
-            && *failed >= wanted
-        {
-            return Err(error.clone());
-        }
-        let (number, closed) = self.close_running(&tail);
-        let written = self.write(&mut tail, closed, data);
+    }
+
+    /// Makes the running change durable.
+    fn commit_running(&self, tail: &mut Tail, data: &BlockQueue) -> Result<()> {
+        self.wait_for_company(tail);
+        tail.company = self.committing.load(Relaxed);
+        let start = Instant::now();
+        let (number, closed) = self.close_running(tail);
+        let written = self.write(tail, closed, data);
+        tail.took = start.elapsed();
         match &written {
             // Release pairs with the Acquire in `durable_number`.
             Ok(()) => self.durable.store(number, Ordering::Release),
             Err(error) => {
                 tail.in_doubt = !self.probe.is(Mutation::AppendInDoubt);
-                tail.failed = Some((number, error.clone()));
+                tail.failed = Some((self.durable_number() + 1..=number, error.clone()));
             }
         }
         written
+    }
+
+    /// Those who shared the last commit may be about to sync again. Waits for as many, but not for longer than half a
+    /// commit takes: otherwise the first to come would go alone, and all others wait for it.
+    fn wait_for_company(&self, tail: &Tail) {
+        let limit = (tail.took / 2).min(LONGEST_WAIT);
+        let start = Instant::now();
+        // Under a schedule explorer time does not pass.
+        let waits = !cfg!(any(loom, feature = "shuttle"));
+        while waits && self.committing.load(Relaxed) < tail.company && start.elapsed() < limit {
+            thread::sleep(NAP);
+        }
     }
 
     /// Closes the running change: what is changed from now on belongs to the next.

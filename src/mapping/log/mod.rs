@@ -41,7 +41,7 @@ use crate::device::BlockDevice;
 use crate::error::{Error, Result};
 use crate::probe::{Mutation, Probe};
 use crate::sync::atomic::AtomicU64;
-use crate::sync::{Mutex, Rank, RwLock};
+use crate::sync::{Mutex, Rank, RwLock, uncounted};
 use crate::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry, MAX_FILE_BLOCKS};
 
 use super::table::FileTable;
@@ -67,11 +67,13 @@ pub struct LogStore {
     device_bytes: u64,
     layout: Layout,
     table: FileTable,
-    /// The right to commit, held over its I/O.
-    tail: Mutex<Tail>,
+    /// Exclusive: the right to commit, held over its I/O. Shared: waits for the commit under way.
+    tail: RwLock<Tail>,
     /// Shared: changes are being made that belong together. Exclusive: the running change is closed.
     together: RwLock<()>,
     running: Mutex<Running>,
+    /// How many callers are inside a commit: a hint for how long to wait for others.
+    committing: uncounted::AtomicU64,
     /// The number of the last change that is durable.
     durable: AtomicU64,
     probe: Probe,
@@ -165,12 +167,13 @@ impl LogStore {
             device_bytes: recovered.superblock.device_bytes,
             layout: recovered.layout,
             table,
-            tail: Mutex::new(
+            tail: RwLock::new(
                 Rank::Committing,
                 Tail::behind(recovered.superblock, recovered.in_doubt),
             ),
             together: RwLock::new(Rank::Together, ()),
             running: Mutex::new(Rank::Running, Running::with(image_bytes)),
+            committing: uncounted::AtomicU64::new(0),
             durable: AtomicU64::new(0),
             probe: Probe::default(),
         }

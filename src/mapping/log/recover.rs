@@ -62,6 +62,7 @@ pub(super) fn recover(device: &dyn BlockDevice, probe: &Probe) -> Result<Recover
     if superblock.device_bytes > device.size()
         || superblock.device_bytes < layout.end
         || superblock.image.bytes > layout.image_bytes()
+        || superblock.generation == u64::MAX
     {
         return Err(Error::Corrupt("the superblock is not that of this device"));
     }
@@ -73,6 +74,9 @@ pub(super) fn recover(device: &dyn BlockDevice, probe: &Probe) -> Result<Recover
     let mut replay = Replay::from(files);
     for transaction in transactions {
         replay.transaction(&transaction)?;
+    }
+    if replay.image_bytes > layout.image_bytes() {
+        return Err(Error::Corrupt("the mapping is longer than an image"));
     }
     let damaged = (0..2).filter(|&copy| !matches!(copies[copy], Copy::Good(_)));
     Ok(Recovered {
