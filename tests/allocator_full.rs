@@ -102,6 +102,15 @@ fn half_of_it_where_little_is_left_over_is_better_than_the_whole_where_much_is()
 }
 
 #[test]
+fn a_long_run_is_not_broken_while_another_has_half_of_the_wish() {
+    let allocator = full_but_for(&[(100, 15), (200, 5), LONG]);
+    let (first, _) = write(&allocator, 0, 20, 400);
+    assert_eq!(first, run(100, 15));
+    let (second, _) = write(&allocator, 0, 20, 400);
+    assert_eq!(second, run(10_000, 20), "5 are too few");
+}
+
+#[test]
 fn small_files_share_no_window() {
     let allocator = full_but_for(&[(100, 30), LONG]);
     let (first, window) = write(&allocator, 0, 3, 3);

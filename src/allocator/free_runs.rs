@@ -162,12 +162,16 @@ impl FreeRuns {
 
     /// The first of the longest free runs.
     pub(super) fn longest_run(&self) -> Option<Span> {
-        let top = self.orders().top()?;
+        self.longest_run_of(self.orders().top()?)
+    }
+
+    /// The first of the longest free runs of one order.
+    pub(super) fn longest_run_of(&self, order: u32) -> Option<Span> {
         let longer = |best: Span, run: Span| match run.len() > best.len() {
             true => run,
             false => best,
         };
-        self.runs_of(top).reduce(longer)
+        self.runs_of(order).reduce(longer)
     }
 
     /// The free runs of one order.
