@@ -51,6 +51,34 @@ fn a_run_can_be_asked_for_ahead_of_a_neighbour_or_near_it() {
 }
 
 #[test]
+fn goals_are_blocks_in_whatever_group_and_cluster_they_lie() {
+    let allocator = Allocator::new(4096, geometry(1024, 4), 64, DiskBlock(4)).unwrap();
+    allocator.claim(run(800, 20)).unwrap();
+    let wish = AllocRequest::anywhere(6);
+    let up_to = wish.goal(Goal::UpTo(DiskBlock(800)));
+    assert_eq!(take(&allocator, up_to), Ok(run(776, 24)));
+    let near = wish.goal(Goal::Near(DiskBlock(1605)));
+    assert_eq!(take(&allocator, near), Ok(run(1604, 24)));
+}
+
+#[test]
+fn a_long_wish_near_a_goal_is_served_there_and_not_where_it_would_be_aligned() {
+    let allocator = allocator(4096, 1024);
+    let near = AllocRequest::anywhere(256).goal(Goal::Near(DiskBlock(1034)));
+    assert_eq!(take(&allocator, near), Ok(run(1034, 256)));
+}
+
+#[test]
+fn the_first_run_ahead_of_the_goal_is_taken_where_none_behind_it_will_do() {
+    let allocator = allocator(64, 64);
+    for (start, len) in [(1, 1), (8, 4), (30, 34)] {
+        allocator.claim(run(start, len)).unwrap();
+    }
+    let near = AllocRequest::near(DiskBlock(40), 4);
+    assert_eq!(take(&allocator, near), Ok(run(2, 4)), "not of the longest");
+}
+
+#[test]
 fn long_powers_of_two_and_stripes_are_aligned_where_that_is_possible() {
     let allocator = allocator(4096, 1024);
     let long = AllocRequest::anywhere(256);
@@ -352,6 +380,19 @@ fn what_is_freed_is_used_until_the_change_is_durable() {
         Ok(run(4, 8))
     );
     assert_eq!(allocator.durable(Change(u64::MAX)), [run(12, 2)]);
+    assert_eq!(allocator.check(), Ok(()));
+}
+
+#[test]
+fn neighbours_that_different_changes_free_are_not_let_go_together() {
+    let allocator = allocator(64, 64);
+    let taken = take(&allocator, AllocRequest::near(DiskBlock(4), 12));
+    assert_eq!(taken, Ok(run(4, 12)));
+    for (start, change) in [(12, 8), (8, 7), (4, 8)] {
+        allocator.free_after(run(start, 4), Change(change)).unwrap();
+    }
+    assert_eq!(allocator.durable(Change(7)), [run(8, 4)]);
+    assert_eq!(allocator.durable(Change(8)), [run(4, 4), run(12, 4)]);
     assert_eq!(allocator.check(), Ok(()));
 }
 

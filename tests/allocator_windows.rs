@@ -36,12 +36,9 @@ fn append(allocator: &Allocator, file: &FileSpace, request: FileRequest) -> Disk
 #[derive(Clone, Debug)]
 enum Step {
     /// Clusters of a file, somewhere in it.
-    Write {
-        file: usize,
-        at: u64,
-        clusters: u64,
-        direct: bool,
-    },
+    Write { file: usize, at: u64, clusters: u64 },
+    /// The same without a promise.
+    WriteDirectly { file: usize, at: u64, clusters: u64 },
     /// Clusters for nobody in particular.
     Take { goal: u64, clusters: u64 },
     /// One of the runs that are in use.
@@ -51,9 +48,10 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let write = (0..3_usize, 0..600_u64, 1..60_u64, any::<bool>());
+    let write = || (0..3_usize, 0..600_u64, 1..60_u64);
     prop_oneof![
-        6 => write.prop_map(|(file, at, clusters, direct)| Step::Write { file, at, clusters, direct }),
+        4 => write().prop_map(|(file, at, clusters)| Step::Write { file, at, clusters }),
+        3 => write().prop_map(|(file, at, clusters)| Step::WriteDirectly { file, at, clusters }),
         2 => (0..4096_u64, 1..200_u64).prop_map(|(goal, clusters)| Step::Take { goal, clusters }),
         3 => (0..100_usize).prop_map(|which| Step::Free { which }),
         1 => (0..3_usize).prop_map(|file| Step::Close { file }),
@@ -92,39 +90,43 @@ impl Volume {
         self.owned.insert(run.start.0, run.len);
     }
 
+    fn free(&self) -> u64 {
+        self.clusters - 1 - self.used()
+    }
+
     fn step(&mut self, step: &Step) {
         let wanted = match step {
-            Step::Write { clusters, .. } | Step::Take { clusters, .. } => *clusters,
+            Step::Write { clusters, .. }
+            | Step::WriteDirectly { clusters, .. }
+            | Step::Take { clusters, .. } => *clusters,
             Step::Free { .. } | Step::Close { .. } => 0,
         };
-        let free = self.clusters - 1 - self.used();
+        if let Step::WriteDirectly {
+            file, at: start, ..
+        } = *step
+        {
+            let request = at(start, wanted, None);
+            let file = &mut self.files[file];
+            let run = match self.allocator.allocate_direct_for(file, request) {
+                Ok(allocation) => allocation.commit(),
+                Err(error) => return self.refused(wanted, error),
+            };
+            assert!(run.len <= wanted);
+            return self.own(run);
+        }
         let mut space = match self.allocator.reserve(wanted) {
             Ok(space) => space,
-            Err(error) => {
-                assert_eq!(error, Error::NoSpace);
-                assert!(wanted > free, "{free} are free, windows or not");
-                return;
-            }
+            Err(error) => return self.refused(wanted, error),
         };
         let run = match *step {
             Step::Write {
                 file,
                 at: start,
                 clusters,
-                direct,
             } => {
                 let request = at(start, clusters, None);
-                match direct {
-                    false => self
-                        .allocator
-                        .allocate_for(&self.files[file], request, &mut space),
-                    true => {
-                        space.give_back();
-                        space = self.allocator.reserve(0).unwrap();
-                        self.allocator
-                            .allocate_direct_for(&mut self.files[file], request)
-                    }
-                }
+                self.allocator
+                    .allocate_for(&self.files[file], request, &mut space)
             }
             Step::Take { goal, clusters } => self
                 .allocator
@@ -142,11 +144,18 @@ impl Volume {
                 return;
             }
             Step::Close { file } => return self.allocator.end_windows(&self.files[file]),
+            Step::WriteDirectly { .. } => unreachable!("done above"),
         };
         let run = run.expect("reserved space is always there").commit();
         assert!(run.len <= wanted);
         drop(space);
         self.own(run);
+    }
+
+    fn refused(&self, wanted: u64, error: Error) {
+        assert_eq!(error, Error::NoSpace);
+        let free = self.free();
+        assert!(wanted > free, "{free} are free, windows or not");
     }
 
     fn agree(&self) {
@@ -164,6 +173,13 @@ impl Volume {
             runs,
             "windows are not in use"
         );
+        for file in &self.files {
+            let mut windows = self.allocator.windows(file);
+            windows.sort_by_key(|(range, _)| range.start);
+            let ranges = windows.iter().map(|(range, _)| range);
+            assert!(ranges.is_sorted_by(|one, next| one.end <= next.start));
+            assert!(windows.iter().all(|(range, _)| !range.is_empty()));
+        }
     }
 }
 
@@ -239,6 +255,7 @@ fn a_window_ends_before_space_is_refused() {
     let (run, window) = growing(&allocator, &file);
     let available = allocator.space().available();
     assert_eq!(available, 3986, "a window is no promise");
+    assert!(window.len <= available / 10, "nor does it take much");
     let beside = available - window.len;
     let mut promise = allocator.reserve(beside).unwrap();
     let all = allocator
@@ -256,6 +273,7 @@ fn a_window_ends_before_space_is_refused() {
     drop(rest);
     let next = append(&allocator, &file, at(110, 28, Some(run.end())));
     assert_eq!(next.start, run.end());
+    assert_eq!(allocator.windows(&file), [], "it is forgotten");
     drop(all);
     assert_eq!(allocator.check(), Ok(()));
 }
@@ -292,8 +310,65 @@ fn the_middle_of_a_window_can_be_taken_first() {
     let middle = append(&allocator, &file, at(115, 3, None));
     let before = append(&allocator, &file, at(110, 5, None));
     let behind = append(&allocator, &file, at(118, 4, None));
-    assert_eq!(before.start, first.end());
-    assert_eq!(middle.start, before.end());
-    assert_eq!(behind.start, middle.end());
+    assert_eq!(before, run(first.end().0, 5));
+    assert_eq!(middle, run(before.end().0, 3));
+    assert_eq!(behind, run(middle.end().0, 4));
     assert_eq!(allocator.check(), Ok(()));
+}
+
+#[test]
+fn what_is_allocated_directly_comes_out_of_the_window_that_is_for_it() {
+    let allocator = allocator(1 << 16, 1 << 15);
+    let mut file = FileSpace::new(0);
+    let (first, _) = growing(&allocator, &file);
+    let middle = append(&allocator, &file, at(115, 3, None));
+    let mut directly = |start, clusters| {
+        let request = at(start, clusters, None);
+        let outcome = allocator.allocate_direct_for(&mut file, request);
+        outcome.map(|allocation| allocation.commit())
+    };
+    let behind = middle.end().0;
+    for (start, clusters) in [(118, 4), (122, 1), (123, 9)] {
+        let place = behind + start - 118;
+        assert_eq!(directly(start, clusters), Ok(run(place, clusters)));
+    }
+    assert_eq!(directly(110, 5), Ok(run(first.end().0, 5)));
+    assert!(matches!(directly(132, 0), Err(Error::InvalidInput(_))));
+    let windows = allocator.windows(&file);
+    assert_eq!(windows.len(), 1, "nothing is left of the other");
+    assert_eq!(windows[0].0.start, 132);
+    assert_eq!(allocator.check(), Ok(()));
+}
+
+#[test]
+fn the_windows_of_a_file_that_is_done_are_free_at_once() {
+    let allocator = allocator(1 << 16, 1 << 15);
+    let file = FileSpace::new(0);
+    let (_, window) = growing(&allocator, &file);
+    allocator.end_windows(&file);
+    let again = AllocRequest::near(window.start, window.len);
+    assert_eq!(allocator.allocate_direct(again).unwrap().run(), window);
+}
+
+#[test]
+fn a_window_is_no_longer_than_8_mib_however_large_the_file() {
+    let allocator = allocator(1 << 18, 1 << 15);
+    for size in [100, 1000, 3000] {
+        let file = FileSpace::new(0);
+        let mut end = append(&allocator, &file, at(0, size, None)).end();
+        for part in 0..3 {
+            end = append(&allocator, &file, at(size + part, 1, Some(end))).end();
+            let windows = allocator.windows(&file);
+            assert!(!windows.is_empty(), "the file grows");
+            assert!(windows.iter().all(|(_, run)| run.len < 2048), "{windows:?}");
+        }
+    }
+}
+
+#[test]
+fn small_files_share_no_window_on_a_small_volume() {
+    let allocator = allocator(4096, 4096);
+    append(&allocator, &FileSpace::new(0), at(0, 3, None));
+    let left = allocator.ledger().snapshot().available();
+    assert_eq!(left, 4092, "nothing is withheld");
 }

@@ -107,3 +107,25 @@ fn moved(lists: &[GroupSet], group: usize, before: Orders, now: Orders) {
         lists[order as usize].remove(group);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_average_order_is_that_of_free_clusters_by_fragments() {
+        let full = Summary::default();
+        assert_eq!(full.average(), Orders::default());
+        for fragments in 1..70_u64 {
+            for free in fragments..2100 {
+                let summary = Summary {
+                    free,
+                    fragments,
+                    ..Summary::default()
+                };
+                let expected = Orders::only(order_of(free / fragments));
+                assert_eq!(summary.average(), expected, "{free} in {fragments}");
+            }
+        }
+    }
+}

@@ -162,12 +162,16 @@ impl FreeRuns {
 
     /// The first of the longest free runs.
     pub(super) fn longest_run(&self) -> Option<Span> {
-        let top = self.orders().top()?;
+        self.longest_run_of(self.orders().top()?)
+    }
+
+    /// The first of the longest free runs of one order.
+    pub(super) fn longest_run_of(&self, order: u32) -> Option<Span> {
         let longer = |best: Span, run: Span| match run.len() > best.len() {
             true => run,
             false => best,
         };
-        self.runs_of(top).reduce(longer)
+        self.runs_of(order).reduce(longer)
     }
 
     /// The free runs of one order.
@@ -428,7 +432,8 @@ mod tests {
         assert_eq!(runs.fragments(), expected.len() as u64);
         let orders = lens().fold(0, |orders, len| orders | 1 << len.ilog2());
         assert_eq!(runs.orders(), Orders(orders));
-        assert_eq!(runs.longest_run().map(Span::len), lens().max());
+        let longest = expected.iter().rev().max_by_key(|run| run.len());
+        assert_eq!(runs.longest_run(), longest.copied());
         assert_eq!(runs, &runs.recounted());
         let behind = expected
             .iter()
@@ -470,6 +475,38 @@ mod tests {
             runs.run_before(from),
             before.map(|run| Span { end: from, ..*run })
         );
+        // Long runs are passed over a stretch at a time.
+        let stretch = from / STRETCH;
+        let empty = |part: &[bool]| part.len() as u64 == STRETCH && part.iter().all(|free| *free);
+        let stretches = plain.0.chunks(STRETCH as usize);
+        let ahead = stretches.clone().skip(stretch as usize);
+        let empty_from = ahead.take_while(|part| empty(part)).count();
+        assert_eq!(runs.empty_from(stretch), empty_from as u64);
+        let back = stretches.take(stretch as usize).rev();
+        let empty_before = back.take_while(|part| empty(part)).count();
+        assert_eq!(runs.empty_before(stretch), empty_before as u64);
+    }
+
+    /// Places in `len` clusters, of which many lie at the border of a word, a stretch or 64 stretches.
+    fn place(unit: u64, number: u64, len: u64) -> u64 {
+        let unit = [1, 64, STRETCH, 64 * STRETCH][unit as usize];
+        (number % (len / unit + 1) * unit + number % 3)
+            .saturating_sub(1)
+            .min(len - 1)
+    }
+
+    #[test]
+    fn the_first_place_right_behind_a_stretch_is_not_missed() {
+        let mut runs = FreeRuns::all_free(4 * STRETCH);
+        for obstacle in [STRETCH - 1, 2 * STRETCH - 1, 3 * STRETCH - 1] {
+            let taken = Span {
+                start: obstacle,
+                end: obstacle + 1,
+            };
+            runs.take(taken);
+            let first = runs.first_fit(obstacle - 50, 100, 1);
+            assert_eq!(first.map(|run| run.start), Some(obstacle + 1));
+        }
     }
 
     proptest! {
@@ -478,14 +515,13 @@ mod tests {
         #[test]
         fn any_takes_and_gives_leave_what_a_plain_array_would_hold(
             len in prop::sample::select(vec![1_u64, 63, 64, 65, 511, 512, 513, 1500, 40_000]),
-            steps in prop::collection::vec((any::<u64>(), any::<u64>(), 0..3_u32), 1..60),
+            steps in prop::collection::vec([(0..4_u64, any::<u64>()), (0..4_u64, any::<u64>())], 1..60),
         ) {
             let mut runs = FreeRuns::all_free(len);
             let mut plain = Plain(vec![true; len as usize]);
-            for (place, size, scale) in steps {
-                let start = place % len;
-                let most = [8, 600, len][scale as usize];
-                let end = len.min(start + 1 + size % most);
+            for step in steps {
+                let [one, other] = step.map(|(unit, number)| place(unit, number, len));
+                let (start, end) = (one.min(other), one.max(other) + 1);
                 let free = plain.0[start as usize];
                 let end = (start..end).find(|at| plain.0[*at as usize] != free).unwrap_or(end);
                 let span = Span { start, end };
@@ -494,7 +530,8 @@ mod tests {
                     false => runs.give(span),
                 }
                 plain.0[start as usize..end as usize].fill(!free);
-                agree(&runs, &plain, size % len, 1 + place % 700, 1 << (size % 7));
+                let [(_, from), (_, want)] = step;
+                agree(&runs, &plain, other, 1 + want % 700, 1 << (from % 7));
             }
         }
     }

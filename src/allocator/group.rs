@@ -325,3 +325,27 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocator::rest::Left;
+
+    fn window(start: u64, end: u64) -> Arc<Rest> {
+        Arc::new(Rest::new(Left::new(Span { start, end })))
+    }
+
+    #[test]
+    fn windows_of_which_nothing_is_left_are_forgotten() {
+        let mut group = Group::new(100, 0);
+        let (first, second) = (window(0, 10), window(20, 30));
+        assert_eq!(group.add_window(Arc::clone(&first)), 0);
+        assert_eq!(group.add_window(Arc::clone(&second)), 0);
+        first.end();
+        assert_eq!(group.add_window(window(40, 50)), 1);
+        assert_eq!((group.windows.len(), group.in_windows()), (2, 20));
+        assert!(group.remove_window(&second), "it was listed");
+        assert!(!group.remove_window(&second) && !group.remove_window(&first));
+        assert_eq!((group.windows.len(), group.in_windows()), (1, 10));
+    }
+}

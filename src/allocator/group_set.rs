@@ -61,3 +61,39 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
         (bit < 64).then_some(bit as usize)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(groups: usize, members: impl IntoIterator<Item = usize>) -> GroupSet {
+        let set = GroupSet::new(groups);
+        members.into_iter().for_each(|group| set.insert(group));
+        set
+    }
+
+    #[test]
+    fn who_removes_a_group_is_told_whether_it_was_there() {
+        let set = set(100, [3, 70]);
+        assert!(set.contains(70) && !set.contains(6));
+        assert!(!set.remove(6));
+        assert!(set.remove(70));
+        assert!(!set.remove(70) && !set.contains(70));
+        assert!(set.contains(3));
+    }
+
+    #[test]
+    fn groups_come_in_order_from_any_of_them_on_and_around() {
+        for groups in [1, 63, 64, 65, 200] {
+            for first in 0..groups {
+                let sets = [
+                    set(groups, (0..groups).step_by(7)),
+                    set(groups, (0..groups).step_by(11)),
+                ];
+                let expected = (first..groups).chain(0..first);
+                let expected = expected.filter(|group| group % 7 == 0 || group % 11 == 0);
+                assert!(around(&sets, first).eq(expected), "{first} of {groups}");
+            }
+        }
+    }
+}

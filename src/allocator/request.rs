@@ -61,8 +61,8 @@ impl AllocRequest {
         self
     }
 
-    /// The same, of this stream: requests of one stream without a goal go on where the last of them was served.
-    /// Streams share a few places, one for each processor; the number of the file is a good stream.
+    /// The same, of this stream: requests of one stream without a goal begin to look at the same place. Streams share a
+    /// few places, one for each processor; the number of the file is a good stream.
     pub const fn stream(mut self, stream: u64) -> Self {
         self.stream = stream;
         self

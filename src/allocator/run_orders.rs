@@ -135,3 +135,40 @@ impl RunOrders {
         stretches.filter_map(move |(number, here)| has(here).then_some(number))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_meets_the_orders_of_the_runs_that_may_be_long_enough() {
+        for order in 0..=TOP {
+            for run in 0..=TOP {
+                let (wish, run) = (Orders::from(1 << order), Orders::only(run));
+                assert_eq!(wish.meets(run), run.top() >= Some(order));
+                assert_eq!(wish.and(run).top().is_some(), wish.meets(run));
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_stretch_is_the_first_that_has_one_of_the_orders() {
+        let mut orders = RunOrders::none(9);
+        for (stretch, len) in [(1, 600), (4, 5), (4, 40), (7, 600)] {
+            orders.add(stretch, len);
+        }
+        let next = |from, len| orders.next(from, Orders::from(len));
+        assert_eq!(
+            [0, 1, 2, 7, 8].map(|from| next(from, 512)),
+            [Some(1), Some(1), Some(7), Some(7), None]
+        );
+        assert_eq!(
+            [0, 2, 4, 5].map(|from| next(from, 33)),
+            [Some(1), Some(4), Some(4), Some(7)]
+        );
+        assert_eq!(next(100, 1), None);
+        assert!(orders.with(2).eq([4]));
+        orders.remove(4, 5);
+        assert!(orders.with(2).next().is_none() && orders.with(5).eq([4]));
+    }
+}

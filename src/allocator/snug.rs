@@ -10,7 +10,6 @@ use std::ops::RangeInclusive;
 
 use super::Allocator;
 use super::directory::By;
-use super::free_runs::FreeRuns;
 use super::request::Wanted;
 use super::run_orders::{TOP, order_of};
 use super::search::{Found, Start};
@@ -96,16 +95,17 @@ impl Allocator {
         minimum: u64,
         wanted: &Wanted,
     ) -> Option<Found<'_>> {
-        let number = { orders }.rev().find_map(|order| self.longest_of(order))?;
-        let found = self.look(number, FreeRuns::longest_run)?;
+        let longest_of = |order| Some((self.longest_of(order)?, order));
+        let (number, order) = { orders }.rev().find_map(longest_of)?;
+        let found = self.look(number, |runs| runs.longest_run_of(order))?;
         (found.span.len() >= minimum).then(|| found.truncated(wanted.length))
     }
 
-    /// The group with the longest run of those that have one of `order` and that nobody works on.
+    /// The group with the longest run of those that have `order`, of all that nobody works on.
     fn longest_of(&self, order: u32) -> Option<usize> {
         let mut best = None;
         for number in self.directory.with(order, 0) {
-            let Some(found) = self.look(number, FreeRuns::longest_run) else {
+            let Some(found) = self.look(number, |runs| runs.longest_run_of(order)) else {
                 continue;
             };
             let len = found.span.len();

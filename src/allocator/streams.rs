@@ -25,3 +25,24 @@ impl Streams {
         (self.groups as u64 * (stream % self.places) / self.places) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_spread_over_the_groups_class_by_class() {
+        let streams = Streams {
+            places: 4,
+            groups: 10,
+        };
+        assert_eq!(
+            [0, 1, 2, 3].map(|stream| streams.group(stream)),
+            [0, 2, 5, 7]
+        );
+        assert_eq!(
+            [4, 5, 1 << 40].map(|stream| streams.group(stream)),
+            [0, 2, 0]
+        );
+    }
+}

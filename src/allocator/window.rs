@@ -360,13 +360,12 @@ impl Allocator {
         }
     }
 
-    /// Strikes a window off its list; whether it was there.
-    fn unlist_window(&self, group: &mut Locked<'_>, rest: &Arc<Rest>) -> bool {
+    /// Strikes a window off its list, unless that has happened.
+    fn unlist_window(&self, group: &mut Locked<'_>, rest: &Arc<Rest>) {
         let listed = group.remove_window(rest);
         self.census
             .ended
             .fetch_add(u64::from(listed), Ordering::Release);
-        listed
     }
 
     /// Ends a window, if nobody has.

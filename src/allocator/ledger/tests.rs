@@ -354,3 +354,40 @@ fn a_dropped_ledger_reports_a_leaked_promise() {
     });
     assert_eq!(events.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn a_step_in_an_open_share_takes_no_lock() {
+    let ledger = Ledger::with_options(&LedgerOptions::new(10_000).shares(1)).unwrap();
+    ledger.reserve(1).unwrap().give_back();
+    let _pool = ledger.pool.lock();
+    for _ in 0..100 {
+        let mut promise = ledger.reserve(2).unwrap();
+        promise.spend(1).unwrap();
+        promise.give_back();
+        ledger.release_into_reservation(1).give_back();
+    }
+}
+
+#[test]
+fn shares_close_by_default_with_32_clusters_left_for_each() {
+    let ledger = Ledger::with_options(&LedgerOptions::new(10_000).shares(4)).unwrap();
+    let open = || ledger.pool.lock().open;
+    let mut held = ledger.reserve(10_000 - 128).unwrap();
+    assert!(open());
+    held.merge(ledger.reserve(1).unwrap()).unwrap();
+    assert!(!open());
+}
+
+#[test]
+fn shares_hold_no_more_than_a_sixteenth_of_a_volume_that_is_not_tiny() {
+    for shares in [1, 4, 64] {
+        for total in [1000, 1 << 15, 1 << 20, (1 << 32) - 1] {
+            let limit = LedgerOptions::new(total).share_bounds(shares).limit();
+            let all = limit * shares as u64;
+            assert!(
+                limit == 4 || 16 * all <= total,
+                "{all} of {total} in {shares}"
+            );
+        }
+    }
+}
