@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use extent_map::block::{Bio, BlockQueue, Deadline, Scheduler, SubmittedBio};
+use extent_map::block::{Bio, BlockQueue, Deadline, Scheduler};
 use extent_map::device::{BlockDevice, Buffer, Buffers, Limits, MemoryDevice, Request};
 use extent_map::stats::Counters;
 use extent_map::units::{BlockSize, DiskBlock};
@@ -35,6 +35,11 @@ pub(crate) fn hot() -> Arc<MemoryDevice> {
     Arc::new(device)
 }
 
+/// Written once: memory that never was is one page of zeros for all.
+fn buffer() -> Buffer {
+    Buffer::copy_of(&[1; BLOCK])
+}
+
 pub(crate) fn queue(device: Arc<dyn BlockDevice>) -> BlockQueue {
     let block_size = BlockSize::new(BLOCK as u64).expect("a size");
     BlockQueue::new(device, block_size, Arc::new(Counters::default()))
@@ -44,23 +49,33 @@ pub(crate) fn queue(device: Arc<dyn BlockDevice>) -> BlockQueue {
 pub(crate) struct Raw {
     device: Arc<dyn BlockDevice>,
     buffers: Vec<Buffer>,
+    places: Vec<u64>,
     random: Random,
     writes: bool,
+    sorted: bool,
 }
 
 impl Raw {
     pub(crate) fn new(device: Arc<dyn BlockDevice>, writes: bool) -> Self {
         Self {
             device,
-            buffers: (0..DEPTH).map(|_| Buffer::zeroed(BLOCK)).collect(),
+            buffers: (0..DEPTH).map(|_| buffer()).collect(),
+            places: Vec::new(),
             random: Random::default(),
             writes,
+            sorted: false,
         }
     }
 
     pub(crate) fn batch(&mut self) {
-        for buffer in &mut self.buffers {
-            let offset = somewhere(&mut self.random) * BLOCK as u64;
+        self.places.clear();
+        self.places
+            .extend((0..DEPTH).map(|_| somewhere(&mut self.random)));
+        if self.sorted {
+            self.places.sort_unstable();
+        }
+        for (buffer, block) in self.buffers.iter_mut().zip(&self.places) {
+            let offset = block * BLOCK as u64;
             let done = match self.writes {
                 true => self.device.write_at(offset, buffer),
                 false => self.device.read_at(offset, buffer),
@@ -74,7 +89,6 @@ impl Raw {
 /// Pushes 32 bios and waits for them; the buffers go round.
 pub(crate) struct Batches<'q> {
     batch: extent_map::block::Batch<'q>,
-    handles: Vec<SubmittedBio>,
     buffers: Vec<Buffers>,
     random: Random,
     writes: bool,
@@ -82,11 +96,9 @@ pub(crate) struct Batches<'q> {
 
 impl<'q> Batches<'q> {
     pub(crate) fn new(queue: &'q BlockQueue, writes: bool) -> Self {
-        let buffer = || Buffers::from(Buffer::zeroed(BLOCK));
         Self {
             batch: queue.batch(),
-            handles: Vec::new(),
-            buffers: (0..DEPTH).map(|_| buffer()).collect(),
+            buffers: (0..DEPTH).map(|_| buffer().into()).collect(),
             random: Random::default(),
             writes,
         }
@@ -100,9 +112,7 @@ impl<'q> Batches<'q> {
                 false => Bio::read_into(block, buffers),
             });
         }
-        self.batch.submit_into(&mut self.handles);
-        for handle in self.handles.drain(..) {
-            let (buffers, result) = handle.finish();
+        for (buffers, result) in self.batch.finish() {
             result.expect("a sound device");
             self.buffers.push(buffers);
         }
@@ -154,6 +164,8 @@ pub(crate) fn contests(plan: &Plan) {
         let starting = queue(Arc::new(Starting(device.clone())));
         let mut raw = Raw::new(device.clone(), writes);
         let mut one_by_one = Raw::new(device.clone(), writes);
+        let mut in_order = Raw::new(device.clone(), writes);
+        in_order.sorted = true;
         let single = queue(device);
         let [mut direct, mut sorted, mut starting] =
             [&direct, &sorted, &starting].map(|queue| Batches::new(queue, writes));
@@ -161,6 +173,11 @@ pub(crate) fn contests(plan: &Plan) {
             plan,
             vec![
                 Contestant::timed("raw calls", plan, work(|| raw.batch())),
+                Contestant::timed(
+                    "raw calls, each 32 by block",
+                    plan,
+                    work(|| in_order.batch()),
+                ),
                 Contestant::timed("batches of 32", plan, work(|| direct.batch())),
                 Contestant::timed(
                     "batches of 32, scheduler deadline",

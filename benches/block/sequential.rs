@@ -38,7 +38,6 @@ pub(crate) fn contests(plan: &Plan) {
         })
     };
     let mut buffers: Vec<Buffers> = (0..BATCH).map(|_| Buffer::copy_of(&data).into()).collect();
-    let mut handles = Vec::new();
     let mut batch = queue.batch();
     let mut next = 0;
     let merged = |operations: u64| -> Duration {
@@ -48,9 +47,7 @@ pub(crate) fn contests(plan: &Plan) {
                     batch.push(Bio::write_from(DiskBlock(next % BLOCKS), buffers));
                     next += 1;
                 }
-                batch.submit_into(&mut handles);
-                for handle in handles.drain(..) {
-                    let (memory, result) = handle.finish();
+                for (memory, result) in batch.finish() {
                     result.expect("room");
                     buffers.push(memory);
                 }

@@ -1,12 +1,12 @@
 //! Bios gathered before they go to the device (a "plug").
 
-use crate::device::Completion;
+use crate::device::{Buffers, Completion};
 use crate::error::Result;
 use crate::sync::Arc;
 
 use super::core::Core;
 use super::outcome::Done;
-use super::push::{self, Keys, Pushed};
+use super::push::{self, Desk, Progress, Pushed};
 use super::{Bio, SubmittedBio};
 
 /// Bios of one thread that go to the device together: sorted by block, and neighbours merged, so that each run of
@@ -19,7 +19,36 @@ use super::{Bio, SubmittedBio};
 pub struct Batch<'a> {
     core: &'a Arc<Core>,
     pushed: Vec<Pushed>,
-    keys: Keys,
+    desk: Desk,
+    /// Whether completions are to be told.
+    tells: bool,
+}
+
+/// The memory and the end of bios, in the order in which they were pushed; waits where one is under way still.
+#[derive(Debug)]
+pub struct Ends<'b>(std::vec::Drain<'b, Pushed>);
+
+impl Iterator for Ends<'_> {
+    type Item = (Buffers, Result<()>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.0.next()? {
+                // As nearly all do.
+                Pushed {
+                    bio: Bio { content, .. },
+                    done: None,
+                    progress: Progress::Here(None),
+                } => return Some((content.into_memory(), Ok(()))),
+                other => {
+                    if let Some(handle) = other.end() {
+                        return Some(handle.finish());
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -27,7 +56,8 @@ impl<'a> Batch<'a> {
         Self {
             core,
             pushed: Vec::new(),
-            keys: Keys::new(),
+            desk: Desk::default(),
+            tells: false,
         }
     }
 
@@ -40,6 +70,7 @@ impl<'a> Batch<'a> {
     /// Adds a bio whose end `completion` will hear of, under `tag`, in whatever thread it ends. It gets no handle.
     pub fn push_with(&mut self, bio: Bio, completion: Arc<dyn Completion>, tag: u64) {
         let done = Done { completion, tag };
+        self.tells = true;
         self.pushed.push(Pushed::new(bio, Some(done)));
     }
 
@@ -54,16 +85,25 @@ impl<'a> Batch<'a> {
     }
 
     /// Submits everything and waits. All bios are tried, also behind a failed one; to know which of them
-    /// failed, use [`submit`](Self::submit).
+    /// failed, use [`finish`](Self::finish).
     ///
     /// # Errors
     /// That of the first bio, in the order in which they were pushed, that failed; see [`SubmittedBio::wait`].
-    pub fn submit_and_wait(self) -> Result<()> {
+    pub fn submit_and_wait(mut self) -> Result<()> {
         let mut first = Ok(());
-        for bio in self.submit() {
-            first = first.and(bio.finish().1);
+        // Each is waited for.
+        for (_, result) in self.finish() {
+            first = first.and(result);
         }
         first
+    }
+
+    /// Submits everything and waits for one after the other: its memory and its end, in the order in which they were
+    /// pushed, of all that have no completion. The batch is empty then, for others.
+    #[inline]
+    pub fn finish(&mut self) -> Ends<'_> {
+        self.send();
+        Ends(self.pushed.drain(..))
     }
 
     /// Submits everything; one handle for each bio, in the order in which they were pushed.
@@ -75,12 +115,20 @@ impl<'a> Batch<'a> {
 
     /// Submits everything, puts the handles behind those in `handles`, and leaves the batch empty for others.
     pub fn submit_into(&mut self, handles: &mut Vec<SubmittedBio>) {
-        push::submit(self.core, &mut self.pushed, &mut self.keys);
+        self.send();
         handles.reserve(self.pushed.len());
         for pushed in self.pushed.drain(..) {
             if let Some(handle) = pushed.end() {
                 handles.push(handle);
             }
+        }
+    }
+
+    /// Sends everything, and tells the completions of what has ended already.
+    fn send(&mut self) {
+        push::submit(self.core, &mut self.pushed, &mut self.desk);
+        if std::mem::take(&mut self.tells) {
+            self.pushed.iter_mut().for_each(Pushed::tell);
         }
     }
 }

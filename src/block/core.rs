@@ -186,18 +186,31 @@ impl Core {
         timed: bool,
         mut operation: impl FnMut(&dyn BlockDevice) -> Result<()>,
     ) -> Result<()> {
-        let start = timed.then(Instant::now);
-        let mut attempt = 1;
-        let result = loop {
+        if !timed {
             let result = operation(&*self.device);
-            if !self.policy().tries_again(attempt, &result) {
-                break result;
+            if result.is_ok() {
+                return result;
             }
+            return self.again(result, operation);
+        }
+        let start = Instant::now();
+        let result = operation(&*self.device);
+        let result = self.again(result, operation);
+        self.latencies.record(kind, start.elapsed());
+        result
+    }
+
+    /// Tries what has ended like this again, as often as the policy says.
+    fn again(
+        &self,
+        mut result: Result<()>,
+        mut operation: impl FnMut(&dyn BlockDevice) -> Result<()>,
+    ) -> Result<()> {
+        let mut attempt = 1;
+        while self.policy().tries_again(attempt, &result) {
             attempt += 1;
             self.count_retry();
-        };
-        if let Some(start) = start {
-            self.latencies.record(kind, start.elapsed());
+            result = operation(&*self.device);
         }
         result
     }

@@ -67,6 +67,7 @@ impl Sent {
     }
 }
 
+#[inline]
 fn alone(core: &Core, place: &Place<'_>, pushed: &mut Pushed, key: Key) {
     let (kind, fua) = (pushed.bio.kind, pushed.bio.flags.fua);
     let buffers = pushed.memory();
@@ -76,7 +77,9 @@ fn alone(core: &Core, place: &Place<'_>, pushed: &mut Pushed, key: Key) {
     if fua && result.is_ok() {
         result = core.flush();
     }
-    pushed.note(&result);
+    if result.is_err() {
+        pushed.note(&result);
+    }
 }
 
 /// Neighbours, or one bio that is too large.

@@ -36,7 +36,7 @@ mod queue;
 mod queued;
 mod scheduler;
 
-pub use batch::Batch;
+pub use batch::{Batch, Ends};
 pub use bio::{Bio, Priority};
 pub use dispatcher::Depth;
 pub use latency::Latency;

@@ -42,7 +42,19 @@ pub(super) struct Key {
     pub(super) index: usize,
 }
 
-pub(super) type Keys = SmallVec<[Key; 4]>;
+/// Keys of one section. One takes no memory.
+pub(super) type Keys = SmallVec<[Key; 1]>;
+
+/// Memory for sorting, used again for the next section.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    keys: Keys,
+    /// Whether one of them changes something: otherwise there is no conflict.
+    changes: bool,
+    /// First byte and place of each key.
+    starts: Vec<u64>,
+    sorted: Vec<Key>,
+}
 
 impl Pushed {
     #[inline]
@@ -62,7 +74,9 @@ impl Pushed {
     /// The first error stays.
     #[inline]
     pub(super) fn note(&mut self, result: &Result<()>) {
-        if let (Progress::Here(failure @ None), Err(error)) = (&mut self.progress, result) {
+        if let Err(error) = result
+            && let Progress::Here(failure @ None) = &mut self.progress
+        {
             *failure = Some(Box::new(error.clone()));
         }
     }
@@ -81,49 +95,41 @@ impl Pushed {
             && !(a.flags.fua || b.flags.fua)
     }
 
-    /// Tells the completion, or gives the handle.
+    /// Tells the completion, if there is one that has not heard yet.
+    pub(super) fn tell(&mut self) {
+        let Some(done) = self.done.take() else {
+            return;
+        };
+        let (buffers, result) = match mem::replace(&mut self.progress, Progress::Handed) {
+            Progress::Here(None) => (mem::take(self.memory()), Ok(())),
+            Progress::Here(Some(error)) => (mem::take(self.memory()), Err(*error)),
+            // It had to be waited for.
+            Progress::There(place) => place.wait(self.bio.kind),
+            Progress::Handed => return,
+        };
+        done.finish(buffers, result);
+    }
+
+    /// The handle, unless there is a completion, which was told.
     #[inline]
     pub(super) fn end(self) -> Option<SubmittedBio> {
         let kind = self.bio.kind;
-        match self {
-            // As nearly all do; in one piece, because a structure that is written in parts is slow to copy.
-            Self {
-                bio: Bio { content, .. },
-                done: None,
-                progress: Progress::Here(failure),
-            } => Some(SubmittedBio::ended(kind, content.into_memory(), failure)),
-            Self {
-                progress: Progress::Handed,
-                ..
-            } => None,
-            Self {
-                done: None,
-                progress: Progress::There(place),
-                ..
-            } => Some(SubmittedBio::under_way(kind, place)),
-            Self {
-                bio,
-                done: Some(done),
-                progress,
-            } => {
-                let (buffers, result) = match progress {
-                    Progress::Here(Some(error)) => (bio.content.into_memory(), Err(*error)),
-                    // It had to be waited for.
-                    Progress::There(place) => place.wait(kind),
-                    _ => (bio.content.into_memory(), Ok(())),
-                };
-                done.finish(buffers, result);
-                None
+        match self.progress {
+            Progress::Here(failure) => {
+                let buffers = self.bio.content.into_memory();
+                Some(SubmittedBio::ended(kind, buffers, failure))
             }
+            Progress::There(place) => Some(SubmittedBio::under_way(kind, place)),
+            Progress::Handed => None,
         }
     }
 }
 
 /// Sends all of `pushed` to the device, section by section: a section ends at each flush, and before each bio that
 /// overlaps an earlier one of it, unless both read.
-pub(super) fn submit(core: &Arc<Core>, pushed: &mut [Pushed], keys: &mut Keys) {
+pub(super) fn submit(core: &Arc<Core>, pushed: &mut [Pushed], desk: &mut Desk) {
     core.counters.add(Counter::Bios, pushed.len() as u64);
-    keys.clear();
+    desk.clear();
     for index in 0..pushed.len() {
         let bio = &mut pushed[index].bio;
         let bytes = match core.admit(bio) {
@@ -135,20 +141,21 @@ pub(super) fn submit(core: &Arc<Core>, pushed: &mut [Pushed], keys: &mut Keys) {
         };
         let flushes = bio.kind == OperationKind::Flush;
         if flushes || bio.flags.preflush {
-            section(core, pushed, keys, true);
-            keys.clear();
+            section(core, pushed, desk, true);
+            desk.clear();
             let last = flushes && index + 1 == pushed.len();
             flush(core, &mut pushed[index], last);
         }
         if !bytes.is_empty() && !pushed[index].has_failed() {
-            keys.push(Key {
+            desk.changes |= pushed[index].bio.kind != OperationKind::Read;
+            desk.keys.push(Key {
                 start: bytes.start,
                 end: bytes.end,
                 index,
             });
         }
     }
-    section(core, pushed, keys, false);
+    section(core, pushed, desk, false);
 }
 
 /// A flush, or what comes before a bio that asks for one. Waited for, unless it is the last that is asked for and
@@ -169,30 +176,43 @@ fn flush(core: &Arc<Core>, pushed: &mut Pushed, last: bool) {
 }
 
 /// Sends what the keys name. With `ends`, all of it has ended afterwards.
-fn section(core: &Arc<Core>, pushed: &mut [Pushed], keys: &mut Keys, ends: bool) {
-    if keys.len() > 1 {
-        sort(keys);
-        if conflict(pushed, keys) {
-            keys.sort_unstable_by_key(|key| key.index);
-            return one_after_the_other(core, pushed, keys, ends);
-        }
+fn section(core: &Arc<Core>, pushed: &mut [Pushed], desk: &mut Desk, ends: bool) {
+    if desk.keys.len() <= 1 {
+        return send(core, pushed, &desk.keys, ends);
     }
-    send(core, pushed, keys, ends);
+    desk.sort();
+    match desk.changes && conflict(pushed, &desk.sorted) {
+        true => one_after_the_other(core, pushed, &desk.keys, ends),
+        false => send(core, pushed, &desk.sorted, ends),
+    }
 }
 
-/// Sorts by first byte.
-fn sort(keys: &mut Keys) {
-    // Plain numbers are sorted several times as fast: the bytes begin at whole sectors, which leaves room for places.
-    const PLACES: u64 = 512;
-    if keys.len() as u64 > PLACES {
-        return keys.sort_unstable_by_key(|key| key.start);
+impl Desk {
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.changes = false;
     }
-    let starts = (0..).zip(keys.iter()).map(|(place, key)| key.start | place);
-    let mut starts: SmallVec<[u64; 64]> = starts.collect();
-    starts.sort_unstable();
-    let sorted = starts.iter().map(|start| keys[(start % PLACES) as usize]);
-    let sorted: SmallVec<[Key; 64]> = sorted.collect();
-    keys.copy_from_slice(&sorted);
+
+    /// Sorts the keys by first byte.
+    fn sort(&mut self) {
+        // Plain numbers are sorted several times as fast: bytes begin at whole sectors, which leaves room for places.
+        const PLACES: usize = 512;
+        self.sorted.clear();
+        if self.keys.len() > PLACES {
+            self.sorted.extend_from_slice(&self.keys);
+            return self.sorted.sort_unstable_by_key(|key| key.start);
+        }
+        let keys = &self.keys[..];
+        self.starts.clear();
+        let starts = keys
+            .iter()
+            .zip(0..)
+            .map(|(key, place): (_, u64)| key.start | place);
+        self.starts.extend(starts);
+        self.starts.sort_unstable();
+        let key = |start: &u64| keys[*start as usize % PLACES];
+        self.sorted.extend(self.starts.iter().map(key));
+    }
 }
 
 fn reads(pushed: &[Pushed], key: &Key) -> bool {

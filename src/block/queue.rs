@@ -12,7 +12,7 @@ use crate::units::{BlockSize, DiskBlock, DiskRun};
 use super::core::{Core, Settings};
 use super::cut::in_commands;
 use super::outcome::Done;
-use super::push::{self, Keys, Pushed};
+use super::push::{self, Desk, Pushed};
 use super::{Batch, Bio, Depth, Latency, Policy, Scheduler, SubmittedBio};
 
 /// The way to a device: checks, merges, orders, counts and carries out bios. All methods take `&self`.
@@ -192,8 +192,9 @@ impl BlockQueue {
 
     fn push(&self, pushed: Pushed) -> Option<SubmittedBio> {
         let mut pushed = [pushed];
-        push::submit(&self.core, &mut pushed, &mut Keys::new());
-        let [pushed] = pushed;
+        push::submit(&self.core, &mut pushed, &mut Desk::default());
+        let [mut pushed] = pushed;
+        pushed.tell();
         pushed.end()
     }
 

@@ -66,6 +66,11 @@ impl Buffer {
         }
     }
 
+    #[cold]
+    fn become_own(&mut self) {
+        *self = Self::copy_of(self);
+    }
+
     /// Aligned, too.
     fn shared_copy(&self) -> Self {
         let mut memory: Arc<[u8]> = repeat_n(0, self.len + Self::ALIGNMENT - 1).collect();
@@ -116,7 +121,7 @@ impl Deref for Buffer {
             Memory::Own(memory) => memory,
             Memory::Shared(memory) => &**memory,
         };
-        &memory[self.start..self.start + self.len]
+        &memory[self.start..][..self.len]
     }
 }
 
@@ -124,10 +129,10 @@ impl DerefMut for Buffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         if let Memory::Shared(_) = self.memory {
-            *self = Self::copy_of(self);
+            self.become_own();
         }
         match &mut self.memory {
-            Memory::Own(memory) => &mut memory[self.start..self.start + self.len],
+            Memory::Own(memory) => &mut memory[self.start..][..self.len],
             Memory::Shared(_) => unreachable!("exchanged above"),
         }
     }
