@@ -34,7 +34,7 @@ const ROOM: usize = 256;
 const FLUSH: u64 = u64::MAX;
 
 /// Of so many turns at a device that blocks, one is timed: reading the clock takes as long as a small copy.
-const TURNS_PER_TIMED: u64 = 16;
+const TURNS_PER_TIMED: u64 = 64;
 
 /// What a queue is told when it is made.
 #[derive(Clone, Debug)]

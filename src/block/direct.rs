@@ -15,7 +15,7 @@ use super::core::{Core, Place};
 use super::cut::{Pieces, in_commands};
 use super::push::{Key, Keys, Pushed, count_merges, first_run, fits, refused};
 
-/// Carries out what the keys name, which is sorted and has no conflict.
+/// Carries out what the keys name, which has no conflict and is sorted, if anything can be merged.
 pub(super) fn carry_out(core: &Core, pushed: &mut [Pushed], keys: &[Key]) {
     let Some(place) = core.enter(false) else {
         let (now, waiting): (Keys, Keys) = keys

@@ -12,6 +12,7 @@ use crate::sync::Arc;
 use super::Bio;
 use super::core::Core;
 use super::outcome::{Done, Failure, SubmittedBio, UnderWay};
+use super::sieve::Sieve;
 use super::{direct, queued};
 
 /// A bio, and what became of it.
@@ -51,6 +52,7 @@ pub(super) struct Desk {
     keys: Keys,
     /// Whether one of them changes something: otherwise there is no conflict.
     changes: bool,
+    sieve: Sieve,
     /// First byte and place of each key.
     starts: Vec<u64>,
     sorted: Vec<Key>,
@@ -110,13 +112,13 @@ impl Pushed {
         done.finish(buffers, result);
     }
 
-    /// The handle, unless there is a completion, which was told.
+    /// The handle, unless there was a completion, which was told. Nothing is left.
     #[inline]
-    pub(super) fn end(self) -> Option<SubmittedBio> {
+    pub(super) fn end(&mut self) -> Option<SubmittedBio> {
         let kind = self.bio.kind;
-        match self.progress {
+        match mem::replace(&mut self.progress, Progress::Handed) {
             Progress::Here(failure) => {
-                let buffers = self.bio.content.into_memory();
+                let buffers = self.bio.content.take_memory();
                 Some(SubmittedBio::ended(kind, buffers, failure))
             }
             Progress::There(place) => Some(SubmittedBio::under_way(kind, place)),
@@ -177,7 +179,7 @@ fn flush(core: &Arc<Core>, pushed: &mut Pushed, last: bool) {
 
 /// Sends what the keys name. With `ends`, all of it has ended afterwards.
 fn section(core: &Arc<Core>, pushed: &mut [Pushed], desk: &mut Desk, ends: bool) {
-    if desk.keys.len() <= 1 {
+    if desk.keys.len() <= 1 || desk.sieve.separates(&desk.keys) {
         return send(core, pushed, &desk.keys, ends);
     }
     desk.sort();
@@ -238,21 +240,24 @@ fn conflict(pushed: &[Pushed], sorted: &[Key]) -> bool {
 fn one_after_the_other(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
     let mut rest = keys;
     while !rest.is_empty() {
+        let conflicts = |key: &Key, other: &Key| {
+            let both_read = reads(pushed, key) && reads(pushed, other);
+            !both_read && key.start < other.end && other.start < key.end
+        };
         let mut part = Keys::new();
         for key in rest {
-            let at = part.partition_point(|other: &Key| other.start <= key.start);
-            part.insert(at, *key);
-            if conflict(pushed, &part) {
-                part.remove(at);
+            if part.iter().any(|other| conflicts(key, other)) {
                 break;
             }
+            part.push(*key);
         }
         rest = &rest[part.len()..];
+        part.sort_unstable_by_key(|key| key.start);
         send(core, pushed, &part, ends || !rest.is_empty());
     }
 }
 
-/// Sends what has no conflict, sorted.
+/// Sends what has no conflict; sorted, if anything can be merged.
 fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
     if keys.is_empty() {
         return;
