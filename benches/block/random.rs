@@ -37,11 +37,12 @@ impl Places {
 
     #[inline]
     fn next(&mut self) -> u64 {
-        let count = self.blocks.len();
-        self.next = (self.next + 1) % count;
+        // A power of two: a division would take as long as a small copy.
+        const COUNT: usize = BLOCKS as usize / 2;
+        self.next = (self.next + 1) % COUNT;
         // Never one of the last batch.
-        let far = (count - DEPTH) as u64;
-        let other = (self.next + self.random.below(far) as usize) % count;
+        let far = (COUNT - DEPTH) as u64;
+        let other = (self.next + self.random.below(far) as usize) % COUNT;
         self.blocks.swap(self.next, other);
         self.blocks[self.next]
     }

@@ -65,7 +65,11 @@ impl<'a> Batch<'a> {
     pub fn push(&mut self, bio: Bio) {
         let slot = self.slot();
         slot.bio = bio;
-        slot.progress = Progress::Here(None);
+        // Nearly always so.
+        let Progress::Here(None) = slot.progress else {
+            slot.progress = Progress::Here(None);
+            return;
+        };
     }
 
     /// Adds a bio whose end `completion` will hear of, under `tag`, in whatever thread it ends. It gets no handle.

@@ -5,13 +5,13 @@ use std::mem;
 use smallvec::SmallVec;
 
 use crate::device::{Buffers, OperationKind};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::stats::Counter;
 use crate::sync::Arc;
 
 use super::Bio;
 use super::core::Core;
-use super::outcome::{Done, Failure, SubmittedBio, UnderWay};
+use super::outcome::{Done, Failure, SubmittedBio, UnderWay, outcome};
 use super::sieve::Sieve;
 use super::{direct, queued};
 
@@ -74,12 +74,9 @@ impl Pushed {
     }
 
     /// The first error stays.
-    #[inline]
-    pub(super) fn note(&mut self, result: &Result<()>) {
-        if let Err(error) = result
-            && let Progress::Here(failure @ None) = &mut self.progress
-        {
-            *failure = Some(Box::new(error.clone()));
+    pub(super) fn fail(&mut self, failure: Failure) {
+        if let Progress::Here(known @ None) = &mut self.progress {
+            *known = failure;
         }
     }
 
@@ -103,8 +100,7 @@ impl Pushed {
             return;
         };
         let (buffers, result) = match mem::replace(&mut self.progress, Progress::Handed) {
-            Progress::Here(None) => (mem::take(self.memory()), Ok(())),
-            Progress::Here(Some(error)) => (mem::take(self.memory()), Err(*error)),
+            Progress::Here(failure) => (self.bio.content.take_memory(), outcome(failure)),
             // It had to be waited for.
             Progress::There(place) => place.wait(self.bio.kind),
             Progress::Handed => return,
@@ -137,7 +133,7 @@ pub(super) fn submit(core: &Arc<Core>, pushed: &mut [Pushed], desk: &mut Desk) {
         let bytes = match core.admit(bio) {
             Ok(bytes) => bytes,
             Err(error) => {
-                pushed[index].note(&Err(error));
+                pushed[index].fail(Some(Box::new(error)));
                 continue;
             }
         };
@@ -164,7 +160,7 @@ pub(super) fn submit(core: &Arc<Core>, pushed: &mut [Pushed], desk: &mut Desk) {
 /// the device works by itself.
 fn flush(core: &Arc<Core>, pushed: &mut Pushed, last: bool) {
     if !(last && core.limits.asynchronous) {
-        return pushed.note(&core.flush());
+        return pushed.fail(core.flush().err().map(Box::new));
     }
     let done = pushed.done.take().unwrap_or_else(|| {
         let (place, done) = core.outcomes.expect(0);
@@ -315,6 +311,6 @@ pub(super) fn count_merges(core: &Core, bios: u64, commands: u64, splits: u64) {
 }
 
 /// What a full queue says to those who do not want to wait.
-pub(super) fn refused() -> Result<()> {
-    Err(Error::WouldBlock)
+pub(super) fn refused() -> Failure {
+    Some(Box::new(Error::WouldBlock))
 }

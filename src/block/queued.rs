@@ -15,7 +15,7 @@ use super::core::Core;
 use super::cut::in_commands;
 use super::dispatcher::Inserted;
 use super::flush::ThenFlush;
-use super::outcome::Done;
+use super::outcome::{Done, outcome};
 use super::push::{Key, Progress, Pushed, count_merges, first_run, fits, refused};
 
 /// Submits what the keys name, which has no conflict and is sorted, if anything can be merged. Where it `ends` a section each bio gets a handle
@@ -205,7 +205,7 @@ fn insert(core: &Core, queue: usize, command: Command, wait: bool) -> bool {
         }
         Err(mut command) => {
             let buffers = mem::take(&mut command.buffers);
-            command.finish(buffers, &refused());
+            command.finish(buffers, &outcome(refused()));
         }
     }
     false
