@@ -146,5 +146,5 @@ fn the_count_sees_what_is_asked_for() {
         let bio = Bio::write_from(DiskBlock(0), Buffer::zeroed(BLOCK));
         queue.submit(bio).wait().unwrap();
     });
-    assert_eq!(times, 1, "the buffer, and nothing else");
+    assert_eq!(times, 2, "the buffer and its memory, and nothing else");
 }
