@@ -2,8 +2,8 @@
 
 use super::push::Key;
 
-/// As bits: enough that few blocks share one by chance, few enough to stay in the first cache.
-const CELLS: u64 = 1 << 15;
+/// Words of 64 bits: enough that few blocks share one by chance, few enough to stay in the first cache.
+const WORDS: usize = 512;
 
 /// Bios that take part; more of them would share cells all the time.
 const MOST: usize = 64;
@@ -14,7 +14,7 @@ const MOST: usize = 64;
 /// have a point in common, and so a cell.
 #[derive(Debug, Default)]
 pub(super) struct Sieve {
-    /// One bit for each cell and all those at distances of [`CELLS`]; none is set between two calls.
+    /// One bit for each cell and all those at distances of so many bits; none is set between two calls.
     marks: Vec<u64>,
 }
 
@@ -25,39 +25,40 @@ impl Sieve {
         };
         let cell_bits = (first.end - first.start).next_power_of_two().ilog2();
         let cells = |key: &Key| (key.start >> cell_bits, key.end >> cell_bits);
-        self.marks.resize((CELLS / 64) as usize, 0);
+        self.marks.resize(WORDS, 0);
+        // Of a length that the compiler knows.
+        let Some(marks) = self.marks.first_chunk_mut() else {
+            return false;
+        };
         let mut marked = 0;
         for key in keys {
             let (begin, end) = cells(key);
-            if end - begin > 1 || self.is_marked(begin) || self.is_marked(end) {
+            if end - begin > 1 || is_marked(marks, begin) || is_marked(marks, end) {
                 break;
             }
-            self.mark(begin);
-            self.mark(end);
+            *word(marks, begin) |= 1 << (begin % 64);
+            *word(marks, end) |= 1 << (end % 64);
             marked += 1;
         }
         for key in &keys[..marked] {
             let (begin, end) = cells(key);
-            self.clear(begin);
-            self.clear(end);
+            *word(marks, begin) = 0;
+            *word(marks, end) = 0;
         }
         marked == keys.len()
     }
+}
 
-    #[inline]
-    fn is_marked(&self, cell: u64) -> bool {
-        self.marks[(cell % CELLS / 64) as usize] & 1 << (cell % 64) != 0
-    }
+type Marks = [u64; WORDS];
 
-    #[inline]
-    fn mark(&mut self, cell: u64) {
-        self.marks[(cell % CELLS / 64) as usize] |= 1 << (cell % 64);
-    }
+#[inline]
+fn word(marks: &mut Marks, cell: u64) -> &mut u64 {
+    &mut marks[(cell / 64) as usize % WORDS]
+}
 
-    #[inline]
-    fn clear(&mut self, cell: u64) {
-        self.marks[(cell % CELLS / 64) as usize] = 0;
-    }
+#[inline]
+fn is_marked(marks: &mut Marks, cell: u64) -> bool {
+    *word(marks, cell) & 1 << (cell % 64) != 0
 }
 
 #[cfg(test)]
@@ -65,6 +66,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const CELLS: u64 = 64 * WORDS as u64;
 
     fn key(start: u64, len: u64) -> Key {
         Key {

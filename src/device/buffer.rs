@@ -165,7 +165,11 @@ impl Buffers {
     /// Bytes in all buffers.
     #[inline]
     pub fn byte_len(&self) -> u64 {
-        self.iter().map(|buffer| buffer.0.len as u64).sum()
+        match &self.0 {
+            List::None => 0,
+            List::One(buffer) => buffer.0.len as u64,
+            List::Many(buffers) => buffers.0.iter().map(|buffer| buffer.0.len as u64).sum(),
+        }
     }
 
     /// Adds a buffer behind the others.
