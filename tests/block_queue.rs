@@ -239,7 +239,7 @@ fn the_first_pushed_failure_is_what_a_batch_reports() {
     ));
     assert_eq!(
         seen(&device),
-        [(Write, 0, 1), (Write, 9, 1)],
+        [(Write, 9, 1), (Write, 0, 1)],
         "the rest was tried"
     );
 }

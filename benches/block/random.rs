@@ -18,9 +18,34 @@ pub(crate) const DEPTH: usize = 32;
 /// Enough to be random, and few enough to stay in a cache.
 pub(crate) const BLOCKS: u64 = 512;
 
-/// Any block that has no neighbour among the others: nothing is merged.
-fn somewhere(random: &mut Random) -> u64 {
-    2 * random.below(BLOCKS / 2)
+/// Half of the blocks, of which none has a neighbour, in an order that changes: nothing is merged, and no two of a batch
+/// are the same.
+struct Places {
+    blocks: Vec<u64>,
+    next: usize,
+    random: Random,
+}
+
+impl Places {
+    fn new() -> Self {
+        Self {
+            blocks: (0..BLOCKS).step_by(2).collect(),
+            next: 0,
+            random: Random::default(),
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> u64 {
+        // A power of two: a division would take as long as a small copy.
+        const COUNT: usize = BLOCKS as usize / 2;
+        self.next = (self.next + 1) % COUNT;
+        // Never one of the last batch.
+        let far = (COUNT - DEPTH) as u64;
+        let other = (self.next + self.random.below(far) as usize) % COUNT;
+        self.blocks.swap(self.next, other);
+        self.blocks[self.next]
+    }
 }
 
 /// A device in memory whose blocks have all been written.
@@ -49,8 +74,9 @@ pub(crate) fn queue(device: Arc<dyn BlockDevice>) -> BlockQueue {
 pub(crate) struct Raw {
     device: Arc<dyn BlockDevice>,
     buffers: Vec<Buffer>,
-    places: Vec<u64>,
-    random: Random,
+    places: Places,
+    /// Blocks, and the buffers for them.
+    batch: Vec<(u64, usize)>,
     writes: bool,
     sorted: bool,
 }
@@ -60,21 +86,22 @@ impl Raw {
         Self {
             device,
             buffers: (0..DEPTH).map(|_| buffer()).collect(),
-            places: Vec::new(),
-            random: Random::default(),
+            places: Places::new(),
+            batch: Vec::new(),
             writes,
             sorted: false,
         }
     }
 
     pub(crate) fn batch(&mut self) {
-        self.places.clear();
-        self.places
-            .extend((0..DEPTH).map(|_| somewhere(&mut self.random)));
+        self.batch.clear();
+        let places = (0..DEPTH).map(|buffer| (self.places.next(), buffer));
+        self.batch.extend(places);
         if self.sorted {
-            self.places.sort_unstable();
+            self.batch.sort_unstable();
         }
-        for (buffer, block) in self.buffers.iter_mut().zip(&self.places) {
+        for (block, buffer) in &self.batch {
+            let buffer = &mut self.buffers[*buffer];
             let offset = block * BLOCK as u64;
             let done = match self.writes {
                 true => self.device.write_at(offset, buffer),
@@ -90,7 +117,7 @@ impl Raw {
 pub(crate) struct Batches<'q> {
     batch: extent_map::block::Batch<'q>,
     buffers: Vec<Buffers>,
-    random: Random,
+    places: Places,
     writes: bool,
 }
 
@@ -99,14 +126,14 @@ impl<'q> Batches<'q> {
         Self {
             batch: queue.batch(),
             buffers: (0..DEPTH).map(|_| buffer().into()).collect(),
-            random: Random::default(),
+            places: Places::new(),
             writes,
         }
     }
 
     pub(crate) fn batch(&mut self) {
         for buffers in self.buffers.drain(..) {
-            let block = DiskBlock(somewhere(&mut self.random));
+            let block = DiskBlock(self.places.next());
             self.batch.push(match self.writes {
                 true => Bio::write_from(block, buffers),
                 false => Bio::read_into(block, buffers),
@@ -202,7 +229,7 @@ impl Raw {
     /// The same calls through a queue.
     fn through(&mut self, queue: &BlockQueue) {
         for buffer in &mut self.buffers {
-            let block = DiskBlock(somewhere(&mut self.random));
+            let block = DiskBlock(self.places.next());
             let done = match self.writes {
                 true => queue.write(block, buffer),
                 false => queue.read(block, buffer),

@@ -27,7 +27,7 @@ pub fn run_on(device: Arc<dyn BlockDevice>, data: &[u8]) {
     {
         steps.push(step);
     }
-    let is_set = |bit: u8| way / 7 & bit != 0;
+    let is_set = |bit: u8| (way / 7) & bit != 0;
     let scheduler = match is_set(1) {
         true => Scheduler::Deadline(Deadline::default()),
         false => Scheduler::None,

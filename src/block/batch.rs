@@ -9,8 +9,8 @@ use super::outcome::Done;
 use super::push::{self, Desk, Progress, Pushed};
 use super::{Bio, SubmittedBio};
 
-/// Bios of one thread that go to the device together: sorted by block, and neighbours merged, so that each run of
-/// neighbours of one kind goes in as few commands as the device's limits allow. A dropped batch submits nothing.
+/// Bios of one thread that go to the device together: neighbours are merged, so that each run of them of one kind goes in
+/// as few commands as the device's limits allow. The order is a [scheduler](super::Scheduler)'s matter. A dropped batch submits nothing.
 ///
 /// The batch is cut into sections, at each flush ([`Bio::flush`], [`Bio::preflush`]) and before each bio that overlaps
 /// an earlier one of its section, unless both read; bios move only inside their section.
@@ -18,7 +18,10 @@ use super::{Bio, SubmittedBio};
 #[derive(Debug)]
 pub struct Batch<'a> {
     core: &'a Arc<Core>,
-    pushed: Vec<Pushed>,
+    /// The first `len` are in use. The others are written to in place by those who push: a structure that is written in
+    /// parts and then moved makes the processor wait.
+    slots: Vec<Pushed>,
+    len: usize,
     desk: Desk,
     /// Whether completions are to be told.
     tells: bool,
@@ -26,7 +29,7 @@ pub struct Batch<'a> {
 
 /// The memory and the end of bios, in the order in which they were pushed; waits where one is under way still.
 #[derive(Debug)]
-pub struct Ends<'b>(std::vec::Drain<'b, Pushed>);
+pub struct Ends<'b>(std::slice::IterMut<'b, Pushed>);
 
 impl Iterator for Ends<'_> {
     type Item = (Buffers, Result<()>);
@@ -34,18 +37,13 @@ impl Iterator for Ends<'_> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match self.0.next()? {
-                // As nearly all do.
-                Pushed {
-                    bio: Bio { content, .. },
-                    done: None,
-                    progress: Progress::Here(None),
-                } => return Some((content.into_memory(), Ok(()))),
-                other => {
-                    if let Some(handle) = other.end() {
-                        return Some(handle.finish());
-                    }
-                }
+            let slot = self.0.next()?;
+            // As nearly all do.
+            if let Progress::Here(None) = slot.progress {
+                return Some((slot.bio.content.take_memory(), Ok(())));
+            }
+            if let Some(handle) = slot.end() {
+                return Some(handle.finish());
             }
         }
     }
@@ -55,7 +53,8 @@ impl<'a> Batch<'a> {
     pub(super) fn new(core: &'a Arc<Core>) -> Self {
         Self {
             core,
-            pushed: Vec::new(),
+            slots: Vec::new(),
+            len: 0,
             desk: Desk::default(),
             tells: false,
         }
@@ -64,24 +63,41 @@ impl<'a> Batch<'a> {
     /// Adds a bio.
     #[inline]
     pub fn push(&mut self, bio: Bio) {
-        self.pushed.push(Pushed::new(bio, None));
+        let slot = self.slot();
+        slot.bio = bio;
+        // Nearly always so.
+        let Progress::Here(None) = slot.progress else {
+            slot.progress = Progress::Here(None);
+            return;
+        };
     }
 
     /// Adds a bio whose end `completion` will hear of, under `tag`, in whatever thread it ends. It gets no handle.
     pub fn push_with(&mut self, bio: Bio, completion: Arc<dyn Completion>, tag: u64) {
         let done = Done { completion, tag };
         self.tells = true;
-        self.pushed.push(Pushed::new(bio, Some(done)));
+        let slot = self.slot();
+        *slot = Pushed::new(bio, Some(done));
+    }
+
+    /// A slot for one more, whose bio has no completion.
+    #[inline]
+    fn slot(&mut self) -> &mut Pushed {
+        if self.len == self.slots.len() {
+            self.slots.push(Pushed::new(Bio::flush(), None));
+        }
+        self.len += 1;
+        &mut self.slots[self.len - 1]
     }
 
     /// How many bios were pushed.
     pub fn len(&self) -> usize {
-        self.pushed.len()
+        self.len
     }
 
     /// Whether nothing was pushed.
     pub fn is_empty(&self) -> bool {
-        self.pushed.is_empty()
+        self.len == 0
     }
 
     /// Submits everything and waits. All bios are tried, also behind a failed one; to know which of them
@@ -102,33 +118,34 @@ impl<'a> Batch<'a> {
     /// pushed, of all that have no completion. The batch is empty then, for others.
     #[inline]
     pub fn finish(&mut self) -> Ends<'_> {
-        self.send();
-        Ends(self.pushed.drain(..))
+        Ends(self.send().iter_mut())
     }
 
     /// Submits everything; one handle for each bio, in the order in which they were pushed.
     pub fn submit(mut self) -> Vec<SubmittedBio> {
-        let mut handles = Vec::with_capacity(self.pushed.len());
+        let mut handles = Vec::with_capacity(self.len);
         self.submit_into(&mut handles);
         handles
     }
 
     /// Submits everything, puts the handles behind those in `handles`, and leaves the batch empty for others.
     pub fn submit_into(&mut self, handles: &mut Vec<SubmittedBio>) {
-        self.send();
-        handles.reserve(self.pushed.len());
-        for pushed in self.pushed.drain(..) {
-            if let Some(handle) = pushed.end() {
+        let sent = self.send();
+        handles.reserve(sent.len());
+        for slot in sent {
+            if let Some(handle) = slot.end() {
                 handles.push(handle);
             }
         }
     }
 
-    /// Sends everything, and tells the completions of what has ended already.
-    fn send(&mut self) {
-        push::submit(self.core, &mut self.pushed, &mut self.desk);
+    /// Sends everything, and tells the completions of what has ended already. The slots are free from now on.
+    fn send(&mut self) -> &mut [Pushed] {
+        let sent = &mut self.slots[..std::mem::take(&mut self.len)];
+        push::submit(self.core, sent, &mut self.desk);
         if std::mem::take(&mut self.tells) {
-            self.pushed.iter_mut().for_each(Pushed::tell);
+            sent.iter_mut().for_each(Pushed::tell);
         }
+        sent
     }
 }

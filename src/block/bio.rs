@@ -37,9 +37,10 @@ impl Content {
         }
     }
 
+    /// Leaves none.
     #[inline]
-    pub(super) fn into_memory(self) -> Buffers {
-        match self {
+    pub(super) fn take_memory(&mut self) -> Buffers {
+        match std::mem::replace(self, Self::Blocks(0)) {
             Self::Memory(buffers) => buffers,
             Self::Blocks(_) => Buffers::default(),
         }

@@ -20,7 +20,7 @@ use super::command::Command;
 use super::dispatcher::{Dispatcher, memory_of};
 use super::flush::{FlushMachine, SharedFlush};
 use super::latency::Latencies;
-use super::outcome::{Done, Outcomes};
+use super::outcome::{Done, Failure, Outcomes, outcome};
 use super::scheduler::Scheduler;
 use super::{Bio, Policy};
 
@@ -34,7 +34,7 @@ const ROOM: usize = 256;
 const FLUSH: u64 = u64::MAX;
 
 /// Of so many turns at a device that blocks, one is timed: reading the clock takes as long as a small copy.
-const TURNS_PER_TIMED: u64 = 16;
+const TURNS_PER_TIMED: u64 = 64;
 
 /// What a queue is told when it is made.
 #[derive(Clone, Debug)]
@@ -185,34 +185,33 @@ impl Core {
         kind: OperationKind,
         timed: bool,
         mut operation: impl FnMut(&dyn BlockDevice) -> Result<()>,
-    ) -> Result<()> {
-        if !timed {
-            let result = operation(&*self.device);
-            if result.is_ok() {
-                return result;
-            }
-            return self.again(result, operation);
+    ) -> Failure {
+        let start = timed.then(Instant::now);
+        let failure = match operation(&*self.device) {
+            Ok(()) => None,
+            Err(error) => self.again(error, operation),
+        };
+        if let Some(start) = start {
+            self.latencies.record(kind, start.elapsed());
         }
-        let start = Instant::now();
-        let result = operation(&*self.device);
-        let result = self.again(result, operation);
-        self.latencies.record(kind, start.elapsed());
-        result
+        failure
     }
 
-    /// Tries what has ended like this again, as often as the policy says.
+    /// Tries what has failed again, as often as the policy says.
+    #[cold]
     fn again(
         &self,
-        mut result: Result<()>,
+        error: Error,
         mut operation: impl FnMut(&dyn BlockDevice) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Failure {
+        let mut result = Err(error);
         let mut attempt = 1;
         while self.policy().tries_again(attempt, &result) {
             attempt += 1;
             self.count_retry();
             result = operation(&*self.device);
         }
-        result
+        result.err().map(Box::new)
     }
 
     /// Waits for a place in the device and takes it: whether what is done there is to be timed. `None` where the
@@ -238,7 +237,7 @@ impl Core {
         self.shared_flush.flush(self.probe(), || {
             let _doing_io = begin_io();
             self.counters.count(Counter::DeviceFlushes);
-            self.blocking(OperationKind::Flush, true, |device| device.flush())
+            outcome(self.blocking(OperationKind::Flush, true, |device| device.flush()))
         })
     }
 
@@ -254,11 +253,11 @@ impl Core {
             };
             let (kind, offset, len) = (command.kind, command.offset, command.len);
             let mut buffers = memory_of(&mut command);
-            let result = self.blocking(kind, true, |device| {
+            let failure = self.blocking(kind, true, |device| {
                 operate(device, kind, offset, len, &mut buffers)
             });
             dispatcher.leave();
-            command.finish(buffers, &result);
+            command.finish(buffers, &outcome(failure));
         }
     }
 

@@ -15,7 +15,7 @@ use super::core::{Core, Place};
 use super::cut::{Pieces, in_commands};
 use super::push::{Key, Keys, Pushed, count_merges, first_run, fits, refused};
 
-/// Carries out what the keys name, which is sorted and has no conflict.
+/// Carries out what the keys name, which has no conflict and is sorted, if anything can be merged.
 pub(super) fn carry_out(core: &Core, pushed: &mut [Pushed], keys: &[Key]) {
     let Some(place) = core.enter(false) else {
         let (now, waiting): (Keys, Keys) = keys
@@ -23,7 +23,7 @@ pub(super) fn carry_out(core: &Core, pushed: &mut [Pushed], keys: &[Key]) {
             .copied()
             .partition(|key| pushed[key.index].bio.flags.nowait);
         for key in now {
-            pushed[key.index].note(&refused());
+            pushed[key.index].fail(refused());
         }
         if !waiting.is_empty()
             && let Some(place) = core.enter(true)
@@ -71,14 +71,13 @@ impl Sent {
 fn alone(core: &Core, place: &Place<'_>, pushed: &mut Pushed, key: Key) {
     let (kind, fua) = (pushed.bio.kind, pushed.bio.flags.fua);
     let buffers = pushed.memory();
-    let mut result = core.blocking(kind, place.timed, |device| {
+    let failure = core.blocking(kind, place.timed, |device| {
         operate(device, kind, key.start, key.end - key.start, buffers)
     });
-    if fua && result.is_ok() {
-        result = core.flush();
-    }
-    if result.is_err() {
-        pushed.note(&result);
+    if failure.is_some() {
+        pushed.fail(failure);
+    } else if fua {
+        pushed.fail(core.flush().err().map(Box::new));
     }
 }
 
@@ -92,12 +91,12 @@ fn together(core: &Core, place: &Place<'_>, pushed: &mut [Pushed], run: &[Key], 
         .collect();
     let mut offset = first.start;
     let mut command = |len: u64, operation: &mut dyn FnMut(&dyn BlockDevice, u64) -> Result<()>| {
-        let result = core.blocking(kind, place.timed, |device| operation(device, offset));
+        let failure = core.blocking(kind, place.timed, |device| operation(device, offset));
         sent.commands += 1;
         sent.splits += u64::from(run.binary_search_by_key(&offset, |key| key.start).is_err());
         let end = offset + len;
         let touched = run.iter().filter(|key| key.start < end && offset < key.end);
-        touched.for_each(|key| pushed[key.index].note(&result));
+        touched.for_each(|key| pushed[key.index].fail(failure.clone()));
         offset = end;
     };
     match kind {
@@ -130,6 +129,6 @@ fn together(core: &Core, place: &Place<'_>, pushed: &mut [Pushed], run: &[Key], 
     }
     // Such a bio is never merged.
     if flags.fua && !pushed[first.index].has_failed() {
-        pushed[first.index].note(&core.flush());
+        pushed[first.index].fail(core.flush().err().map(Box::new));
     }
 }

@@ -35,6 +35,7 @@ mod push;
 mod queue;
 mod queued;
 mod scheduler;
+mod sieve;
 
 pub use batch::{Batch, Ends};
 pub use bio::{Bio, Priority};

@@ -86,8 +86,12 @@ pub struct SubmittedBio {
     state: State,
 }
 
-/// Handles are moved more often than requests fail.
+/// A result in one word: results are moved more often than requests fail.
 pub(super) type Failure = Option<Box<Error>>;
+
+pub(super) fn outcome(failure: Failure) -> Result<()> {
+    failure.map_or(Ok(()), |error| Err(*error))
+}
 
 #[derive(Debug)]
 enum State {

@@ -5,13 +5,14 @@ use std::mem;
 use smallvec::SmallVec;
 
 use crate::device::{Buffers, OperationKind};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::stats::Counter;
 use crate::sync::Arc;
 
 use super::Bio;
 use super::core::Core;
-use super::outcome::{Done, Failure, SubmittedBio, UnderWay};
+use super::outcome::{Done, Failure, SubmittedBio, UnderWay, outcome};
+use super::sieve::Sieve;
 use super::{direct, queued};
 
 /// A bio, and what became of it.
@@ -51,6 +52,7 @@ pub(super) struct Desk {
     keys: Keys,
     /// Whether one of them changes something: otherwise there is no conflict.
     changes: bool,
+    sieve: Sieve,
     /// First byte and place of each key.
     starts: Vec<u64>,
     sorted: Vec<Key>,
@@ -72,12 +74,9 @@ impl Pushed {
     }
 
     /// The first error stays.
-    #[inline]
-    pub(super) fn note(&mut self, result: &Result<()>) {
-        if let Err(error) = result
-            && let Progress::Here(failure @ None) = &mut self.progress
-        {
-            *failure = Some(Box::new(error.clone()));
+    pub(super) fn fail(&mut self, failure: Failure) {
+        if let Progress::Here(known @ None) = &mut self.progress {
+            *known = failure;
         }
     }
 
@@ -101,8 +100,7 @@ impl Pushed {
             return;
         };
         let (buffers, result) = match mem::replace(&mut self.progress, Progress::Handed) {
-            Progress::Here(None) => (mem::take(self.memory()), Ok(())),
-            Progress::Here(Some(error)) => (mem::take(self.memory()), Err(*error)),
+            Progress::Here(failure) => (self.bio.content.take_memory(), outcome(failure)),
             // It had to be waited for.
             Progress::There(place) => place.wait(self.bio.kind),
             Progress::Handed => return,
@@ -110,13 +108,13 @@ impl Pushed {
         done.finish(buffers, result);
     }
 
-    /// The handle, unless there is a completion, which was told.
+    /// The handle, unless there was a completion, which was told. Nothing is left.
     #[inline]
-    pub(super) fn end(self) -> Option<SubmittedBio> {
+    pub(super) fn end(&mut self) -> Option<SubmittedBio> {
         let kind = self.bio.kind;
-        match self.progress {
+        match mem::replace(&mut self.progress, Progress::Handed) {
             Progress::Here(failure) => {
-                let buffers = self.bio.content.into_memory();
+                let buffers = self.bio.content.take_memory();
                 Some(SubmittedBio::ended(kind, buffers, failure))
             }
             Progress::There(place) => Some(SubmittedBio::under_way(kind, place)),
@@ -135,7 +133,7 @@ pub(super) fn submit(core: &Arc<Core>, pushed: &mut [Pushed], desk: &mut Desk) {
         let bytes = match core.admit(bio) {
             Ok(bytes) => bytes,
             Err(error) => {
-                pushed[index].note(&Err(error));
+                pushed[index].fail(Some(Box::new(error)));
                 continue;
             }
         };
@@ -162,7 +160,7 @@ pub(super) fn submit(core: &Arc<Core>, pushed: &mut [Pushed], desk: &mut Desk) {
 /// the device works by itself.
 fn flush(core: &Arc<Core>, pushed: &mut Pushed, last: bool) {
     if !(last && core.limits.asynchronous) {
-        return pushed.note(&core.flush());
+        return pushed.fail(core.flush().err().map(Box::new));
     }
     let done = pushed.done.take().unwrap_or_else(|| {
         let (place, done) = core.outcomes.expect(0);
@@ -177,7 +175,7 @@ fn flush(core: &Arc<Core>, pushed: &mut Pushed, last: bool) {
 
 /// Sends what the keys name. With `ends`, all of it has ended afterwards.
 fn section(core: &Arc<Core>, pushed: &mut [Pushed], desk: &mut Desk, ends: bool) {
-    if desk.keys.len() <= 1 {
+    if desk.keys.len() <= 1 || desk.sieve.separates(&desk.keys) {
         return send(core, pushed, &desk.keys, ends);
     }
     desk.sort();
@@ -238,21 +236,24 @@ fn conflict(pushed: &[Pushed], sorted: &[Key]) -> bool {
 fn one_after_the_other(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
     let mut rest = keys;
     while !rest.is_empty() {
+        let conflicts = |key: &Key, other: &Key| {
+            let both_read = reads(pushed, key) && reads(pushed, other);
+            !both_read && key.start < other.end && other.start < key.end
+        };
         let mut part = Keys::new();
         for key in rest {
-            let at = part.partition_point(|other: &Key| other.start <= key.start);
-            part.insert(at, *key);
-            if conflict(pushed, &part) {
-                part.remove(at);
+            if part.iter().any(|other| conflicts(key, other)) {
                 break;
             }
+            part.push(*key);
         }
         rest = &rest[part.len()..];
+        part.sort_unstable_by_key(|key| key.start);
         send(core, pushed, &part, ends || !rest.is_empty());
     }
 }
 
-/// Sends what has no conflict, sorted.
+/// Sends what has no conflict; sorted, if anything can be merged.
 fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
     if keys.is_empty() {
         return;
@@ -310,6 +311,6 @@ pub(super) fn count_merges(core: &Core, bios: u64, commands: u64, splits: u64) {
 }
 
 /// What a full queue says to those who do not want to wait.
-pub(super) fn refused() -> Result<()> {
-    Err(Error::WouldBlock)
+pub(super) fn refused() -> Failure {
+    Some(Box::new(Error::WouldBlock))
 }

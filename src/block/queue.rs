@@ -11,7 +11,7 @@ use crate::units::{BlockSize, DiskBlock, DiskRun};
 
 use super::core::{Core, Settings};
 use super::cut::in_commands;
-use super::outcome::Done;
+use super::outcome::{Done, outcome};
 use super::push::{self, Desk, Pushed};
 use super::{Batch, Bio, Depth, Latency, Policy, Scheduler, SubmittedBio};
 
@@ -223,10 +223,10 @@ impl BlockQueue {
         // The places of a device that works by itself are those of its commands.
         if self.core.limits.asynchronous {
             let _doing_io = begin_io();
-            return self.core.blocking(kind, true, operation);
+            return outcome(self.core.blocking(kind, true, operation));
         }
         let place = self.core.enter(true);
         let timed = place.as_ref().is_some_and(|place| place.timed);
-        self.core.blocking(kind, timed, operation)
+        outcome(self.core.blocking(kind, timed, operation))
     }
 }

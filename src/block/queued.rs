@@ -15,10 +15,10 @@ use super::core::Core;
 use super::cut::in_commands;
 use super::dispatcher::Inserted;
 use super::flush::ThenFlush;
-use super::outcome::Done;
+use super::outcome::{Done, outcome};
 use super::push::{Key, Progress, Pushed, count_merges, first_run, fits, refused};
 
-/// Submits what the keys name, which is sorted and has no conflict. Where it `ends` a section each bio gets a handle
+/// Submits what the keys name, which has no conflict and is sorted, if anything can be merged. Where it `ends` a section each bio gets a handle
 /// to be waited for, also one that a completion is to hear of.
 pub(super) fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
     let queue = core.queue_of_thread();
@@ -205,7 +205,7 @@ fn insert(core: &Core, queue: usize, command: Command, wait: bool) -> bool {
         }
         Err(mut command) => {
             let buffers = mem::take(&mut command.buffers);
-            command.finish(buffers, &refused());
+            command.finish(buffers, &outcome(refused()));
         }
     }
     false

@@ -10,7 +10,11 @@ use crate::sync::Arc;
 ///
 /// Memory from [`zeroed`](Self::zeroed) starts at a multiple of [`ALIGNMENT`](Self::ALIGNMENT). Memory that was
 /// shared before (`From<Arc<[u8]>>`) is taken as it is, and stays shared: it is copied before the first change.
-pub struct Buffer {
+///
+/// One word: it is moved more often than it is looked into.
+pub struct Buffer(Box<Place>);
+
+struct Place {
     memory: Memory,
     /// Where the bytes are; those around them only shift them into place.
     start: usize,
@@ -31,11 +35,11 @@ impl Buffer {
         // No `unsafe` code: the bytes in front of the first aligned one are given up.
         let memory = vec![0; len + Self::ALIGNMENT - 1].into_boxed_slice();
         let start = memory.as_ptr().align_offset(Self::ALIGNMENT);
-        Self {
-            memory: Memory::Own(memory),
-            start,
-            len,
-        }
+        Self::at(Memory::Own(memory), start, len)
+    }
+
+    fn at(memory: Memory, start: usize, len: usize) -> Self {
+        Self(Box::new(Place { memory, start, len }))
     }
 
     /// An aligned copy of `bytes`.
@@ -51,19 +55,14 @@ impl Buffer {
     /// When `range` does not lie inside the buffer.
     #[must_use]
     pub fn share(&mut self, range: Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.len);
-        if let Memory::Own(_) = self.memory {
+        assert!(range.start <= range.end && range.end <= self.0.len);
+        if let Memory::Own(_) = self.0.memory {
             *self = self.shared_copy();
         }
-        let (start, len) = (self.start + range.start, range.end - range.start);
-        Self {
-            memory: match &self.memory {
-                Memory::Own(_) => unreachable!("exchanged above"),
-                Memory::Shared(memory) => Memory::Shared(Arc::clone(memory)),
-            },
-            start,
-            len,
-        }
+        let mut part = self.clone();
+        part.0.start += range.start;
+        part.0.len = range.end - range.start;
+        part
     }
 
     #[cold]
@@ -73,14 +72,11 @@ impl Buffer {
 
     /// Aligned, too.
     fn shared_copy(&self) -> Self {
-        let mut memory: Arc<[u8]> = repeat_n(0, self.len + Self::ALIGNMENT - 1).collect();
+        let len = self.0.len;
+        let mut memory: Arc<[u8]> = repeat_n(0, len + Self::ALIGNMENT - 1).collect();
         let start = memory.as_ptr().align_offset(Self::ALIGNMENT);
-        Arc::make_mut(&mut memory)[start..start + self.len].copy_from_slice(self);
-        Self {
-            memory: Memory::Shared(memory),
-            start,
-            len: self.len,
-        }
+        Arc::make_mut(&mut memory)[start..][..len].copy_from_slice(self);
+        Self::at(Memory::Shared(memory), start, len)
     }
 
     /// Whether the first byte lies at a multiple of `alignment`.
@@ -92,22 +88,18 @@ impl Buffer {
 impl From<Arc<[u8]>> for Buffer {
     fn from(memory: Arc<[u8]>) -> Self {
         let len = memory.len();
-        Self {
-            memory: Memory::Shared(memory),
-            start: 0,
-            len,
-        }
+        Self::at(Memory::Shared(memory), 0, len)
     }
 }
 
 impl Clone for Buffer {
     fn clone(&self) -> Self {
-        match &self.memory {
+        match &self.0.memory {
             Memory::Own(_) => Self::copy_of(self),
-            Memory::Shared(memory) => Self {
-                memory: Memory::Shared(Arc::clone(memory)),
-                ..*self
-            },
+            Memory::Shared(memory) => {
+                let memory = Memory::Shared(Arc::clone(memory));
+                Self::at(memory, self.0.start, self.0.len)
+            }
         }
     }
 }
@@ -117,22 +109,24 @@ impl Deref for Buffer {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let memory = match &self.memory {
+        let Place { memory, start, len } = &*self.0;
+        let memory = match memory {
             Memory::Own(memory) => memory,
             Memory::Shared(memory) => &**memory,
         };
-        &memory[self.start..][..self.len]
+        &memory[*start..][..*len]
     }
 }
 
 impl DerefMut for Buffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        if let Memory::Shared(_) = self.memory {
+        if let Memory::Shared(_) = self.0.memory {
             self.become_own();
         }
-        match &mut self.memory {
-            Memory::Own(memory) => &mut memory[self.start..][..self.len],
+        let Place { memory, start, len } = &mut *self.0;
+        match memory {
+            Memory::Own(memory) => &mut memory[*start..][..*len],
             Memory::Shared(_) => unreachable!("exchanged above"),
         }
     }
@@ -148,39 +142,45 @@ impl Eq for Buffer {}
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffer({} bytes)", self.len)
+        write!(f, "Buffer({} bytes)", self.0.len)
     }
 }
 
 /// Buffers one behind the other; a single one takes no memory beside its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Buffers(List);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 enum List {
+    #[default]
+    None,
     One(Buffer),
-    Any(Vec<Buffer>),
+    Many(Box<Many>),
 }
+
+#[derive(Clone, Debug)]
+struct Many(Vec<Buffer>);
 
 impl Buffers {
     /// Bytes in all buffers.
     #[inline]
     pub fn byte_len(&self) -> u64 {
         match &self.0 {
-            List::One(buffer) => buffer.len as u64,
-            List::Any(buffers) => buffers.iter().map(|buffer| buffer.len as u64).sum(),
+            List::None => 0,
+            List::One(buffer) => buffer.0.len as u64,
+            List::Many(buffers) => buffers.0.iter().map(|buffer| buffer.0.len as u64).sum(),
         }
     }
 
     /// Adds a buffer behind the others.
     pub fn push(&mut self, buffer: Buffer) {
         match std::mem::take(self).0 {
-            List::Any(buffers) if buffers.is_empty() => self.0 = List::One(buffer),
-            List::Any(mut buffers) => {
-                buffers.push(buffer);
-                self.0 = List::Any(buffers);
+            List::None => self.0 = List::One(buffer),
+            List::One(first) => *self = vec![first, buffer].into(),
+            List::Many(mut buffers) => {
+                buffers.0.push(buffer);
+                self.0 = List::Many(buffers);
             }
-            List::One(first) => self.0 = List::Any(vec![first, buffer]),
         }
     }
 
@@ -188,13 +188,6 @@ impl Buffers {
     pub fn to_vec(&self) -> Vec<u8> {
         let bytes: Vec<&[u8]> = self.iter().map(|buffer| &**buffer).collect();
         bytes.concat()
-    }
-}
-
-impl Default for Buffers {
-    #[inline]
-    fn default() -> Self {
-        Self(List::Any(Vec::new()))
     }
 }
 
@@ -215,7 +208,7 @@ impl From<Buffer> for Buffers {
 
 impl From<Vec<Buffer>> for Buffers {
     fn from(buffers: Vec<Buffer>) -> Self {
-        Self(List::Any(buffers))
+        Self(List::Many(Box::new(Many(buffers))))
     }
 }
 
@@ -229,7 +222,7 @@ impl FromIterator<Buffer> for Buffers {
                 let mut all = Vec::with_capacity(2 + buffers.size_hint().0);
                 all.extend([first, second]);
                 all.extend(buffers);
-                Self(List::Any(all))
+                Self::from(all)
             }
         }
     }
@@ -241,8 +234,9 @@ impl IntoIterator for Buffers {
 
     fn into_iter(self) -> Self::IntoIter {
         let (one, any) = match self.0 {
+            List::None => (None, Vec::new()),
             List::One(buffer) => (Some(buffer), Vec::new()),
-            List::Any(buffers) => (None, buffers),
+            List::Many(buffers) => (None, buffers.0),
         };
         one.into_iter().chain(any)
     }
@@ -254,8 +248,9 @@ impl Deref for Buffers {
     #[inline]
     fn deref(&self) -> &[Buffer] {
         match &self.0 {
+            List::None => &[],
             List::One(buffer) => std::slice::from_ref(buffer),
-            List::Any(buffers) => buffers,
+            List::Many(buffers) => &buffers.0,
         }
     }
 }
@@ -264,8 +259,9 @@ impl DerefMut for Buffers {
     #[inline]
     fn deref_mut(&mut self) -> &mut [Buffer] {
         match &mut self.0 {
+            List::None => &mut [],
             List::One(buffer) => std::slice::from_mut(buffer),
-            List::Any(buffers) => buffers,
+            List::Many(buffers) => &mut buffers.0,
         }
     }
 }

@@ -212,9 +212,12 @@ pub(crate) fn compare(device: Arc<dyn BlockDevice>, setup: Setup, steps: &[Step]
     }
 }
 
+/// The memory of a bio, and how it ended.
+type End = (Buffers, Result<()>);
+
 /// The ends of the bios that have no handle, by their tag.
 #[derive(Default)]
-struct Told(Mutex<Vec<Option<(Buffers, Result<()>)>>>);
+struct Told(Mutex<Vec<Option<End>>>);
 
 impl Completion for Told {
     fn completed(&self, tag: u64, buffers: Buffers, result: Result<()>) {
@@ -309,7 +312,7 @@ impl Pair {
     }
 
     /// Checks the commands of a batch and the outcomes that follow from them, and does the same to the image.
-    fn judge(&mut self, pushed: &[Push], outcomes: &[(Buffers, Result<()>)], log: &[Command]) {
+    fn judge(&mut self, pushed: &[Push], outcomes: &[End], log: &[Command]) {
         for (push, (_, result)) in pushed.iter().zip(outcomes) {
             let refused = matches!(result, Err(Error::InvalidInput(_)));
             assert_eq!(refused, !push.is_admitted(), "{push:?}: {result:?}");
@@ -346,7 +349,7 @@ impl Pair {
     /// Checks the commands of a section, behind which come `flushes` others, and takes them off the log.
     fn take_section(
         &self,
-        section: &[(&Push, &(Buffers, Result<()>))],
+        section: &[(&Push, &End)],
         log: &mut &[Command],
         flushes: usize,
     ) -> Vec<Command> {
@@ -401,10 +404,7 @@ impl Pair {
     }
 
     /// The fewest commands that a section takes, sorted.
-    fn plan(
-        &self,
-        section: &[(&Push, &(Buffers, Result<()>))],
-    ) -> Vec<(OperationKind, u64, u64, bool)> {
+    fn plan(&self, section: &[(&Push, &End)]) -> Vec<(OperationKind, u64, u64, bool)> {
         let mut bios: Vec<&Push> = section.iter().map(|(push, _)| *push).collect();
         bios.sort_by_key(|push| push.start);
         let native = self.setup.native_fua && self.setup.ends.is_some();
@@ -426,12 +426,7 @@ impl Pair {
     }
 
     /// Checks what came of a bio and does to the image what its commands did.
-    fn judge_bio(
-        &mut self,
-        push: &Push,
-        (buffers, result): &(Buffers, Result<()>),
-        sent: &[Command],
-    ) {
+    fn judge_bio(&mut self, push: &Push, (buffers, result): &End, sent: &[Command]) {
         let all = push.bytes();
         let mine = sent.iter().filter(|command| overlap(&range(command), &all));
         let mut failed = false;
@@ -468,7 +463,7 @@ fn range(command: &Command) -> Range<u64> {
 }
 
 /// The ends that were told, once all are there.
-fn wait_for(told: &Told, pushed: &[Push]) -> Vec<Option<(Buffers, Result<()>)>> {
+fn wait_for(told: &Told, pushed: &[Push]) -> Vec<Option<End>> {
     loop {
         let ends = told.0.lock().unwrap();
         if ends

@@ -1,11 +1,13 @@
 //! A disk of the system that is really a file.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A loop device over a new file of zeros; detached at the end.
+/// A loop device over a new file of zeros.
 pub(crate) struct LoopDisk {
     path: PathBuf,
+    _open: File,
     _folder: tempfile::TempDir,
 }
 
@@ -14,24 +16,21 @@ impl LoopDisk {
     pub(crate) fn new(size: u64) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("disk");
-        std::fs::File::create(&image)
-            .unwrap()
-            .set_len(size)
-            .unwrap();
-        let attached = Command::new("losetup")
-            .args(["--show", "-f"])
-            .arg(&image)
-            .output();
-        match attached {
-            Ok(output) if output.status.success() => Some(Self {
-                path: String::from_utf8(output.stdout).unwrap().trim().into(),
-                _folder: folder,
-            }),
-            refused => {
-                println!("not tested on a block device, as there is no loop device: {refused:?}");
-                None
-            }
-        }
+        File::create(&image).unwrap().set_len(size).unwrap();
+        let attached = losetup(["--show", "-f"].as_ref(), &image);
+        let Some(path) = attached else {
+            println!("not tested on a block device, as there is no loop device");
+            return None;
+        };
+        let path = PathBuf::from(path);
+        let open = File::open(&path).unwrap();
+        // Takes effect when nobody has it open any more, whatever becomes of this process.
+        losetup(["-d"].as_ref(), &path).unwrap();
+        Some(Self {
+            path,
+            _open: open,
+            _folder: folder,
+        })
     }
 
     /// Where the block device is.
@@ -40,11 +39,9 @@ impl LoopDisk {
     }
 }
 
-impl Drop for LoopDisk {
-    fn drop(&mut self) {
-        let detached = Command::new("losetup").arg("-d").arg(&self.path).status();
-        if !detached.is_ok_and(|status| status.success()) {
-            eprintln!("{} is still attached", self.path.display());
-        }
-    }
+/// What `losetup` says when it is content.
+fn losetup(how: &[&str], path: &Path) -> Option<String> {
+    let output = Command::new("losetup").args(how).arg(path).output().ok()?;
+    let said = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| said.trim().to_owned())
 }

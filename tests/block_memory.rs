@@ -1,0 +1,150 @@
+//! Bios that are not merged take no memory once a queue has served some.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use extent_map::Result;
+use extent_map::block::{Batch, Bio, BlockQueue, Deadline, Scheduler};
+use extent_map::device::{BlockDevice, Buffer, Buffers, Limits, MemoryDevice, Request};
+use extent_map::units::{BlockSize, DiskBlock};
+
+const BLOCK: usize = 4096;
+const BLOCKS: u64 = 256;
+
+/// The system's allocator; counts how often this thread asks for memory.
+struct Counting;
+
+thread_local! {
+    static ASKED: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: passes every call on to the system allocator unchanged; what it keeps is a plain number.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ASKED.with(|asked| asked.set(asked.get() + 1));
+        // SAFETY: the caller's promises are those that `System` needs.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are those that `System` needs.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often `work` asks for memory.
+fn asked(work: impl FnOnce()) -> u64 {
+    let before = ASKED.get();
+    work();
+    ASKED.get() - before
+}
+
+/// Works by itself, and ends at once what is started.
+#[derive(Debug)]
+struct Starting(MemoryDevice);
+
+impl BlockDevice for Starting {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.0.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.0.write_at(offset, data)
+    }
+    fn flush(&self) -> Result<()> {
+        self.0.flush()
+    }
+    fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        self.0.discard(offset, len)
+    }
+    fn start(&self, mut request: Request) {
+        let result = request.carry_out(&self.0);
+        request.complete(result);
+    }
+    fn limits(&self) -> Limits {
+        Limits {
+            asynchronous: true,
+            ..Limits::default()
+        }
+    }
+}
+
+fn bio(block: u64, buffers: Buffers) -> Bio {
+    match block % 4 {
+        0 => Bio::read_into(DiskBlock(block), buffers),
+        _ => Bio::write_from(DiskBlock(block), buffers),
+    }
+}
+
+/// Each second block, so that none has a neighbour, in another order each time.
+fn blocks(round: u64) -> impl Iterator<Item = u64> {
+    (0..32).map(move |n| (n * 7 + round) * 2 % BLOCKS)
+}
+
+fn in_batches(batch: &mut Batch<'_>, buffers: &mut Vec<Buffers>, rounds: u64) {
+    for round in 0..rounds {
+        for (block, buffers) in blocks(round).zip(buffers.drain(..)) {
+            batch.push(bio(block, buffers));
+        }
+        for (memory, result) in batch.finish() {
+            result.unwrap();
+            buffers.push(memory);
+        }
+    }
+}
+
+fn one_by_one(queue: &BlockQueue, buffers: &mut [Buffers], rounds: u64) {
+    for round in 0..rounds {
+        for (block, buffers) in blocks(round).zip(&mut *buffers) {
+            let bio = bio(block, std::mem::take(buffers));
+            let (memory, result) = queue.submit(bio).finish();
+            result.unwrap();
+            *buffers = memory;
+        }
+    }
+}
+
+#[test]
+fn bios_that_are_not_merged_ask_for_no_memory() {
+    let memory = || MemoryDevice::new(BLOCKS * BLOCK as u64);
+    let devices: [Arc<dyn BlockDevice>; 2] = [Arc::new(memory()), Arc::new(Starting(memory()))];
+    for device in devices {
+        for scheduler in [Scheduler::None, Scheduler::Deadline(Deadline::default())] {
+            let block_size = BlockSize::new(BLOCK as u64).unwrap();
+            let queue = BlockQueue::new(device.clone(), block_size, Arc::default());
+            let queue = queue.scheduler(scheduler);
+            let mut batch = queue.batch();
+            let buffer = || Buffer::zeroed(BLOCK).into();
+            let mut buffers: Vec<Buffers> = (0..32).map(|_| buffer()).collect();
+            in_batches(&mut batch, &mut buffers, BLOCKS);
+            one_by_one(&queue, &mut buffers, BLOCKS);
+            let times = asked(|| {
+                in_batches(&mut batch, &mut buffers, BLOCKS);
+                one_by_one(&queue, &mut buffers, BLOCKS);
+            });
+            assert_eq!(times, 0, "{scheduler:?} in front of {device:?}");
+        }
+    }
+}
+
+#[test]
+fn the_count_sees_what_is_asked_for() {
+    let queue = BlockQueue::new(
+        Arc::new(MemoryDevice::new(1 << 20)),
+        BlockSize::new(BLOCK as u64).unwrap(),
+        Arc::default(),
+    );
+    let bio = Bio::write_from(DiskBlock(0), Buffer::zeroed(BLOCK));
+    queue.submit(bio).wait().unwrap();
+    let times = asked(|| {
+        let bio = Bio::write_from(DiskBlock(0), Buffer::zeroed(BLOCK));
+        queue.submit(bio).wait().unwrap();
+    });
+    assert_eq!(times, 2, "the buffer and its memory, and nothing else");
+}
