@@ -166,6 +166,31 @@ fn only_neighbours_of_one_kind_are_merged() {
 }
 
 #[test]
+fn reads_that_overlap_need_not_wait_for_each_other_but_writes_must() {
+    let Watched { device, queue, .. } = setup(64);
+    queue.submit(write(0, 7, 8)).wait().unwrap();
+    seen(&device);
+    let mut batch = queue.batch();
+    for start in [4, 0, 2] {
+        batch.push(Bio::read(run(start, 3)));
+    }
+    batch.push(write(3, 8, 1));
+    batch.push(Bio::read(run(2, 3)));
+    let read: Vec<_> = batch.submit().into_iter().map(|bio| bio.wait()).collect();
+    for old in &read[..3] {
+        assert_eq!(*old, Ok(blocks(7, 3)));
+    }
+    let new = [blocks(7, 1), blocks(8, 1), blocks(7, 1)].concat();
+    assert_eq!(read[4], Ok(new));
+    let order: Vec<_> = seen(&device)
+        .into_iter()
+        .map(|(kind, start, _)| (kind, start))
+        .collect();
+    let expected = [(Read, 0), (Read, 2), (Read, 4), (Write, 3), (Read, 2)];
+    assert_eq!(order, expected);
+}
+
+#[test]
 fn nothing_moves_across_a_flush() {
     let Watched {
         device,

@@ -191,14 +191,16 @@ impl Desk {
         self.changes = false;
     }
 
-    /// Sorts the keys by first byte.
+    /// Sorts the keys by first byte, those that have the same as they were pushed.
     fn sort(&mut self) {
         // Plain numbers are sorted several times as fast: bytes begin at whole sectors, which leaves room for places.
         const PLACES: usize = 512;
         self.sorted.clear();
         if self.keys.len() > PLACES {
             self.sorted.extend_from_slice(&self.keys);
-            return self.sorted.sort_unstable_by_key(|key| key.start);
+            return self
+                .sorted
+                .sort_unstable_by_key(|key| (key.start, key.index));
         }
         let keys = &self.keys[..];
         self.starts.clear();
@@ -248,7 +250,7 @@ fn one_after_the_other(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], en
             part.push(*key);
         }
         rest = &rest[part.len()..];
-        part.sort_unstable_by_key(|key| key.start);
+        part.sort_unstable_by_key(|key| (key.start, key.index));
         send(core, pushed, &part, ends || !rest.is_empty());
     }
 }

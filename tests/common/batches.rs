@@ -190,10 +190,18 @@ pub(crate) fn compare(device: Arc<dyn BlockDevice>, setup: Setup, steps: &[Step]
         bad: (None, 0..0),
         image: vec![0; DEVICE_BYTES as usize],
     };
-    let mut pushed = Vec::new();
+    let mut pushed: Vec<Push> = Vec::new();
     for step in steps {
         match *step {
-            Step::Push(push) => pushed.push(push),
+            Step::Push(push) => {
+                // Of reads that overlap in a section it cannot be told whose command failed.
+                let overlaps = |other: &Push| overlap(&other.bytes(), &push.bytes());
+                let mut reads = pushed.iter().filter(|other| other.kind == Read);
+                if push.kind == Read && reads.any(overlaps) {
+                    pair.submit(&std::mem::take(&mut pushed));
+                }
+                pushed.push(push);
+            }
             Step::Submit => pair.submit(&std::mem::take(&mut pushed)),
             Step::Bad {
                 start,
@@ -230,7 +238,7 @@ impl Completion for Told {
 
 /// What happens one after the other.
 enum Stage {
-    /// Bios that do not overlap, unless they read, in any order.
+    /// Bios that do not overlap, in any order.
     Section(Vec<usize>),
     Flush,
 }
@@ -251,10 +259,7 @@ fn stages(pushed: &[Push]) -> Vec<Stage> {
         }
         let fits = |section: &[usize]| {
             let mut others = section.iter().map(|other| pushed[*other]);
-            others.all(|other| {
-                let both_read = other.kind == Read && push.kind == Read;
-                both_read || !overlap(&other.bytes(), &push.bytes())
-            })
+            others.all(|other| !overlap(&other.bytes(), &push.bytes()))
         };
         match stages.last_mut() {
             Some(Stage::Section(section)) if fits(section) => section.push(index),
@@ -386,7 +391,7 @@ impl Pair {
             .iter()
             .map(|c| (c.kind, c.offset, c.len, c.fua))
             .collect();
-        plain.sort_unstable_by_key(|command| command.1);
+        plain.sort_unstable_by_key(|command| (command.1, command.2));
         assert_eq!(plain, expected);
         let durable = section
             .iter()
@@ -421,7 +426,7 @@ impl Pair {
                 plan.push((first.kind, at, step.min(end - at), first.fua && native));
             }
         }
-        plan.sort_unstable_by_key(|command| command.1);
+        plan.sort_unstable_by_key(|command| (command.1, command.2));
         plan
     }
 
