@@ -491,3 +491,40 @@ impl Allocator {
         clusters.saturating_mul(self.geometry.cluster_bytes())
     }
 }
+
+#[cfg(all(test, not(any(loom, feature = "shuttle"))))]
+mod tests {
+    use super::*;
+    use crate::units::{BlockSize, ClusterRatio, DiskBlock, Geometry};
+
+    #[test]
+    fn the_census_knows_when_no_window_is_open() {
+        let geometry = Geometry {
+            block_size: BlockSize::new(4096).unwrap(),
+            cluster: ClusterRatio::new(1).unwrap(),
+        };
+        let allocator = Allocator::new(1 << 16, geometry, 1 << 15, DiskBlock(1)).unwrap();
+        let file = FileSpace::new(0);
+        let counted = || {
+            let Census { opened, ended } = &*allocator.census;
+            [opened, ended].map(|count| count.load(Ordering::Relaxed))
+        };
+        // The second divides the window of the first in two.
+        for at in [100, 200] {
+            let request = FileRequest {
+                at,
+                clusters: 10,
+                room: u64::MAX,
+                file_clusters: at + 10,
+                goal: None,
+            };
+            let mut space = allocator.reserve(10).unwrap();
+            let allocation = allocator.allocate_for(&file, request, &mut space);
+            let _ = allocation.unwrap().commit();
+        }
+        assert_eq!(allocator.windows(&file).len(), 2);
+        assert_eq!(counted(), [3, 1]);
+        allocator.end_windows(&file);
+        assert_eq!(counted(), [3, 3]);
+    }
+}
