@@ -64,8 +64,24 @@ fn goals_are_blocks_in_whatever_group_and_cluster_they_lie() {
 #[test]
 fn a_long_wish_near_a_goal_is_served_there_and_not_where_it_would_be_aligned() {
     let allocator = allocator(4096, 1024);
+    allocator.claim(run(1030, 10)).unwrap();
     let near = AllocRequest::anywhere(256).goal(Goal::Near(DiskBlock(1034)));
-    assert_eq!(take(&allocator, near), Ok(run(1034, 256)));
+    assert_eq!(take(&allocator, near), Ok(run(1040, 256)));
+}
+
+#[test]
+fn a_group_of_long_runs_is_preferred_to_one_that_has_a_single_one() {
+    let allocator = allocator(256, 64);
+    allocator.claim(run(1, 63)).unwrap();
+    for used in (64..100).step_by(2).chain([108]) {
+        allocator.claim(run(used, 1)).unwrap();
+    }
+    allocator.claim(run(109, 19)).unwrap();
+    let near = AllocRequest::near(DiskBlock(10), 8);
+    assert_eq!(take(&allocator, near), Ok(run(128, 8)));
+    // The other is found when there is nothing better.
+    allocator.claim(run(136, 120)).unwrap();
+    assert_eq!(take(&allocator, near), Ok(run(99, 8)));
 }
 
 #[test]

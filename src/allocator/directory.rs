@@ -113,6 +113,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_group_that_is_missing_in_either_list_is_noticed() {
+        let summary = |free, order, fragments| Summary {
+            free,
+            orders: Orders::only(order),
+            fragments,
+        };
+        let directory = Directory::new(3);
+        let now = summary(40, 4, 2);
+        directory.update(1, Summary::default(), now);
+        assert!(directory.agrees(1, now));
+        assert!(!directory.agrees(1, summary(40, 5, 2)));
+        assert!(!directory.agrees(1, summary(40, 4, 1)));
+        assert!(!directory.agrees(2, now));
+    }
+
+    #[test]
     fn the_average_order_is_that_of_free_clusters_by_fragments() {
         let full = Summary::default();
         assert_eq!(full.average(), Orders::default());

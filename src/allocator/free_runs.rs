@@ -326,7 +326,7 @@ impl FreeRuns {
         let mut stretch = from;
         while let Some(word) = self.empty.get((stretch / 64) as usize) {
             let here = u64::from((!(word >> (stretch % 64))).trailing_zeros());
-            stretch += here.min(64 - stretch % 64);
+            stretch += here;
             if here == 0 || !stretch.is_multiple_of(64) {
                 break;
             }
@@ -370,7 +370,7 @@ impl FreeRuns {
                 self.empty[((stretch - 1) / 64) as usize],
                 63 - (stretch - 1) % 64,
             );
-            let here = u64::from((!(word << shift)).leading_zeros()).min(64 - shift);
+            let here = u64::from((!(word << shift)).leading_zeros());
             stretch -= here;
             if here == 0 || !stretch.is_multiple_of(64) {
                 break;

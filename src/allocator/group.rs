@@ -326,7 +326,7 @@ impl Group {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, feature = "shuttle"))))]
 mod tests {
     use super::*;
     use crate::allocator::rest::Left;

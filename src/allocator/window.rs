@@ -491,3 +491,58 @@ impl Allocator {
         clusters.saturating_mul(self.geometry.cluster_bytes())
     }
 }
+
+#[cfg(all(test, not(any(loom, feature = "shuttle"))))]
+mod tests {
+    use super::*;
+    use crate::units::{BlockSize, ClusterRatio, DiskBlock, Geometry};
+
+    fn allocator() -> Allocator {
+        let geometry = Geometry {
+            block_size: BlockSize::new(4096).unwrap(),
+            cluster: ClusterRatio::new(1).unwrap(),
+        };
+        Allocator::new(1 << 16, geometry, 1 << 15, DiskBlock(1)).unwrap()
+    }
+
+    /// Writes ten clusters of a file, which come out of one of its windows or get one.
+    fn write(allocator: &Allocator, file: &FileSpace, at: u64) {
+        let request = FileRequest {
+            at,
+            clusters: 10,
+            room: u64::MAX,
+            file_clusters: at + 10,
+            goal: None,
+        };
+        let mut space = allocator.reserve(10).unwrap();
+        let allocation = allocator.allocate_for(file, request, &mut space);
+        let _ = allocation.unwrap().commit();
+    }
+
+    #[test]
+    fn the_census_knows_when_no_window_is_open() {
+        let (allocator, file) = (allocator(), FileSpace::new(0));
+        let counted = || {
+            let Census { opened, ended } = &*allocator.census;
+            [opened, ended].map(|count| count.load(Ordering::Relaxed))
+        };
+        write(&allocator, &file, 100);
+        // Divides the window in two.
+        write(&allocator, &file, 200);
+        assert_eq!(allocator.windows(&file).len(), 2);
+        assert_eq!(counted(), [3, 1]);
+        allocator.end_windows(&file);
+        assert_eq!(counted(), [3, 3]);
+    }
+
+    #[test]
+    fn no_window_ends_for_what_can_be_had_meanwhile() {
+        let (allocator, file) = (allocator(), FileSpace::new(0));
+        write(&allocator, &file, 100);
+        let before = allocator.in_windows();
+        let all = allocator.ledger.snapshot().available();
+        let again = || allocator.ledger.reserve(all);
+        let granted = allocator.without_windows(again).unwrap();
+        assert_eq!((granted.clusters(), allocator.in_windows()), (all, before));
+    }
+}
