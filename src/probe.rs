@@ -149,6 +149,22 @@ pub enum Mutation {
     RewriteInlineBlindly,
     /// Removed delayed blocks give their promises back only while the volume delays.
     ReleaseOnlyWhileDelaying,
+    /// A commit answers before the device has made its transaction durable.
+    CommitWithoutFlush,
+    /// A transaction is written beside the data of the blocks that it makes readable, not after it.
+    LogBeforeData,
+    /// Sectors of a transaction that did not arrive are passed by, and the rest is replayed.
+    AcceptTornTransaction,
+    /// What is freed can be used again before it is durable that it was freed.
+    ReuseBeforeDurable,
+    /// After a commit that failed the next one goes on in the log, whatever of it the device has.
+    AppendInDoubt,
+    /// A commit may come between changes that belong together.
+    CommitInBetween,
+    /// Blocks that were moved inside a file may be written before it is durable that they were.
+    MoveWithoutCommit,
+    /// Bytes that leave the mapping store for blocks wait for writeback, though the store has promised them.
+    LeaveInlineUnwritten,
 }
 
 /// A point in the code at which a test may act.
@@ -157,6 +173,8 @@ pub enum Mutation {
 pub enum Moment {
     /// A punch has dropped the pages of its range and not yet freed the blocks. Inode and invalidate lock are held.
     PagesDropped,
+    /// A truncation has dropped the blocks and not yet stored the size. Inode and invalidate lock are held.
+    Truncated,
     /// A write is about to copy bytes into a page. The inode lock is held.
     Copying,
     /// A store in memory has seen that a stored size must grow. The folio locks of writeback may be held.

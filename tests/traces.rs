@@ -2,6 +2,8 @@
 
 #[path = "../examples/replay/blackbox.rs"]
 mod blackbox;
+#[path = "../examples/replay/mount.rs"]
+mod mount;
 #[path = "../examples/replay/observation.rs"]
 mod observation;
 #[path = "../examples/replay/recording.rs"]
@@ -19,6 +21,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use blackbox::{Device, Settings};
+use mount::Store;
 use report::Failure;
 use trace::Trace;
 
@@ -43,6 +46,7 @@ fn replay_all(settings: &Settings) {
 
 const CHECKED: Settings = Settings {
     device: Device::Memory,
+    store: Store::Memory,
     check: true,
     shrink: 0.0,
     seed: 0,
@@ -74,6 +78,25 @@ fn recordings_replay_while_memory_pressure_drops_status_entries() {
 fn recordings_replay_on_a_file_under_memory_pressure() {
     replay_all(&Settings {
         device: Device::File,
+        shrink: 0.3,
+        ..CHECKED
+    });
+}
+
+#[test]
+fn recordings_replay_on_a_volume_that_is_closed_and_opened_at_each_remount() {
+    replay_all(&Settings {
+        store: Store::Log,
+        ..Settings::default()
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn recordings_replay_on_a_volume_in_a_file_under_memory_pressure_and_checks() {
+    replay_all(&Settings {
+        device: Device::File,
+        store: Store::Log,
         shrink: 0.3,
         ..CHECKED
     });

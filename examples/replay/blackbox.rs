@@ -10,13 +10,13 @@ use extent_map::device::BlockDevice;
 #[cfg(unix)]
 use extent_map::device::FileDevice;
 use extent_map::device::MemoryDevice;
-use extent_map::file::{File, Volume, VolumeOptions};
+use extent_map::file::{File, Volume};
 use extent_map::testing::Outcome;
-use extent_map::units::FileNumber;
 use extent_map::{Error, Result};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
+use super::mount::{Mount, Store};
 use super::observation::{Observation, without};
 use super::report::{Failure, Report};
 use super::trace::{Head, Seen, Step, Trace};
@@ -27,6 +27,9 @@ pub(crate) struct Settings {
     /// Where the volume's blocks live
     #[arg(long, value_enum, default_value_t)]
     pub(crate) device: Device,
+    /// Where the volume's mapping lives
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) store: Store,
     /// Check all invariants after every step
     #[arg(long)]
     pub(crate) check: bool,
@@ -58,7 +61,10 @@ pub(crate) enum Device {
 
 impl Device {
     /// Makes a device; the file, if any, lives as long as what is returned beside it.
-    fn make(self, size: u64) -> io::Result<(Arc<dyn BlockDevice>, Option<NamedTempFile>)> {
+    pub(super) fn make(
+        self,
+        size: u64,
+    ) -> io::Result<(Arc<dyn BlockDevice>, Option<NamedTempFile>)> {
         match self {
             Self::Memory => Ok((Arc::new(MemoryDevice::new(size)), None)),
             #[cfg(unix)]
@@ -76,7 +82,12 @@ pub(crate) fn replay(trace: &Trace, settings: &Settings) -> Report {
     let mut report = Report::default();
     match Replay::new(&trace.head, settings, &mut report) {
         Ok(mut replay) => {
-            trace.steps.iter().for_each(|step| replay.step(step));
+            for step in &trace.steps {
+                replay.step(step);
+                if !replay.mount.is_mounted() {
+                    return report;
+                }
+            }
             replay.end(&trace.end);
         }
         Err(error) => report.failures.push(Failure {
@@ -90,9 +101,7 @@ pub(crate) fn replay(trace: &Trace, settings: &Settings) -> Report {
 }
 
 struct Replay<'a> {
-    volume: Volume,
-    _image: Option<NamedTempFile>,
-    files: Vec<File>,
+    mount: Mount,
     /// Clusters that ext4 was last seen to use for each file's extent tree. Nothing here counts them.
     tree_clusters: Vec<u64>,
     head: &'a Head,
@@ -104,30 +113,17 @@ struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     fn new(head: &'a Head, settings: &'a Settings, report: &'a mut Report) -> io::Result<Self> {
-        // One cluster more than there are free blocks: the first is the volume's own.
-        let blocks = head.free_blocks.saturating_add(head.cluster_blocks);
-        let (device, image) = settings
-            .device
-            .make(blocks.saturating_mul(head.block_size))?;
-        let options = VolumeOptions::new()
-            .block_size(head.block_size)
-            .cluster_blocks(head.cluster_blocks)
-            .delayed_allocation(head.delayed);
-        let volume = Volume::format(device, &options)?;
-        let files = (0..head.files).map(|number| volume.file(FileNumber(number)));
-        let files = files.collect::<Result<Vec<_>>>()?;
+        let mount = Mount::new(head, settings.device, settings.store)?;
         let mut replay = Self {
-            volume,
-            _image: image,
-            tree_clusters: vec![0; files.len()],
-            files,
+            tree_clusters: vec![0; mount.files().len()],
+            mount,
             head,
             settings,
             dice: Dice(settings.seed),
             step: 0,
             report,
         };
-        let free = replay.volume.statfs().free_blocks;
+        let free = replay.mount.volume().statfs().free_blocks;
         replay.expect("free0".into(), &json!(head.free_blocks), json!(free));
         Ok(replay)
     }
@@ -151,8 +147,11 @@ impl<'a> Replay<'a> {
         self.step = step.number;
         self.report.steps += 1;
         self.shrink();
-        let outcome = step.op.apply(&self.volume, &self.files);
+        let outcome = self.mount.apply(&step.op);
         self.expect("r".into(), &step.returned, returned(&outcome));
+        if !self.mount.is_mounted() {
+            return;
+        }
         if let Some(expected) = &step.read {
             let got = match &outcome {
                 Outcome::Bytes(bytes) => json!(hash(bytes)),
@@ -161,7 +160,7 @@ impl<'a> Replay<'a> {
             self.expect("x".into(), expected, got);
         }
         if let Some(expected) = &step.delayed_blocks {
-            let got = json!(self.volume.statfs().delayed_blocks);
+            let got = json!(self.mount.volume().statfs().delayed_blocks);
             self.expect("da".into(), expected, got);
         }
         self.compare(&step.seen);
@@ -173,8 +172,8 @@ impl<'a> Replay<'a> {
     fn end(&mut self, seen: &[Seen]) {
         self.step += 1;
         self.shrink();
-        for number in 0..self.files.len() {
-            if let Err(error) = self.files[number].sync_all() {
+        for number in 0..self.mount.files().len() {
+            if let Err(error) = self.mount.files()[number].sync_all() {
                 self.fail(
                     format!("fsync of file {number}"),
                     "0".into(),
@@ -184,11 +183,11 @@ impl<'a> Replay<'a> {
         }
         self.compare(seen);
         self.check();
-        if let Err(error) = self.volume.drop_caches() {
-            self.fail("remount".into(), "0".into(), error.to_string());
+        if let Err(error) = self.mount.again() {
+            return self.fail("remount".into(), "0".into(), error.to_string());
         }
         for Seen { file, fields } in seen {
-            match content(&self.files[*file]) {
+            match content(&self.mount.files()[*file]) {
                 Ok(bytes) => self.expect(
                     format!("h of file {file} on the device"),
                     &fields["h"],
@@ -197,11 +196,14 @@ impl<'a> Replay<'a> {
                 Err(error) => self.fail_to_observe(*file, &error),
             }
         }
+        if let Err(error) = self.mount.unmount() {
+            self.fail("umount".into(), "0".into(), error.to_string());
+        }
     }
 
     fn shrink(&mut self) {
         if self.settings.shrink > 0.0 {
-            for file in &self.files {
+            for file in self.mount.files() {
                 let dice = &mut self.dice;
                 let p = self.settings.shrink;
                 file.shrink_status(|_| dice.roll() < p);
@@ -211,7 +213,7 @@ impl<'a> Replay<'a> {
 
     fn check(&mut self) {
         if self.settings.check {
-            for violation in violations(&self.volume) {
+            for violation in violations(self.mount.volume()) {
                 self.fail("invariant".into(), "kept".into(), violation);
             }
         }
@@ -220,7 +222,7 @@ impl<'a> Replay<'a> {
     /// Compares everything that was seen of files.
     fn compare(&mut self, seen: &[Seen]) {
         for Seen { file, fields } in seen {
-            match Observation::of(&self.files[*file], self.head.block_size) {
+            match Observation::of(&self.mount.files()[*file], self.head.block_size) {
                 Ok(ours) => self.compare_file(*file, fields, &ours),
                 Err(error) => self.fail_to_observe(*file, &error),
             }
@@ -233,7 +235,7 @@ impl<'a> Replay<'a> {
 
     fn compare_file(&mut self, file: usize, expected: &Value, ours: &Observation) {
         let field = |name: &str| format!("{name} of file {file}");
-        let delayed = self.volume.statfs().delayed_blocks;
+        let delayed = self.mount.volume().statfs().delayed_blocks;
         self.expect(field("sz"), &expected["sz"], json!(ours.size));
         self.expect(field("h"), &expected["h"], json!(hash(&ours.content)));
         self.expect(field("fm"), &expected["fm"], ours.extents_json());
@@ -261,7 +263,7 @@ impl<'a> Replay<'a> {
     fn compare_free(&mut self, file: usize, expected: &Value) {
         let field = format!("fr of file {file}");
         let trees: u64 = self.tree_clusters.iter().sum();
-        let free = self.volume.statfs().free_blocks;
+        let free = self.mount.volume().statfs().free_blocks;
         let got = free.checked_sub(trees * self.head.cluster_blocks);
         self.expect(field, expected, json!(got));
     }

@@ -1,10 +1,11 @@
 //! Replays recorded file system traces and tells where this crate answers otherwise.
 //!
 //! ```text
-//! cargo run --release --example replay -- [--device memory|file] [--check] [--shrink P] [PATHS]
+//! cargo run --release --example replay -- [--device memory|file] [--store memory|log] [--check] [--shrink P] [PATHS]
 //! ```
 
 mod blackbox;
+mod mount;
 mod observation;
 mod recording;
 mod report;

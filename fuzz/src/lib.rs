@@ -15,6 +15,7 @@ pub mod file_concurrent;
 pub mod file_ops;
 pub mod map_concurrent;
 pub mod map_model;
+pub mod open_image;
 pub mod recorded;
 pub mod status_tree;
 pub mod trace_parser;
@@ -36,6 +37,7 @@ mod common {
 #[allow(dead_code, reason = "its files and folders are not fuzzed")]
 mod replay {
     pub(crate) mod blackbox;
+    mod mount;
     mod observation;
     pub(crate) mod recording;
     mod report;
@@ -55,6 +57,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("file_ops", file_ops::run),
     ("map_concurrent", map_concurrent::run),
     ("map_model", map_model::run),
+    ("open_image", open_image::run),
     ("status_tree", status_tree::run),
     ("trace_parser", trace_parser::run),
 ];

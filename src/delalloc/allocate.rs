@@ -175,7 +175,12 @@ impl FileBlocks {
 
     /// Tells store and status tree that `part` is now unwritten at `disk`. `used` is how many clusters of
     /// the file's reservation that uses up.
-    fn map_unwritten(&self, part: FileRange, disk: DiskBlock, used: u64) -> Result<StatusExtent> {
+    pub(super) fn map_unwritten(
+        &self,
+        part: FileRange,
+        disk: DiskBlock,
+        used: u64,
+    ) -> Result<StatusExtent> {
         let extent = MappedExtent {
             range: part,
             disk,

@@ -206,6 +206,13 @@ impl FileBlocks {
             .scan_range(range, |status| status == Status::Delayed)
     }
 
+    /// Whether a block is delayed.
+    pub(super) fn is_delayed(&self, block: FileBlock) -> bool {
+        let range = FileRange::at(block, 1);
+        self.status
+            .scan_range(range, |status| status == Status::Delayed)
+    }
+
     /// Where the logical cluster starts on the volume, if a block of it is mapped. Asks the store, for
     /// the status tree may have forgotten the block that tells.
     pub(super) fn allocated_cluster(

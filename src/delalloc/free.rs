@@ -114,7 +114,7 @@ impl FileBlocks {
             }
             if !inner.is_empty() {
                 self.count_freed(ratio.clusters_for(inner.len()));
-                outcome = outcome.and(self.backing.allocator.free(place(inner)));
+                outcome = outcome.and(self.free_run(place(inner)));
             }
         }
         outcome
@@ -126,8 +126,11 @@ impl FileBlocks {
         if self.allocated_cluster(locked, cluster)?.is_some() {
             return Ok(());
         }
-        self.count_freed(1);
         let stays = self.backing.probe.is(Mutation::FreedStaysPending);
+        if self.backing.change().is_some() && self.status.edit().is_pending(cluster) && !stays {
+            return self.free_under_delayed(cluster, run);
+        }
+        self.count_freed(1);
         if !stays && self.status.edit().take_pending(cluster) {
             if self.backing.probe.is(Mutation::FreeThenReserve) {
                 self.backing.allocator.free(run)?;
@@ -137,6 +140,39 @@ impl FileBlocks {
                 .account
                 .add(self.backing.allocator.free_into_reservation(run)?);
         }
-        self.backing.allocator.free(run)
+        self.free_run(run)
+    }
+
+    /// Frees a cluster of which delayed blocks remain when its space is not theirs before that is durable: they are
+    /// promised another one. Where there is none they stay, and are allocated at once.
+    fn free_under_delayed(&self, cluster: u64, run: DiskRun) -> Result<()> {
+        match self.backing.allocator.ledger().reserve(1) {
+            Ok(space) => {
+                self.count_freed(1);
+                self.status.edit().take_pending(cluster);
+                self.account.add(space)?;
+                self.free_run(run)
+            }
+            Err(Error::NoSpace) => {
+                let range = self.backing.geometry.cluster.range_of(cluster);
+                for block in range.blocks() {
+                    if self.is_delayed(block) {
+                        let disk = run.start.advance(block.0 - range.start().0);
+                        self.map_unwritten(FileRange::at(block, 1), disk, 0)?;
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Frees a run that the store has just unmapped: at once, or when that is durable.
+    fn free_run(&self, run: DiskRun) -> Result<()> {
+        let allocator = &self.backing.allocator;
+        match self.backing.change() {
+            None => allocator.free(run),
+            Some(change) => allocator.free_after(run, change),
+        }
     }
 }

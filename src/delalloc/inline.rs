@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::mapping::ExtentState;
 use crate::probe::Mutation;
+use crate::sync::IoAllowed;
 use crate::units::{FileBlock, FileRange};
 
 use super::FileBlocks;
+use super::allocate::Purpose;
+use super::blocks::DataLocked;
 
 impl FileBlocks {
     /// The bytes of a file that lives inline; `None` when its data lives in blocks. Such a file has no
@@ -48,6 +52,7 @@ impl FileBlocks {
     /// # Errors
     /// [`Error::NoSpace`](crate::Error::NoSpace) and errors of the mapping store; the file stays inline.
     pub fn leave_inline(&self) -> Result<Option<Arc<[u8]>>> {
+        let _together = self.backing.store.together();
         let locked = self.lock_data();
         let Some(bytes) = self.backing.store.inline_data(self.file)? else {
             return Ok(None);
@@ -63,8 +68,14 @@ impl FileBlocks {
             if rest.is_empty() {
                 break self.backing.store.set_inline_data(self.file, None);
             }
-            match self.back_hole(&locked, rest) {
-                Ok(done) => rest = FileRange::new(done.range.end(), rest.end()),
+            let survives = self.backing.store.running_change().is_some()
+                && !self.backing.probe.is(Mutation::LeaveInlineUnwritten);
+            let backed = match survives {
+                false => self.back_hole(&locked, rest).map(|done| done.range),
+                true => self.move_out(&locked, rest, &bytes),
+            };
+            match backed {
+                Ok(done) => rest = FileRange::new(done.end(), rest.end()),
                 Err(error) => break Err(error),
             }
         };
@@ -73,5 +84,27 @@ impl FileBlocks {
             return Err(error);
         }
         Ok(Some(bytes))
+    }
+
+    /// Writes the start of `range` out of `bytes`, which are the file, to blocks; returns what. A store that survives a
+    /// crash has promised those bytes already: they must not wait for writeback.
+    fn move_out(
+        &self,
+        locked: &DataLocked<'_>,
+        range: FileRange,
+        bytes: &[u8],
+    ) -> Result<FileRange> {
+        let done = self.allocate_start(locked, range, Purpose::Data)?;
+        let block_size = self.backing.geometry.block_size;
+        let from = block_size.offset_of(done.range.start()) as usize;
+        let to = block_size.offset_of(done.range.end()) as usize;
+        let mut data = bytes[from..to.min(bytes.len())].to_vec();
+        data.resize(to - from, 0);
+        if let Some(disk) = done.status.disk_block() {
+            let _under_the_data_lock = IoAllowed::new();
+            self.backing.queue.write(disk, &data)?;
+        }
+        self.convert(locked, done.range, ExtentState::Written, &[done.range])?;
+        Ok(done.range)
     }
 }

@@ -35,17 +35,17 @@ mod writeback;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::allocator::{Allocator, Space, Tier};
+use crate::allocator::{Allocator, Change, Space, Tier};
 use crate::block::BlockQueue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mapping::MappingStore;
-use crate::probe::Probe;
+use crate::probe::{Mutation, Probe};
 use crate::stats::Counters;
 use crate::status::{ShrinkerList, StatusContext};
 use crate::units::Geometry;
 
 pub use blocks::FileBlocks;
-pub use writeback::WrittenPiece;
+pub use writeback::{Sent, WrittenPiece};
 
 /// When blocks are allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +94,38 @@ impl Backing {
     /// # Errors
     /// Those of the device and the mapping store.
     pub fn make_durable(&self) -> Result<()> {
-        self.queue.flush()?;
-        self.store.commit()
+        self.store.commit(&self.queue)?;
+        if self.change().is_some() {
+            self.allocator.durable(Change(self.store.durable_change()));
+        }
+        Ok(())
+    }
+
+    /// What `work` answers; where that is [`Error::NoSpace`] and clusters wait for their free to be durable, what it answers
+    /// after a commit. The caller holds no lock that may not be held over I/O, and no page.
+    ///
+    /// # Errors
+    /// Those of `work`, and of the commit.
+    pub fn with_freed_space<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(Error::NoSpace) if self.held_back_clusters() > 0 => {
+                self.make_durable()?;
+                work()
+            }
+            answer => answer,
+        }
+    }
+
+    /// Clusters that were freed and will be available once that is durable.
+    pub fn held_back_clusters(&self) -> u64 {
+        self.change().map_or(0, |_| self.allocator.held_back())
+    }
+
+    /// The change that what is freed now must wait for, if it must.
+    fn change(&self) -> Option<Change> {
+        let at_once = self.probe.is(Mutation::ReuseBeforeDurable);
+        let change = self.store.running_change();
+        change.filter(|_| !at_once).map(Change)
     }
 
     /// Whether a write may be delayed now, or must allocate at once because space is low.

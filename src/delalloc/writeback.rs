@@ -25,44 +25,43 @@ pub struct WrittenPiece {
 }
 
 impl FileBlocks {
+    /// Writes `bytes`, the content of the dirty blocks of `range`, to the volume and makes them readable: what
+    /// [`send`](Self::send) and [`Sent::make_readable`] do.
+    pub fn write_back(&self, range: FileRange, bytes: &[u8]) -> Vec<WrittenPiece> {
+        self.send(range, bytes).make_readable()
+    }
+
     /// Writes `bytes`, the content of the dirty blocks of `range`, to the volume.
     ///
     /// Delayed blocks are allocated (unwritten) out of their reservation, in as many pieces as free
-    /// space makes necessary; all pieces go to the device in one batch; those that arrived become
-    /// written. The caller holds the folio locks of the range, which keep its blocks backed.
+    /// space makes necessary; all pieces go to the device in one batch. The caller holds the folio locks of the range,
+    /// which keep its blocks backed, until what arrived is readable.
     ///
-    /// Caches nothing about blocks outside the range. Returns one entry for each piece, in order; they
-    /// tile the range.
-    pub fn write_back(&self, range: FileRange, bytes: &[u8]) -> Vec<WrittenPiece> {
+    /// Caches nothing about blocks outside the range.
+    pub fn send(&self, range: FileRange, bytes: &[u8]) -> Sent<'_> {
         let block_size = self.backing.geometry.block_size.bytes();
         let expected = range.len().checked_mul(block_size);
         if Some(bytes.len() as u64) != expected || range.is_empty() {
-            let outcome = Err(Error::InvalidInput("bytes do not fill the run of blocks"));
-            return vec![WrittenPiece { range, outcome }];
+            let error = Error::InvalidInput("bytes do not fill the run of blocks");
+            return Sent::failed(self, range, error);
         }
         let counters = &self.backing.counters;
         counters.count(Counter::WritebackRuns);
         counters.add(Counter::WritebackBlocks, range.len());
         let (mapped, error) = self.map_for_writing(range);
         let gives_up = error.is_some() && self.backing.probe.is(Mutation::CountMappedAsWritten);
-        let mut pieces = match gives_up {
+        let written = match gives_up {
             false => self.write(range, bytes, &mapped),
-            true => counted_as_written(&mapped),
+            true => Vec::new(),
         };
-        if let Some(error) = error {
-            let rest = FileRange::new(
-                mapped.last().map_or(range.start(), |m| m.range.end()),
-                range.end(),
-            );
-            pieces.push(WrittenPiece {
-                range: rest,
-                outcome: Err(error),
-            });
+        let unmapped_from = mapped.last().map_or(range.start(), |m| m.range.end());
+        let unmapped = FileRange::new(unmapped_from, range.end());
+        Sent {
+            blocks: self,
+            mapped,
+            written,
+            unmapped: error.map(|error| (unmapped, error)),
         }
-        if pieces.iter().any(|piece| piece.outcome.is_err()) {
-            counters.count(Counter::WritebackErrors);
-        }
-        pieces
     }
 
     /// Where the blocks of `range` live, allocating the delayed ones; with the error that ended the walk.
@@ -104,8 +103,8 @@ impl FileBlocks {
         }
     }
 
-    /// Sends the mapped pieces to the device and makes those that arrived readable.
-    fn write(&self, range: FileRange, bytes: &[u8], mapped: &[StatusExtent]) -> Vec<WrittenPiece> {
+    /// Sends the mapped pieces to the device; what became of each.
+    fn write(&self, range: FileRange, bytes: &[u8], mapped: &[StatusExtent]) -> Vec<Result<()>> {
         let block_size = self.backing.geometry.block_size.bytes();
         let mut batch = self.backing.queue.batch();
         for piece in mapped {
@@ -123,20 +122,7 @@ impl FileBlocks {
             Err(error) if !despite_error => Err(error),
             _ => Ok(()),
         });
-        let written: Vec<Result<()>> = ended.collect();
-        let arrived: Vec<FileRange> = mapped
-            .iter()
-            .zip(&written)
-            .filter_map(|(piece, written)| written.is_ok().then_some(piece.range))
-            .collect();
-        let pieces = mapped
-            .iter()
-            .zip(written)
-            .map(|(piece, written)| WrittenPiece {
-                range: piece.range,
-                outcome: written.and_then(|()| self.make_readable(piece, &arrived)),
-            });
-        pieces.collect()
+        ended.collect()
     }
 
     /// Converts a piece whose data has arrived, as one of those that `arrived`, to written.
@@ -153,6 +139,64 @@ impl FileBlocks {
             ),
             _ => Ok(()),
         }
+    }
+}
+
+/// Blocks whose data was sent to the device and has arrived, or not; nobody can read it yet.
+#[derive(Debug)]
+#[must_use = "what has arrived is not readable yet"]
+pub struct Sent<'a> {
+    blocks: &'a FileBlocks,
+    mapped: Vec<StatusExtent>,
+    /// What became of each mapped piece; nothing for [`Mutation::CountMappedAsWritten`].
+    written: Vec<Result<()>>,
+    /// What could not be mapped, and why.
+    unmapped: Option<(FileRange, Error)>,
+}
+
+impl<'a> Sent<'a> {
+    fn failed(blocks: &'a FileBlocks, range: FileRange, error: Error) -> Self {
+        Self {
+            blocks,
+            mapped: Vec::new(),
+            written: Vec::new(),
+            unmapped: Some((range, error)),
+        }
+    }
+
+    /// Makes the blocks written whose data has arrived. Returns one entry for each piece, in order; they tile the range
+    /// that was sent.
+    pub fn make_readable(self) -> Vec<WrittenPiece> {
+        let Self {
+            blocks,
+            mapped,
+            written,
+            unmapped,
+        } = self;
+        let arrived: Vec<FileRange> = mapped
+            .iter()
+            .zip(&written)
+            .filter_map(|(piece, written)| written.is_ok().then_some(piece.range))
+            .collect();
+        let mut pieces = match written.is_empty() {
+            true => counted_as_written(&mapped),
+            false => {
+                let pieces = mapped.iter().zip(written);
+                let piece = |(piece, written): (&StatusExtent, Result<()>)| WrittenPiece {
+                    range: piece.range,
+                    outcome: written.and_then(|()| blocks.make_readable(piece, &arrived)),
+                };
+                pieces.map(piece).collect()
+            }
+        };
+        pieces.extend(unmapped.map(|(range, error)| WrittenPiece {
+            range,
+            outcome: Err(error),
+        }));
+        if pieces.iter().any(|piece| piece.outcome.is_err()) {
+            blocks.backing.counters.count(Counter::WritebackErrors);
+        }
+        pieces
     }
 }
 

@@ -1,57 +1,25 @@
-//! A device that records what it is asked for and fails on command.
+//! A device that records what it is asked for and does harm on command.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::ops::Range;
+use std::thread;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::sync::{Arc, Mutex, Rank};
 
-use super::{BlockDevice, total_len};
+use super::chance::Chance;
+use super::fault::{Fault, Harm};
+use super::{BlockDevice, Limits, Operation, OperationKind, Request, SECTOR, relay, total_len};
 
-/// What a device is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum OperationKind {
-    /// [`BlockDevice::read_at`].
-    Read,
-    /// [`BlockDevice::write_at`] and [`BlockDevice::write_vectored_at`].
-    Write,
-    /// [`BlockDevice::flush`].
-    Flush,
-    /// [`BlockDevice::discard`].
-    Discard,
-    /// [`BlockDevice::write_zeroes`].
-    WriteZeroes,
-}
-
-impl OperationKind {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Flush => "flush",
-            Self::Discard => "discard",
-            Self::WriteZeroes => "write zeroes",
-        }
-    }
-}
-
-/// One operation a device was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Operation {
-    /// What was asked.
-    pub kind: OperationKind,
-    /// Where, in bytes; 0 for a flush.
-    pub offset: u64,
-    /// How many bytes; 0 for a flush.
-    pub len: u64,
-}
-
-/// A device that passes operations on to another one, records them, and fails the chosen ones with `EIO`.
+/// A device that passes operations on to another one, records them, and harms the chosen ones: they fail with `EIO`,
+/// arrive in part, are late, or end in another order.
 ///
-/// A vectored write is one operation. Failed operations are recorded and do nothing. To inject an error at each
+/// A vectored operation is one. Failed operations are recorded and do nothing. To inject an error at each
 /// operation of a workload in turn: count its operations once, then run it again on fresh devices with
-/// [`fail_at`](Self::fail_at) each of them.
+/// [`fail_at`](Self::fail_at) each of them. What a power cut may lose that had ended well tells a
+/// [`Recorder`](super::Recorder).
 #[derive(Debug)]
 pub struct FaultyDevice {
     inner: Arc<dyn BlockDevice>,
@@ -63,42 +31,8 @@ struct State {
     operations: u64,
     log: Vec<Operation>,
     faults: Vec<Fault>,
-}
-
-#[derive(Debug)]
-enum Fault {
-    /// Fails one operation, `countdown` matching ones from now.
-    Once {
-        kind: Option<OperationKind>,
-        countdown: u64,
-    },
-    /// Fails everything that touches these bytes.
-    Range {
-        kind: Option<OperationKind>,
-        bytes: Range<u64>,
-    },
-}
-
-impl Fault {
-    /// Whether it strikes `operation`. Called once for each operation.
-    fn strikes(&mut self, operation: Operation) -> bool {
-        let (Self::Once { kind, .. } | Self::Range { kind, .. }) = self;
-        if kind.is_some_and(|kind| kind != operation.kind) {
-            return false;
-        }
-        match self {
-            Self::Once { countdown, .. } => {
-                // Below zero once it has struck.
-                let strikes = *countdown == 0;
-                *countdown = countdown.wrapping_sub(1);
-                strikes
-            }
-            Self::Range { bytes, .. } => {
-                let end = operation.offset.saturating_add(operation.len);
-                operation.offset < bytes.end && bytes.start < end
-            }
-        }
-    }
+    /// Requests that wait for their release; `None` where none has to.
+    held: Option<Vec<Request>>,
 }
 
 impl FaultyDevice {
@@ -113,16 +47,33 @@ impl FaultyDevice {
     /// Fails one operation from now on: the next for `nth` 0, the one after it for 1. Only operations of
     /// `kind` count, if one is given.
     pub fn fail_at(&self, kind: Option<OperationKind>, nth: u64) {
-        self.state.lock().faults.push(Fault::Once {
-            kind,
-            countdown: nth,
-        });
+        self.inject(Fault::once(kind, nth, Harm::Fail));
     }
 
     /// Fails every operation (of `kind`, if one is given) that touches one of `bytes`, until
     /// [`clear_faults`](Self::clear_faults).
     pub fn fail_range(&self, kind: Option<OperationKind>, bytes: Range<u64>) {
-        self.state.lock().faults.push(Fault::Range { kind, bytes });
+        self.inject(Fault::range(kind, bytes));
+    }
+
+    /// Tears one operation, counted as for [`fail_at`](Self::fail_at): of a write, discard or write of zeroes only those
+    /// 512-byte sectors arrive that `seed` says, then it fails; another one just fails.
+    pub fn tear_at(&self, kind: Option<OperationKind>, nth: u64, seed: u64) {
+        self.inject(Fault::once(kind, nth, Harm::Tear(Chance::new(seed))));
+    }
+
+    /// Cuts the power within one operation, counted as for [`fail_at`](Self::fail_at): it is torn, and all behind it
+    /// fail, until [`clear_faults`](Self::clear_faults). What had ended before is all there.
+    pub fn cut_power_at(&self, nth: u64, seed: u64) {
+        let torn = Fault::once(None, nth, Harm::Tear(Chance::new(seed)));
+        self.inject(torn);
+        self.inject(Fault::from(nth.saturating_add(1), Harm::Fail));
+    }
+
+    /// Lets the thread that brings an operation (of `kind`, if one is given) wait before the operation begins, until
+    /// [`clear_faults`](Self::clear_faults).
+    pub fn delay(&self, kind: Option<OperationKind>, by: Duration) {
+        self.inject(Fault::always(kind, Harm::Delay(by)));
     }
 
     /// Forgets all faults, those still to come too.
@@ -130,33 +81,124 @@ impl FaultyDevice {
         self.state.lock().faults.clear();
     }
 
+    fn inject(&self, fault: Fault) {
+        self.state.lock().faults.push(fault);
+    }
+
+    /// From now on the device is [asynchronous](Limits::asynchronous), and a request that is started does not begin
+    /// before it is released.
+    pub fn hold_requests(&self) {
+        self.state.lock().held.get_or_insert_default();
+    }
+
+    /// How many requests wait for their release.
+    pub fn held_requests(&self) -> usize {
+        self.state.lock().held.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Carries out the requests that are held, in the order that `seed` says.
+    pub fn release_requests(&self, seed: u64) {
+        let mut chance = Chance::new(seed);
+        let mut held = mem::take(self.state.lock().held.get_or_insert_default());
+        while !held.is_empty() {
+            let next = chance.below(held.len() as u64) as usize;
+            self.begin(held.swap_remove(next));
+        }
+    }
+
     /// How many operations were asked for so far, failed ones too.
     pub fn operation_count(&self) -> u64 {
         self.state.lock().operations
     }
 
-    /// The operations since the last call, in the order in which they arrived.
+    /// The operations since the last call, in the order in which they began.
     pub fn take_log(&self) -> Vec<Operation> {
         mem::take(&mut self.state.lock().log)
     }
 
-    /// Records an operation and lets the faults decide about it.
-    fn admit(&self, kind: OperationKind, offset: u64, len: u64) -> Result<()> {
-        let operation = Operation { kind, offset, len };
+    /// Records an operation and lets the faults decide about it: says in which way it fails, if it does.
+    fn admit(&self, operation: Operation) -> Option<Harm> {
         let mut state = self.state.lock();
         state.operations += 1;
         state.log.push(operation);
-        // Every fault must count the operation, so no short cut.
-        let struck = state
+        let mut harms: Vec<_> = state
             .faults
             .iter_mut()
-            .filter_map(|fault| fault.strikes(operation).then_some(()));
-        if struck.count() > 0 {
-            // An error without an errno of its own is `EIO`.
-            return Err(Error::io(kind.name(), offset, &io::ErrorKind::Other.into()));
-        }
-        Ok(())
+            .filter_map(|fault| fault.strike(operation))
+            .collect();
+        drop(state);
+        harms.retain(|harm| match harm {
+            Harm::Delay(by) => {
+                thread::sleep(*by);
+                false
+            }
+            Harm::Fail | Harm::Tear(_) => true,
+        });
+        // What fails altogether cannot arrive in part.
+        let fails = harms.iter().position(|harm| matches!(harm, Harm::Fail));
+        (!harms.is_empty()).then(|| harms.swap_remove(fails.unwrap_or(0)))
     }
+
+    /// Carries out an operation by `whole`, or what a fault leaves of it by `part` (first byte, number of bytes).
+    fn carry_out(
+        &self,
+        (kind, offset, len): (OperationKind, u64, u64),
+        part: impl Fn(u64, usize) -> Result<()>,
+        whole: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let operation = Operation { kind, offset, len };
+        match self.admit(operation) {
+            None => whole(),
+            Some(harm) => suffer(harm, operation, part),
+        }
+    }
+
+    /// Begins with a request, now that it is its turn.
+    fn begin(&self, mut request: Request) {
+        let limits = self.inner.limits();
+        if !limits.asynchronous || request.fua && !limits.native_fua {
+            let result = request.carry_out(self);
+            return request.complete(result);
+        }
+        let operation = relay::operation(&request);
+        let Some(harm) = self.admit(operation) else {
+            return self.inner.start(request);
+        };
+        let bytes = request.buffers.to_vec();
+        let failed = suffer(harm, operation, |at, len| match operation.kind {
+            OperationKind::Write => {
+                let from = (at - operation.offset) as usize;
+                self.inner.write_at(at, &bytes[from..from + len])
+            }
+            OperationKind::Discard => self.inner.discard(at, len as u64),
+            OperationKind::WriteZeroes => self.inner.write_zeroes(at, len as u64),
+            OperationKind::Read | OperationKind::Flush => Ok(()),
+        });
+        request.complete(failed);
+    }
+}
+
+/// Lets an operation fail, after that of it which arrives is carried out by `part`.
+fn suffer(harm: Harm, operation: Operation, part: impl Fn(u64, usize) -> Result<()>) -> Result<()> {
+    if let Harm::Tear(mut chance) = harm {
+        let mut at = operation.offset;
+        let end = at.saturating_add(operation.len);
+        while at < end {
+            let next = (at + SECTOR - at % SECTOR).min(end);
+            if chance.coin() {
+                part(at, (next - at) as usize)?;
+            }
+            at = next;
+        }
+    }
+    // An error without an errno of its own is `EIO`.
+    let error = io::ErrorKind::Other.into();
+    Err(Error::io(operation.kind.name(), operation.offset, &error))
+}
+
+/// What a part of an operation does that changes nothing.
+fn nothing(_: u64, _: usize) -> Result<()> {
+    Ok(())
 }
 
 impl BlockDevice for FaultyDevice {
@@ -165,32 +207,71 @@ impl BlockDevice for FaultyDevice {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.admit(OperationKind::Read, offset, buffer.len() as u64)?;
-        self.inner.read_at(offset, buffer)
+        let operation = (OperationKind::Read, offset, buffer.len() as u64);
+        self.carry_out(operation, nothing, || self.inner.read_at(offset, buffer))
+    }
+
+    fn read_vectored_at(&self, offset: u64, buffers: &mut [IoSliceMut<'_>]) -> Result<()> {
+        let len = buffers.iter().map(|part| part.len() as u64).sum();
+        let operation = (OperationKind::Read, offset, len);
+        self.carry_out(operation, nothing, || {
+            self.inner.read_vectored_at(offset, buffers)
+        })
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.admit(OperationKind::Write, offset, data.len() as u64)?;
-        self.inner.write_at(offset, data)
+        let operation = (OperationKind::Write, offset, data.len() as u64);
+        let part = |at, len| {
+            let from = (at - offset) as usize;
+            self.inner.write_at(at, &data[from..from + len])
+        };
+        self.carry_out(operation, part, || self.inner.write_at(offset, data))
     }
 
     fn write_vectored_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<()> {
-        self.admit(OperationKind::Write, offset, total_len(data))?;
-        self.inner.write_vectored_at(offset, data)
+        let operation = (OperationKind::Write, offset, total_len(data));
+        let part = |at, len| {
+            let bytes = data.iter().flat_map(|part| part.iter().copied());
+            let part: Vec<_> = bytes.skip((at - offset) as usize).take(len).collect();
+            self.inner.write_at(at, &part)
+        };
+        self.carry_out(operation, part, || {
+            self.inner.write_vectored_at(offset, data)
+        })
     }
 
     fn flush(&self) -> Result<()> {
-        self.admit(OperationKind::Flush, 0, 0)?;
-        self.inner.flush()
+        self.carry_out((OperationKind::Flush, 0, 0), nothing, || self.inner.flush())
     }
 
     fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.admit(OperationKind::Discard, offset, len)?;
-        self.inner.discard(offset, len)
+        let part = |at, len| self.inner.discard(at, len as u64);
+        self.carry_out((OperationKind::Discard, offset, len), part, || {
+            self.inner.discard(offset, len)
+        })
     }
 
     fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.admit(OperationKind::WriteZeroes, offset, len)?;
-        self.inner.write_zeroes(offset, len)
+        let part = |at, len| self.inner.write_zeroes(at, len as u64);
+        self.carry_out((OperationKind::WriteZeroes, offset, len), part, || {
+            self.inner.write_zeroes(offset, len)
+        })
+    }
+
+    fn start(&self, request: Request) {
+        let mut state = self.state.lock();
+        if let Some(held) = &mut state.held {
+            return held.push(request);
+        }
+        drop(state);
+        self.begin(request);
+    }
+
+    fn limits(&self) -> Limits {
+        let limits = self.inner.limits();
+        Limits {
+            asynchronous: limits.asynchronous || self.state.lock().held.is_some(),
+            ..limits
+        }
     }
 }

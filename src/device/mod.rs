@@ -6,21 +6,42 @@
 //! the bytes cannot be had, that is an error.
 //!
 //! The layer must **not** know bios, queues, blocks, files or the meaning of any byte. It works on byte
-//! offsets and buffers; the layer above merges neighbouring writes and passes them as one
-//! [`write_vectored_at`](BlockDevice::write_vectored_at).
+//! offsets and buffers; the layer above merges neighbouring requests and passes them as one.
+//!
+//! Every device has operations that block. One that can have requests under way beside the threads that ask for them
+//! also implements [`start`](BlockDevice::start), and says so in its [`Limits`].
 
+mod buffer;
+mod chance;
+mod fault;
 mod faulty;
 #[cfg(unix)]
 mod file;
+mod image;
+mod limits;
 mod memory;
+mod operation;
+mod power_cut;
+mod recorder;
+mod recording;
+mod relay;
+mod request;
 
-pub use faulty::{FaultyDevice, Operation, OperationKind};
+pub use buffer::{Buffer, Buffers};
+pub use faulty::FaultyDevice;
 #[cfg(unix)]
 pub use file::FileDevice;
+pub use image::ImageDevice;
+pub use limits::Limits;
 pub use memory::MemoryDevice;
+pub use operation::{Operation, OperationKind};
+pub use power_cut::{PowerCut, Survivors};
+pub use recorder::Recorder;
+pub use recording::{End, Recorded, Recording, SECTOR};
+pub use request::{Completion, Request};
 
 use std::fmt::Debug;
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 
 use crate::error::{Error, Result};
 
@@ -40,6 +61,22 @@ pub trait BlockDevice: Send + Sync + Debug {
     /// # Errors
     /// [`Error::InvalidInput`], [`Error::Io`]; `buffer` is unspecified then.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// Fills the buffers one behind the other with the bytes from `offset` on: one request made of several. The
+    /// default fills them one by one.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`], [`Error::Io`]; the buffers are unspecified then.
+    fn read_vectored_at(&self, offset: u64, buffers: &mut [IoSliceMut<'_>]) -> Result<()> {
+        let len = buffers.iter().map(|part| part.len() as u64).sum();
+        check_range(self.size(), offset, len)?;
+        let mut offset = offset;
+        for part in buffers {
+            self.read_at(offset, part)?;
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
 
     /// Writes all of `data` from `offset` on.
     ///
@@ -88,6 +125,20 @@ pub trait BlockDevice: Send + Sync + Debug {
             offset += part;
         }
         Ok(())
+    }
+
+    /// Begins with a request, which the device ends by [`Request::complete`]: now or later, in this thread or another
+    /// one, requests in any order. The default carries it out at once.
+    ///
+    /// No request waits for another: one that must see what another one does is started after that has ended.
+    fn start(&self, mut request: Request) {
+        let result = request.carry_out(self);
+        request.complete(result);
+    }
+
+    /// What a queue should know about the device.
+    fn limits(&self) -> Limits {
+        Limits::default()
     }
 }
 

@@ -74,8 +74,15 @@ impl Inode {
     /// Allocates every block of the bytes `start..end`; returns the end of the bytes that are allocated.
     fn preallocate(&self, start: u64, end: u64) -> Result<u64> {
         let blocks = self.block_size().covering(start, end);
-        let done = blocks.start().advance(self.blocks.allocate(blocks)?);
-        Ok(self.block_size().offset_of(done).min(end))
+        let mut rest = blocks;
+        while !rest.is_empty() {
+            match self.backing.with_freed_space(|| self.blocks.allocate(rest)) {
+                Ok(done) => rest = FileRange::new(rest.start().advance(done), rest.end()),
+                Err(Error::NoSpace) if rest != blocks => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.block_size().offset_of(rest.start()).min(end))
     }
 
     fn enough(&self, done: u64, end: u64) -> Result<()> {
@@ -167,9 +174,24 @@ impl Inode {
         self.settle(first_page..start.div_ceil(PAGE_SIZE))?;
         self.settle(end / PAGE_SIZE..u64::MAX)?;
         self.drop_pages_from(first_page);
-        self.blocks.collapse(range)?;
-        self.set_size(size - (end - start));
-        self.store().set_size(self.number, self.size())
+        {
+            let _together = self.store().together();
+            self.blocks.collapse(range)?;
+            self.set_size(size - (end - start));
+            self.store().set_size(self.number, self.size())?;
+        }
+        self.moved()
+    }
+
+    /// Blocks have moved inside the file. Before they are written again in their new places a crash must not bring the
+    /// old ones back.
+    fn moved(&self) -> Result<()> {
+        match self.store().running_change() {
+            Some(_) if !self.backing.probe.is(Mutation::MoveWithoutCommit) => {
+                self.backing.make_durable()
+            }
+            _ => Ok(()),
+        }
     }
 
     fn insert(&self, start: u64, end: u64) -> Result<()> {
@@ -185,8 +207,12 @@ impl Inode {
         let first_page = start / PAGE_SIZE;
         self.settle(first_page..u64::MAX)?;
         self.drop_pages_from(first_page);
-        self.blocks.insert_gap(range.start(), range.len())?;
-        self.set_size(grown);
-        self.store().extend_size(self.number, grown)
+        {
+            let _together = self.store().together();
+            self.blocks.insert_gap(range.start(), range.len())?;
+            self.set_size(grown);
+            self.store().extend_size(self.number, grown)?;
+        }
+        self.moved()
     }
 }

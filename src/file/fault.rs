@@ -25,9 +25,11 @@ impl File {
         }
         inode.leave_inline()?;
         let index = offset / PAGE_SIZE;
-        inode
-            .pages
-            .with_page(index, |page| inode.make_writable(index, page))
+        inode.backing.with_freed_space(|| {
+            inode
+                .pages
+                .with_page(index, |page| inode.make_writable(index, page))
+        })
     }
 
     /// Stores `data` at `offset` through a mapping, faulting pages in as needed; returns how many bytes

@@ -261,13 +261,15 @@ impl Inode {
             return Ok(());
         }
         let size = self.block_size();
-        self.pages.with_page(0, |page| {
-            if let Some(bytes) = self.blocks.leave_inline()? {
-                let end = bytes.len() as u64;
-                page.bytes[..bytes.len()].copy_from_slice(&bytes);
-                page.mark_dirty(self.mask_in_page(0, size.covering(0, end)));
-            }
-            Ok(())
+        self.backing.with_freed_space(|| {
+            self.pages.with_page(0, |page| {
+                if let Some(bytes) = self.blocks.leave_inline()? {
+                    let end = bytes.len() as u64;
+                    page.bytes[..bytes.len()].copy_from_slice(&bytes);
+                    page.mark_dirty(self.mask_in_page(0, size.covering(0, end)));
+                }
+                Ok(())
+            })
         })
     }
 }

@@ -1,6 +1,8 @@
 //! How a volume is formatted.
 
+use crate::error::Result;
 use crate::probe::Probe;
+use crate::units::{BlockSize, ClusterRatio, Geometry};
 
 /// Options of [`Volume::format`](super::Volume::format); the defaults are those of a plain ext4.
 #[derive(Clone, Debug)]
@@ -70,6 +72,13 @@ impl VolumeOptions {
     pub fn low_space_clusters(mut self, clusters: u64) -> Self {
         self.low_space_clusters = Some(clusters);
         self
+    }
+
+    pub(super) fn geometry(&self) -> Result<Geometry> {
+        Ok(Geometry {
+            block_size: BlockSize::new(self.block_size)?,
+            cluster: ClusterRatio::new(self.cluster_blocks)?,
+        })
     }
 
     /// What a test changes inside the volume.

@@ -17,6 +17,8 @@ pub(crate) struct VolumePicture {
     pub(crate) allocator: Result<()>,
     /// The runs that are not free.
     pub(crate) allocated: Vec<DiskRun>,
+    /// How many clusters of them were freed, which is not durable yet.
+    pub(crate) held_back_clusters: u64,
     /// The mapping of every file that the store knows, opened or not.
     pub(crate) mapped: Vec<(FileNumber, Vec<MappedExtent>)>,
     /// Every file that was opened.
@@ -68,6 +70,7 @@ impl Volume {
             statfs: self.statfs(),
             allocator: self.backing.allocator.check(),
             allocated: self.backing.allocator.allocated_runs(),
+            held_back_clusters: self.backing.held_back_clusters(),
             mapped: store
                 .files()?
                 .into_iter()

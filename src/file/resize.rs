@@ -1,7 +1,7 @@
 //! Truncation, down and up.
 
 use crate::error::{Error, Result};
-use crate::probe::Mutation;
+use crate::probe::{Moment, Mutation};
 use crate::units::{FileBlock, FileRange};
 
 use super::File;
@@ -72,7 +72,9 @@ impl Inode {
             self.blocks.truncate(first_gone)?;
         }
         self.pages.drop_blocks(FileRange::from(first_gone));
+        let _together = self.store().together();
         self.blocks.truncate(first_gone)?;
+        self.backing.probe.reached(Moment::Truncated);
         if late {
             self.set_size(size);
         }

@@ -130,7 +130,10 @@ impl Inode {
                 bytes.extend_from_slice(&state.bytes[bit * size..(bit + 1) * size]);
             }
         }
-        for piece in self.blocks.write_back(run, &bytes) {
+        let sent = self.blocks.send(run, &bytes);
+        // No crash may leave data behind the end of the file, to be seen when it grows.
+        let _together = self.store().together();
+        for piece in sent.make_readable() {
             let tried = match piece.outcome {
                 Ok(()) => true,
                 Err(error) => {
@@ -159,7 +162,9 @@ impl Inode {
         };
         for bit in bits(dirty) {
             let block = FileRange::at(blocks.start().advance(bit as u64), 1);
-            for piece in self.blocks.write_back(block, &bytes[bit * len..][..len]) {
+            let sent = self.blocks.send(block, &bytes[bit * len..][..len]);
+            let _together = self.store().together();
+            for piece in sent.make_readable() {
                 if let Err(error) = piece.outcome {
                     self.errors.record(error);
                 }

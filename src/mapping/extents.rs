@@ -15,6 +15,17 @@ impl Extents {
         self.0.len()
     }
 
+    /// Extents that are sorted and disjoint already; none if they are not.
+    pub(super) fn from_sorted(extents: Vec<MappedExtent>) -> Option<Self> {
+        let sorted = extents.is_sorted_by(|one, next| one.range.end() <= next.range.start());
+        sorted.then_some(Self(extents))
+    }
+
+    /// All of them, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &MappedExtent> {
+        self.0.iter()
+    }
+
     /// The index of the first extent that ends behind `block`.
     fn index(&self, block: FileBlock) -> usize {
         self.0.partition_point(|extent| extent.range.end() <= block)

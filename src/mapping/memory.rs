@@ -3,46 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use crossbeam_skiplist::SkipMap;
-
+use crate::block::BlockQueue;
 use crate::error::{Error, Result};
 use crate::probe::{Moment, Mutation, Probe};
-use crate::sync::{Mutex, Rank};
 use crate::units::{DiskBlock, FileBlock, FileNumber, FileRange};
 
-use super::extents::Extents;
+use super::table::{FileState, FileTable};
 use super::{ExtentState, MappedExtent, Mapping, MappingStore, Shift};
-
-/// A file as the store last committed it: one snapshot that readers take whole.
-#[derive(Clone, Debug, Default)]
-struct FileState {
-    extents: Arc<Extents>,
-    size: u64,
-    inline: Option<Arc<[u8]>>,
-}
-
-#[derive(Debug)]
-struct FileRecord {
-    committed: ArcSwap<FileState>,
-    /// Serialises changes, which are read-copy-publish.
-    change: Mutex<()>,
-}
-
-impl Default for FileRecord {
-    fn default() -> Self {
-        Self {
-            committed: ArcSwap::default(),
-            change: Mutex::new(Rank::Store, ()),
-        }
-    }
-}
 
 /// A [`MappingStore`] in memory. Readers take one snapshot of a file without a lock; every change makes a
 /// new snapshot, which costs time in proportion to the file's number of extents.
 pub struct MemoryStore {
-    /// Entries are inserted once and never replaced.
-    files: SkipMap<FileNumber, Arc<FileRecord>>,
+    table: FileTable,
     max_extents: usize,
     probe: Probe,
 }
@@ -56,7 +28,7 @@ impl Default for MemoryStore {
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore")
-            .field("files", &self.files.len())
+            .field("files", &self.table.len())
             .field("max_extents", &self.max_extents)
             .finish()
     }
@@ -73,7 +45,7 @@ impl MemoryStore {
     /// must not fail, may exceed the limit by one.
     pub fn with_max_extents(max_extents: usize) -> Self {
         Self {
-            files: SkipMap::new(),
+            table: FileTable::default(),
             max_extents,
             probe: Probe::default(),
         }
@@ -91,50 +63,21 @@ impl MemoryStore {
         Self { probe, ..self }
     }
 
-    /// The record of `file`, if anything was ever stored for it.
-    fn record(&self, file: FileNumber) -> Option<Arc<FileRecord>> {
-        self.files.get(&file).map(|entry| Arc::clone(entry.value()))
-    }
-
-    fn read<T>(&self, file: FileNumber, read: impl FnOnce(&FileState) -> T) -> T {
-        match self.record(file) {
-            Some(record) => read(&record.committed.load()),
-            None => read(&FileState::default()),
-        }
-    }
-
     fn change<T>(
         &self,
         file: FileNumber,
         change: impl FnOnce(&FileState) -> Result<(FileState, T)>,
     ) -> Result<T> {
-        let record = Arc::clone(self.files.get_or_insert_with(file, Arc::default).value());
-        let _changing = record.change.lock();
-        let (state, answer) = change(&record.committed.load())?;
-        record.committed.store(Arc::new(state));
-        Ok(answer)
-    }
-
-    fn change_extents<T>(
-        &self,
-        file: FileNumber,
-        change: impl FnOnce(&Extents) -> Result<(Extents, T)>,
-    ) -> Result<T> {
-        self.change(file, |state| {
-            let (extents, answer) = change(&state.extents)?;
-            let extents = Arc::new(extents);
-            Ok((
-                FileState {
-                    extents,
-                    ..state.clone()
-                },
-                answer,
-            ))
+        self.table.change(file, |record| {
+            let (state, answer) = change(&record.state())?;
+            record.publish(state);
+            Ok(answer)
         })
     }
 
-    fn within_limit(&self, before: &Extents, after: Extents) -> Result<(Extents, ())> {
-        if after.count() > self.max_extents && after.count() > before.count() {
+    fn within_limit(&self, before: &FileState, after: FileState) -> Result<(FileState, ())> {
+        let count = after.extents.count();
+        if count > self.max_extents && count > before.extents.count() {
             return Err(Error::NoSpace);
         }
         Ok((after, ()))
@@ -142,9 +85,9 @@ impl MemoryStore {
 
     /// For [`Mutation::KeepRefusedExtent`]: the answer of an insert, which takes place in either case.
     fn insert_and_keep(&self, file: FileNumber, extent: MappedExtent) -> Result<()> {
-        self.change_extents(file, |extents| {
-            let after = extents.with(extent)?;
-            let answer = self.within_limit(extents, after.clone());
+        self.change(file, |state| {
+            let after = state.inserted(extent)?;
+            let answer = self.within_limit(state, after.clone());
             Ok((after, answer.map(drop)))
         })?
     }
@@ -162,11 +105,11 @@ fn bytes_as_extent(bytes: &[u8]) -> MappedExtent {
 
 impl MappingStore for MemoryStore {
     fn query(&self, file: FileNumber, block: FileBlock) -> Result<Mapping> {
-        Ok(self.read(file, |state| state.extents.query(block)))
+        Ok(self.table.query(file, block))
     }
 
     fn last_before(&self, file: FileNumber, block: FileBlock) -> Result<Option<MappedExtent>> {
-        Ok(self.read(file, |state| state.extents.last_before(block)))
+        Ok(self.table.last_before(file, block))
     }
 
     fn extents(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>> {
@@ -175,50 +118,42 @@ impl MappingStore for MemoryStore {
         {
             return Ok(vec![bytes_as_extent(&bytes)]);
         }
-        Ok(self.read(file, |state| state.extents.overlapping(range).to_vec()))
+        Ok(self.table.extents(file, range))
     }
 
     fn insert(&self, file: FileNumber, extent: MappedExtent) -> Result<()> {
         if self.probe.is(Mutation::KeepRefusedExtent) {
             return self.insert_and_keep(file, extent);
         }
-        self.change_extents(file, |extents| {
-            self.within_limit(extents, extents.with(extent)?)
+        self.change(file, |state| {
+            self.within_limit(state, state.inserted(extent)?)
         })
     }
 
     fn convert(&self, file: FileNumber, range: FileRange, to: ExtentState) -> Result<()> {
-        self.change_extents(file, |extents| {
-            self.within_limit(extents, extents.converted(range, to))
+        self.change(file, |state| {
+            self.within_limit(state, state.converted(range, to))
         })
     }
 
     fn remove(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>> {
-        self.change_extents(file, |extents| Ok(extents.without(range)))
+        self.change(file, |state| Ok(state.without(range)))
     }
 
     fn shift(&self, file: FileNumber, from: FileBlock, shift: Shift) -> Result<()> {
-        self.change_extents(file, |extents| Ok((extents.shifted(from, shift)?, ())))
+        self.change(file, |state| Ok((state.shifted(from, shift)?, ())))
     }
 
     fn size(&self, file: FileNumber) -> Result<u64> {
-        Ok(self.read(file, |state| state.size))
+        Ok(self.table.size(file))
     }
 
     fn set_size(&self, file: FileNumber, size: u64) -> Result<()> {
-        self.change(file, |state| {
-            Ok((
-                FileState {
-                    size,
-                    ..state.clone()
-                },
-                (),
-            ))
-        })
+        self.change(file, |state| Ok((state.sized(size), ())))
     }
 
     fn extend_size(&self, file: FileNumber, size: u64) -> Result<()> {
-        if self.read(file, |state| state.size) >= size {
+        if self.table.size(file) >= size {
             return Ok(());
         }
         self.probe.reached(Moment::GrowingStoredSize);
@@ -227,42 +162,24 @@ impl MappingStore for MemoryStore {
                 false => state.size.max(size),
                 true => size,
             };
-            Ok((
-                FileState {
-                    size,
-                    ..state.clone()
-                },
-                (),
-            ))
+            Ok((state.sized(size), ()))
         })
     }
 
     fn inline_data(&self, file: FileNumber) -> Result<Option<Arc<[u8]>>> {
-        Ok(self.read(file, |state| state.inline.clone()))
+        Ok(self.table.inline_data(file))
     }
 
     fn set_inline_data(&self, file: FileNumber, bytes: Option<Arc<[u8]>>) -> Result<()> {
-        self.change(file, |state| {
-            let size = bytes
-                .as_ref()
-                .map_or(state.size, |bytes| bytes.len() as u64);
-            Ok((
-                FileState {
-                    size,
-                    inline: bytes,
-                    extents: Arc::clone(&state.extents),
-                },
-                (),
-            ))
-        })
+        self.change(file, |state| Ok((state.with_inline(bytes), ())))
     }
 
     fn files(&self) -> Result<Vec<FileNumber>> {
-        Ok(self.files.iter().map(|entry| *entry.key()).collect())
+        Ok(self.table.numbers())
     }
 
-    fn commit(&self) -> Result<()> {
-        Ok(())
+    fn commit(&self, data: &BlockQueue) -> Result<()> {
+        data.flush()
     }
 }
 

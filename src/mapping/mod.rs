@@ -14,14 +14,19 @@
 //! "do not cache unrelated extents" (the 2025 stale-extent fixes of Linux 6.16) is theirs to follow.
 
 mod extents;
+mod log;
 mod memory;
+mod table;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::block::BlockQueue;
 use crate::error::Result;
+use crate::sync::{RwLock, RwLockReadGuard};
 use crate::units::{DiskBlock, DiskRun, FileBlock, FileNumber, FileRange};
 
+pub use log::{Finding, LogStore};
 pub use memory::MemoryStore;
 
 /// Whether mapped blocks hold data or read as zeros.
@@ -83,6 +88,21 @@ pub enum Shift {
     Left(u64),
     /// Towards the end of the file by this many blocks.
     Right(u64),
+}
+
+/// Changes of a [`MappingStore`] are being made that belong together, until this is dropped.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Together<'a> {
+    _commits_wait: Option<RwLockReadGuard<'a, ()>>,
+}
+
+impl<'a> Together<'a> {
+    fn until_dropped(lock: &'a RwLock<()>) -> Self {
+        Self {
+            _commits_wait: Some(lock.read()),
+        }
+    }
 }
 
 /// The mapping, the size and the inline bytes of every file of a volume.
@@ -150,6 +170,24 @@ pub trait MappingStore: Send + Sync + Debug {
     /// Every file the store knows, in order.
     fn files(&self) -> Result<Vec<FileNumber>>;
 
-    /// Makes everything done so far durable.
-    fn commit(&self) -> Result<()>;
+    /// Makes durable what `data` has completed before this call, and then everything done here so far: the data of a
+    /// block comes before the mapping that exposes it.
+    fn commit(&self, data: &BlockQueue) -> Result<()>;
+
+    /// Keeps changes together: those that are made until what this returns is dropped become durable in one step. A
+    /// commit waits for that, so nobody may commit meanwhile, or wait for somebody who does.
+    fn together(&self) -> Together<'_> {
+        Together::default()
+    }
+
+    /// The number of the change that everything done so far belongs to, or an earlier one; `None` for a store of which
+    /// nothing survives, so that nothing must wait for a commit.
+    fn running_change(&self) -> Option<u64> {
+        None
+    }
+
+    /// The number of the last change that a [`commit`](Self::commit) has made durable.
+    fn durable_change(&self) -> u64 {
+        0
+    }
 }

@@ -20,7 +20,7 @@ mod witness;
 
 pub(crate) use lock::{Mutex, MutexGuard};
 #[cfg(feature = "std")]
-pub(crate) use lock::{RwLock, RwLockWriteGuard};
+pub(crate) use lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[cfg(any(loom, feature = "shuttle"))]
 pub(crate) use model::{Arc, atomic, thread_local};
 pub(crate) use rank::Rank;

@@ -16,10 +16,14 @@ pub(crate) enum Rank {
     Inode,
     /// Pages of a file coming in or going away.
     Invalidate,
+    /// The right to commit the changes of a mapping store, which this lock is held over.
+    Committing,
     /// One writeback of a file at a time.
     Writeback,
     /// A page: the folio lock. The last one that may be held over I/O.
     Folio,
+    /// Changes of a mapping store that must become durable together.
+    Together,
     /// The blocks of a file: the data lock.
     Data,
     /// The writer lock of a status tree.
@@ -39,6 +43,8 @@ pub(crate) enum Rank {
     Ledger,
     /// A change of a mapping store.
     Store,
+    /// The records of the change of a mapping store that is running.
+    Running,
     /// The device's flush, which this lock is held over.
     Flushing,
     /// The callers that wait for a flush.
@@ -345,7 +351,7 @@ mod imp {
         }
         let inside = held_outside();
         let breach = with_held(|held| {
-            let below = |entry: &&Entry| (Rank::Data..=Rank::Store).contains(&entry.place.rank);
+            let below = |entry: &&Entry| (Rank::Data..=Rank::Running).contains(&entry.place.rank);
             held.iter().skip(inside).find(below).copied()
         });
         if let Some(held) = breach.flatten()
