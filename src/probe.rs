@@ -149,6 +149,20 @@ pub enum Mutation {
     RewriteInlineBlindly,
     /// Removed delayed blocks give their promises back only while the volume delays.
     ReleaseOnlyWhileDelaying,
+    /// A page may leave memory while somebody relies on what it has brought in.
+    EvictHeldPages,
+    /// A page may leave memory whose data the device does not have.
+    EvictDirtyPages,
+    /// What writeback has locked is not looked at again: it goes to the device whether or not it is still dirty.
+    WriteWhatWasPlanned,
+    /// A writer who waits for writeback hears of no end but that there is room.
+    WaitForRoomOnly,
+    /// The end of a volume does not wait for the writeback that it has in the background.
+    LeaveWritebackBehind,
+    /// A direct write leaves the pages of its range in memory.
+    KeepPagesUnderDirectWrite,
+    /// Pages are filled and faulted in while a direct write is under way.
+    DirectBesideFaults,
     /// A commit answers before the device has made its transaction durable.
     CommitWithoutFlush,
     /// A transaction is written beside the data of the blocks that it makes readable, not after it.

@@ -12,7 +12,7 @@
 //!
 //! | operation | inode | invalidate | writeback | folio locks |
 //! |---|---|---|---|---|
-//! | `read_at`, `load_mapped` | | s | | one at a time |
+//! | `read_at`, `load_mapped` | | s | | one at a time; those of one command, in order, over the I/O |
 //! | `write_at` | X | | | one at a time |
 //! | `page_fault`, `store_mapped` | | s | | one at a time |
 //! | `set_len`, growing | X | | | of the last page |
@@ -21,20 +21,25 @@
 //! | `allocate`: punch, zero | X | X | | of changed pages |
 //! | `allocate`: collapse, insert | X | X | X | of written and dropped pages |
 //! | `extents`, `seek_data`, `seek_hole` | s | | | for a look |
-//! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync` | | | X | up to 256 in order, over the I/O |
+//! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync`, writeback in the background | | | X | those of one command, in order, over the I/O |
+//! | eviction of clean pages | | | | tried only |
 //! | `Volume::drop_caches` | X | X | X | as `sync_all`, then of dropped pages |
 //!
 //! While it allocates, `allocate` shares no lock above the data lock with a page fault. That is the race of the
 //! [mission](crate::delalloc).
 
 mod allocate;
+mod background;
+mod clock;
 mod error_sequence;
 mod fault;
 mod inode;
+mod memory;
 mod options;
 mod page_cache;
 #[cfg(feature = "testing")]
 mod picture;
+mod plan;
 mod read;
 mod resize;
 mod seek;

@@ -3,6 +3,8 @@
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
+#[cfg(feature = "std")]
+use std::time::Duration;
 
 use super::rank::{Held, Place, Ranked};
 
@@ -72,6 +74,47 @@ impl<T> Mutex<T> {
             _held: self.ranked.taken("exclusive"),
             guard,
         })
+    }
+}
+
+/// Where threads wait for what the holders of one [`Mutex`] change.
+#[cfg(feature = "std")]
+#[derive(Default)]
+pub(crate) struct Condvar(imp::Condvar);
+
+#[cfg(feature = "std")]
+impl Condvar {
+    /// Gives the lock back until somebody notifies, perhaps without a reason.
+    pub(crate) fn wait<'a, T>(&self, held: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        let Guard { _held, guard } = held;
+        let guard = imp::wait(&self.0, guard);
+        Guard { _held, guard }
+    }
+
+    /// As [`wait`](Self::wait), but no longer than `patience`: says whether that ran out. Model checkers know no time.
+    pub(crate) fn wait_for<'a, T>(
+        &self,
+        held: MutexGuard<'a, T>,
+        patience: Duration,
+    ) -> (MutexGuard<'a, T>, bool) {
+        let Guard { _held, guard } = held;
+        let (guard, ran_out) = imp::wait_for(&self.0, guard, patience);
+        (Guard { _held, guard }, ran_out)
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+#[cfg(feature = "std")]
+impl fmt::Debug for Condvar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Condvar")
     }
 }
 

@@ -18,11 +18,11 @@ mod rank;
 pub(crate) mod thread_slot;
 mod witness;
 
-pub(crate) use lock::{Mutex, MutexGuard};
 #[cfg(feature = "std")]
-pub(crate) use lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use lock::{Condvar, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use lock::{Mutex, MutexGuard};
 #[cfg(any(loom, feature = "shuttle"))]
-pub(crate) use model::{Arc, atomic, thread_local};
+pub(crate) use model::{Arc, atomic, thread, thread_local};
 pub(crate) use rank::Rank;
 #[cfg(feature = "testing")]
 pub use rank::ignore_lock_order;
@@ -37,13 +37,13 @@ mod plain {
     #[cfg(feature = "std")]
     pub(crate) use alloc::sync::Arc;
     #[cfg(feature = "std")]
-    pub(crate) use std::thread_local;
+    pub(crate) use std::{thread, thread_local};
 
     /// What `lock` is made of.
     pub(super) mod locks {
         #[cfg(feature = "std")]
         pub(crate) use parking_lot::{
-            Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+            Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
         };
         #[cfg(not(feature = "std"))]
         pub(crate) use spin::{Mutex, MutexGuard};
@@ -60,6 +60,23 @@ mod plain {
         #[cfg(feature = "std")]
         pub(crate) fn try_lock<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
             lock.try_lock()
+        }
+        #[cfg(feature = "std")]
+        pub(crate) fn wait<'a, T>(
+            condvar: &Condvar,
+            mut guard: MutexGuard<'a, T>,
+        ) -> MutexGuard<'a, T> {
+            condvar.wait(&mut guard);
+            guard
+        }
+        #[cfg(feature = "std")]
+        pub(crate) fn wait_for<'a, T>(
+            condvar: &Condvar,
+            mut guard: MutexGuard<'a, T>,
+            patience: std::time::Duration,
+        ) -> (MutexGuard<'a, T>, bool) {
+            let ran_out = condvar.wait_for(&mut guard, patience).timed_out();
+            (guard, ran_out)
         }
         #[cfg(feature = "std")]
         pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {

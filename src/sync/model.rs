@@ -6,6 +6,7 @@ use loom as model;
 use shuttle as model;
 
 pub(crate) use model::sync::atomic;
+pub(crate) use model::thread;
 pub(crate) use std::sync::Arc;
 
 /// The model checker's own, with the syntax of the standard one for constants.
@@ -25,7 +26,9 @@ pub(super) mod locks {
 
     use super::model;
 
-    pub(crate) use model::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub(crate) use model::sync::{
+        Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    };
 
     pub(crate) fn lock<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
         lock.lock().unwrap_or_else(PoisonError::into_inner)
@@ -35,6 +38,17 @@ pub(super) mod locks {
     }
     pub(crate) fn try_lock<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         lock.try_lock().ok()
+    }
+    pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Patience never runs out: the model checkers know no time.
+    pub(crate) fn wait_for<'a, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'a, T>,
+        _: std::time::Duration,
+    ) -> (MutexGuard<'a, T>, bool) {
+        (wait(condvar, guard), false)
     }
     pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
         lock.read().unwrap_or_else(PoisonError::into_inner)
