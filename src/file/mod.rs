@@ -14,6 +14,8 @@
 //! |---|---|---|---|---|
 //! | `read_at`, `load_mapped` | | s | | one at a time; those of one command, in order, over the I/O |
 //! | `write_at` | X | | | one at a time |
+//! | `write_direct_at` | X | X | X | of written and dropped pages |
+//! | `read_direct_at` | s | | X, for the flush | as `sync_range` |
 //! | `page_fault`, `store_mapped` | | s | | one at a time |
 //! | `set_len`, growing | X | | | of the last page |
 //! | `set_len`, shrinking | X | X | | of dropped pages |
@@ -31,6 +33,7 @@
 mod allocate;
 mod background;
 mod clock;
+mod direct;
 mod error_sequence;
 mod fault;
 mod inode;
@@ -41,6 +44,7 @@ mod page_cache;
 mod picture;
 mod plan;
 mod read;
+mod read_ahead;
 mod resize;
 mod seek;
 mod volume;
@@ -60,6 +64,7 @@ pub use seek::{ExtentKind, FileExtent};
 pub use volume::{Statfs, Volume};
 
 use inode::Inode;
+use read_ahead::ReadAhead;
 
 /// An open file. Cloning gives another name to the same open file; opening again gives a new one, which
 /// hears of writeback errors by itself.
@@ -75,6 +80,7 @@ struct OpenFile {
     inode: Arc<Inode>,
     /// The errors that this open file has been told of.
     seen_errors: Mutex<SeenErrors>,
+    read_ahead: ReadAhead,
 }
 
 impl Drop for OpenFile {
@@ -109,6 +115,7 @@ impl File {
         let opened = OpenFile {
             inode: Arc::clone(&inode),
             seen_errors: Mutex::new(Rank::SeenErrors, seen),
+            read_ahead: ReadAhead::default(),
         };
         Self {
             inode,

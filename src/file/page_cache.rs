@@ -247,7 +247,7 @@ impl PageCache {
         }
         let mut pages = self.pages.write();
         // The index has one and the clock another. Nobody else gets one meanwhile; who has one relies on the page.
-        if Arc::strong_count(page) > 2 && !probe.is(Mutation::EvictHeldPages) {
+        if Arc::strong_count(page) > 2 {
             return false;
         }
         note(|| format!("evicts page {}", page.index));
