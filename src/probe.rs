@@ -149,8 +149,8 @@ pub enum Mutation {
     RewriteInlineBlindly,
     /// Removed delayed blocks give their promises back only while the volume delays.
     ReleaseOnlyWhileDelaying,
-    /// A page may leave memory while somebody relies on what it has brought in.
-    EvictHeldPages,
+    /// A write does not hold the pages of which it changes a block in part.
+    LetGoOfEdges,
     /// A page may leave memory whose data the device does not have.
     EvictDirtyPages,
     /// What writeback has locked is not looked at again: it goes to the device whether or not it is still dirty.

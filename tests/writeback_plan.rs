@@ -150,7 +150,7 @@ proptest! {
         punched in (0u64..1200, 0u64..100),
     ) {
         let setup = setup(VolumeOptions::new().group_clusters(group));
-        let mut holes = |mode, (start, len): (u64, u64)| {
+        let holes = |mode, (start, len): (u64, u64)| {
             if len > 0 {
                 setup.file.allocate(mode, start * BLOCK, len * BLOCK).unwrap();
             }

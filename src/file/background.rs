@@ -45,6 +45,8 @@ pub(super) struct Background {
     files: Weak<Files>,
     /// The thread knows that there is something to do: nobody needs to tell it.
     told: AtomicBool,
+    /// There is, or was, a thread, and perhaps somebody who waits for it.
+    started: AtomicBool,
     state: Mutex<State>,
     /// The thread waits here for something to do.
     work: Condvar,
@@ -57,7 +59,6 @@ pub(super) struct Background {
 #[derive(Debug, Default)]
 struct State {
     thread: Option<thread::JoinHandle<()>>,
-    started: bool,
     /// No thread will do anything any more.
     ended: bool,
     /// A pass over all that is dirty is wanted.
@@ -89,6 +90,7 @@ impl Background {
             limits,
             files,
             told: AtomicBool::new(false),
+            started: AtomicBool::new(false),
             state: Mutex::new(Rank::Background, State::default()),
             work: Condvar::default(),
             progress: Condvar::default(),
@@ -118,10 +120,9 @@ impl Background {
     fn tell(self: &Arc<Self>, state: &mut State, wanted: bool) {
         self.told.store(true, Relaxed);
         state.wanted |= wanted;
-        if !state.started && !state.ended {
+        if !state.ended && !self.started.swap(true, Relaxed) {
             let background = Arc::clone(self);
             state.thread = Some(thread::spawn(move || background.run()));
-            state.started = true;
         }
         self.work.notify_one();
     }
@@ -141,8 +142,9 @@ impl Background {
 
     /// Less may be dirty than before. No folio lock is held.
     pub(super) fn progressed(&self) {
-        if self.limits.is_some() {
-            // Whoever has seen too much waits by the time that this lock is free.
+        if self.started.load(Relaxed) {
+            // Whoever has seen too much waits by the time that this lock is free. Who comes just now is told at the
+            // end of the pass.
             let _state = self.state.lock();
             self.progress.notify_all();
         }

@@ -7,10 +7,6 @@ use crate::probe::Probe;
 
 use super::page_cache::PageCache;
 
-/// Pages looked at for one page that comes in: enough to find a clean one when nine of ten are dirty and used, few
-/// enough not to matter when all are dirty.
-const LOOKS: usize = 64;
-
 /// Pages of a file looked at under one look at which there are.
 const AT_ONCE: usize = 16;
 
@@ -24,6 +20,10 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// Pages looked at at once: enough to find a clean one when nine of ten are dirty or in use, few enough not to matter
+    /// when all are.
+    pub(super) const LOOKS: u64 = 64;
+
     /// Goes over the pages of one more file.
     pub(super) fn add(&mut self, cache: Weak<PageCache>) {
         self.caches.push(cache);
@@ -33,7 +33,7 @@ impl Clock {
     pub(super) fn evict(&mut self, too_many: impl Fn() -> bool, probe: &Probe) -> u64 {
         let mut evicted = 0;
         let mut looks = 0;
-        while looks < LOOKS && !self.caches.is_empty() {
+        while looks < Self::LOOKS && !self.caches.is_empty() {
             // Also a file without pages costs a look.
             looks += 1;
             self.at %= self.caches.len();

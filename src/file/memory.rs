@@ -58,16 +58,32 @@ impl PageMemory {
         self.cached.fetch_sub(1, Relaxed);
     }
 
-    /// A page has come in: where there are too many now, clean ones leave. The caller holds no lock below the folio
-    /// lock; who finds others doing the same leaves it to them.
+    /// A page has come in: where there are too many now, others leave. The caller holds no lock below the folio lock.
     pub(super) fn came_in(&self) {
         self.counters.count(Counter::PagesCached);
-        if self.cached.fetch_add(1, Relaxed) < self.limit {
-            return;
+        if self.cached.fetch_add(1, Relaxed) >= self.limit {
+            self.evict();
         }
+    }
+
+    /// Pages have become clean: what is too many of them leaves. The caller holds no lock below the folio lock.
+    pub(super) fn trim(&self) {
+        // Each page is come by twice, as one that was used lately stays for a turn.
+        let mut looks = 2 * self.cached.load(Relaxed);
+        while self.is_crowded() && looks > 0 {
+            self.evict();
+            looks = looks.saturating_sub(Clock::LOOKS);
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.cached.load(Relaxed) > self.limit
+    }
+
+    /// Lets some pages leave. Who finds others doing the same leaves it to them.
+    fn evict(&self) {
         if let Some(mut clock) = self.clock.try_lock() {
-            let too_many = || self.cached.load(Relaxed) > self.limit;
-            let evicted = clock.evict(too_many, &self.probe);
+            let evicted = clock.evict(|| self.is_crowded(), &self.probe);
             self.counters.add(Counter::PagesEvicted, evicted);
         }
     }

@@ -81,7 +81,9 @@ impl Inode {
             let fill = |page: &mut PageState| self.fill(index, page, mask);
             let (filled, page) = self.pages.with_held_page(index, fill);
             filled?;
-            held.push(page);
+            if !self.backing.probe.is(Mutation::LetGoOfEdges) {
+                held.push(page);
+            }
         }
         Ok(held)
     }

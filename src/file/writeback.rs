@@ -87,6 +87,7 @@ impl Inode {
                 self.write_command(&command);
                 self.background.progressed();
             }
+            self.background.memory().trim();
         }
         self.give_up_space();
     }

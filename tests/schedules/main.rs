@@ -16,7 +16,9 @@
 mod schedules;
 
 mod allocator;
+mod background;
 mod beside_sync;
+mod eviction;
 mod faults;
 mod looks;
 mod model;
