@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
+use crate::probe::Mutation;
 use crate::stats::Counter;
 use crate::status::Status;
 use crate::sync::uncounted::{AtomicU64, Ordering::Relaxed};
@@ -60,27 +61,34 @@ impl Inode {
     pub(super) fn bring_in(&self, wanted: Range<u64>, ahead_to: u64) -> u64 {
         let size = self.block_size();
         let start = wanted.start - wanted.start % PAGE_SIZE;
-        let end = ahead_to.min(start + LAST_WINDOW).min(self.size());
+        let next_page = start.saturating_add(PAGE_SIZE);
+        let end = ahead_to
+            .min(start.saturating_add(LAST_WINDOW))
+            .min(self.size());
         // One page is filled as well by the read itself.
-        if end <= start + PAGE_SIZE || self.has(wanted.start) {
-            return start + PAGE_SIZE;
+        if end <= next_page || self.has(wanted.start) {
+            return next_page;
         }
-        let _filling = self.invalidate_lock.read();
-        let end = end.min(self.size());
-        let mut rest = size.covering(start, end.max(start));
+        let probe = &self.backing.probe;
+        let _filling = probe.unless(Mutation::ReadBesidePunch, || self.invalidate_lock.read());
+        // It may have shrunk.
+        let end = end.min(self.size()).max(start);
+        let mut rest = size.covering(start, end);
         while !rest.is_empty() {
             let Ok(found) = self.blocks.query(rest.start()) else {
                 break;
             };
             let found = found.clip(rest);
             if let Status::Written(disk) = found.status
-                && self.fill_run(found.range, disk, wanted.end).is_err()
+                && self
+                    .fill_run(found.range, disk, wanted.end.min(end))
+                    .is_err()
             {
                 break;
             }
             rest = FileRange::new(found.range.end(), rest.end());
         }
-        end
+        end.max(next_page)
     }
 
     /// Whether the block of the byte `offset` is in memory.

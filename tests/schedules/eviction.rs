@@ -81,9 +81,11 @@ fn a_truncation_beside_eviction_leaves_what_it_should() {
                 ("read", &|| {
                     let mut byte = [0xee];
                     let len = world.file.read_at(PAGE, &mut byte);
-                    ensure(22, matches!((len, byte), (Ok(0), _) | (Ok(1), [2])), || {
-                        format!("read {len:?}: {byte:?}")
-                    });
+                    ensure(
+                        22,
+                        matches!((&len, byte), (Ok(0), _) | (Ok(1), [2])),
+                        || format!("read {len:?}: {byte:?}"),
+                    );
                 }),
             ]);
             world.expect_pages(&[[3]]);
