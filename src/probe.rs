@@ -155,6 +155,20 @@ pub enum Mutation {
     IgnoreDepth,
     /// A flush is also for those who came when it had begun.
     FlushForLatecomers,
+    /// A write does not hold the pages of which it changes a block in part.
+    LetGoOfEdges,
+    /// A page may leave memory whose data the device does not have.
+    EvictDirtyPages,
+    /// What writeback has locked is not looked at again: it goes to the device whether or not it is still dirty.
+    WriteWhatWasPlanned,
+    /// A writer who waits for writeback hears of no end but that there is room.
+    WaitForRoomOnly,
+    /// The end of a volume does not wait for the writeback that it has in the background.
+    LeaveWritebackBehind,
+    /// A direct write leaves the pages of its range in memory.
+    KeepPagesUnderDirectWrite,
+    /// Pages are filled and faulted in while a direct write is under way.
+    DirectBesideFaults,
     /// A commit answers before the device has made its transaction durable.
     CommitWithoutFlush,
     /// Who asks for a commit while one is under way takes that for its own.

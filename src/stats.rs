@@ -56,12 +56,24 @@ counters! {
     second_look_changed => SecondLookChanged,
     /// Runs allocated at once although delayed allocation is on, because space was low.
     immediate_allocations => ImmediateAllocations,
+    /// Allocations that writeback made for delayed runs: one for each, unless free space is scattered.
+    delayed_runs_placed => DelayedRunsPlaced,
     /// Runs given to the block layer by writeback.
     writeback_runs => WritebackRuns,
     /// Blocks given to the block layer by writeback.
     writeback_blocks => WritebackBlocks,
     /// Writeback runs that ended in an error.
     writeback_errors => WritebackErrors,
+    /// Passes of writeback in the background.
+    background_passes => BackgroundPasses,
+    /// Writers that had to wait for writeback because too much was dirty.
+    writers_throttled => WritersThrottled,
+    /// Pages that came into memory.
+    pages_cached => PagesCached,
+    /// Clean pages that left memory because there were too many.
+    pages_evicted => PagesEvicted,
+    /// Blocks that were read before anybody asked for them.
+    blocks_read_ahead => BlocksReadAhead,
     /// Conversions that zeroed blocks on the device because the store had no room to split an extent.
     zeroed_instead_of_split => ZeroedInsteadOfSplit,
     /// Files that were closed with promised but never written space; always a defect.

@@ -159,6 +159,12 @@ impl FileBlocks {
         self.find_stable(block).map(|(found, _)| found)
     }
 
+    /// What `block` is, for a caller who may hold no lock at all; caches nothing.
+    pub(super) fn find_shared(&self, block: FileBlock) -> Result<StatusExtent> {
+        let _shared = self.data_lock.read();
+        self.find_stable(block).map(|(found, _)| found)
+    }
+
     /// What `block` is while the data lock is held in either mode, and whether it came from the store and
     /// may be cached. A file that lives inline has no mapping to query and nothing to cache.
     fn find_stable(&self, block: FileBlock) -> Result<(StatusExtent, bool)> {

@@ -45,7 +45,7 @@ use crate::status::{ShrinkerList, StatusContext};
 use crate::units::Geometry;
 
 pub use blocks::FileBlocks;
-pub use writeback::{Sent, WrittenPiece};
+pub use writeback::{DirtyRun, Sent, Unplaced, WrittenPiece};
 
 /// When blocks are allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

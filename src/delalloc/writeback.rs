@@ -24,43 +24,136 @@ pub struct WrittenPiece {
     pub outcome: Result<()>,
 }
 
+/// The content of a run of dirty blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct DirtyRun<'a> {
+    /// The blocks.
+    pub range: FileRange,
+    /// Their bytes.
+    pub bytes: &'a [u8],
+}
+
+/// The end of a delayed run that could not be allocated, and why. It stays delayed, with its promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unplaced {
+    /// The blocks.
+    pub range: FileRange,
+    /// Why.
+    pub error: Error,
+}
+
 impl FileBlocks {
+    /// Allocates every delayed run of `range`, unwritten, out of its reservation: in one piece, unless free space
+    /// is scattered. For writeback, before it locks a page. Caches nothing.
+    pub fn place(&self, range: FileRange) -> Vec<Unplaced> {
+        let mut unplaced = Vec::new();
+        let mut rest = range;
+        while !rest.is_empty()
+            && let Some(delayed) = self.status.find_range(rest, |s| s == Status::Delayed)
+        {
+            let run = delayed.range.intersect(rest);
+            unplaced.extend(self.place_run(run));
+            rest = FileRange::new(run.end(), rest.end());
+        }
+        unplaced
+    }
+
+    fn place_run(&self, run: FileRange) -> Option<Unplaced> {
+        let mut rest = run;
+        while !rest.is_empty() {
+            // What was delayed may be anything by now.
+            let locked = self.lock_data();
+            let done = self.find(&locked, rest.start()).and_then(|found| {
+                let found = found.clip(rest);
+                match found.status {
+                    Status::Delayed => {
+                        self.backing.counters.count(Counter::DelayedRunsPlaced);
+                        self.allocate_start(&locked, found.range, Purpose::Data)
+                    }
+                    _ => Ok(found),
+                }
+            });
+            match done {
+                Ok(done) => rest = FileRange::new(done.range.end(), rest.end()),
+                Err(error) => {
+                    if self.backing.probe.is(Mutation::ForgetUnmappable) {
+                        let _uncounted = self.status.remove(rest);
+                    }
+                    self.backing.counters.count(Counter::WritebackErrors);
+                    return Some(Unplaced { range: rest, error });
+                }
+            }
+        }
+        None
+    }
+
+    /// What the start of `range` is, which is not empty. Caches nothing, and needs no lock of the caller: what it
+    /// says may change.
+    ///
+    /// # Errors
+    /// Those of the mapping store.
+    pub fn peek(&self, range: FileRange) -> Result<StatusExtent> {
+        match self.status.lookup(range.start()) {
+            Some(known) => Ok(known.clip(range)),
+            None => Ok(self.find_shared(range.start())?.clip(range)),
+        }
+    }
+
     /// Writes `bytes`, the content of the dirty blocks of `range`, to the volume and makes them readable: what
     /// [`send`](Self::send) and [`Sent::make_readable`] do.
     pub fn write_back(&self, range: FileRange, bytes: &[u8]) -> Vec<WrittenPiece> {
-        self.send(range, bytes).make_readable()
+        self.send(&[DirtyRun { range, bytes }]).make_readable()
     }
 
-    /// Writes `bytes`, the content of the dirty blocks of `range`, to the volume.
+    /// Writes runs of dirty blocks, which are in order, to the volume.
     ///
-    /// Delayed blocks are allocated (unwritten) out of their reservation, in as many pieces as free
-    /// space makes necessary; all pieces go to the device in one batch. The caller holds the folio locks of the range,
-    /// which keep its blocks backed, until what arrived is readable.
+    /// Blocks that are delayed still are allocated (unwritten) out of their reservation, in as many pieces as free
+    /// space makes necessary; all pieces go to the device in one batch. The caller holds the folio locks of the runs,
+    /// which keep their blocks backed, until what arrived is readable.
     ///
-    /// Caches nothing about blocks outside the range.
-    pub fn send(&self, range: FileRange, bytes: &[u8]) -> Sent<'_> {
+    /// Caches nothing about blocks outside the runs.
+    pub fn send(&self, runs: &[DirtyRun<'_>]) -> Sent<'_> {
         let block_size = self.backing.geometry.block_size.bytes();
-        let expected = range.len().checked_mul(block_size);
-        if Some(bytes.len() as u64) != expected || range.is_empty() {
-            let error = Error::InvalidInput("bytes do not fill the run of blocks");
-            return Sent::failed(self, range, error);
-        }
         let counters = &self.backing.counters;
-        counters.count(Counter::WritebackRuns);
-        counters.add(Counter::WritebackBlocks, range.len());
-        let (mapped, error) = self.map_for_writing(range);
-        let gives_up = error.is_some() && self.backing.probe.is(Mutation::CountMappedAsWritten);
-        let written = match gives_up {
-            false => self.write(range, bytes, &mapped),
-            true => Vec::new(),
-        };
-        let unmapped_from = mapped.last().map_or(range.start(), |m| m.range.end());
-        let unmapped = FileRange::new(unmapped_from, range.end());
+        let mut mapped = Vec::new();
+        let mut unmapped = Vec::new();
+        let mut batch = self.backing.queue.batch();
+        for run in runs {
+            let expected = run.range.len().checked_mul(block_size);
+            if Some(run.bytes.len() as u64) != expected || run.range.is_empty() {
+                let error = Error::InvalidInput("bytes do not fill the run of blocks");
+                unmapped.push((run.range, error));
+                continue;
+            }
+            counters.count(Counter::WritebackRuns);
+            counters.add(Counter::WritebackBlocks, run.range.len());
+            let (pieces, error) = self.map_for_writing(run.range);
+            for piece in &pieces {
+                let Some(disk) = piece.status.disk_block() else {
+                    continue;
+                };
+                let from = (piece.range.start().0 - run.range.start().0) * block_size;
+                let to = from + piece.range.len() * block_size;
+                note(|| format!("sends {:?} to the device", piece.range));
+                let data: Arc<[u8]> = run.bytes[from as usize..to as usize].into();
+                batch.push(Bio::write(disk, data));
+            }
+            if let Some(error) = error {
+                let mapped_to = pieces.last().map_or(run.range.start(), |m| m.range.end());
+                unmapped.push((FileRange::new(mapped_to, run.range.end()), error));
+            }
+            mapped.extend(pieces);
+        }
+        let despite_error = self.backing.probe.is(Mutation::ConvertDespiteError);
+        let ended = batch.submit().into_iter().map(|bio| match bio.wait() {
+            Err(error) if !despite_error => Err(error),
+            _ => Ok(()),
+        });
         Sent {
             blocks: self,
+            written: ended.collect(),
             mapped,
-            written,
-            unmapped: error.map(|error| (unmapped, error)),
+            unmapped,
         }
     }
 
@@ -77,12 +170,7 @@ impl FileBlocks {
                     rest = FileRange::new(found.range.end(), rest.end());
                     mapped.push(found);
                 }
-                Err(error) => {
-                    if self.backing.probe.is(Mutation::ForgetUnmappable) {
-                        let _uncounted = self.status.remove(rest);
-                    }
-                    return (mapped, Some(error));
-                }
+                Err(error) => return (mapped, Some(error)),
             }
         }
         (mapped, None)
@@ -101,28 +189,6 @@ impl FileBlocks {
             Status::Hole => Err(Error::Corrupt("a dirty block that nothing backs")),
             Status::Written(_) | Status::Unwritten(_) => Ok(found),
         }
-    }
-
-    /// Sends the mapped pieces to the device; what became of each.
-    fn write(&self, range: FileRange, bytes: &[u8], mapped: &[StatusExtent]) -> Vec<Result<()>> {
-        let block_size = self.backing.geometry.block_size.bytes();
-        let mut batch = self.backing.queue.batch();
-        for piece in mapped {
-            let Some(disk) = piece.status.disk_block() else {
-                continue;
-            };
-            let from = (piece.range.start().0 - range.start().0) * block_size;
-            let to = from + piece.range.len() * block_size;
-            note(|| format!("sends {:?} to the device", piece.range));
-            let data: Arc<[u8]> = bytes[from as usize..to as usize].into();
-            batch.push(Bio::write(disk, data));
-        }
-        let despite_error = self.backing.probe.is(Mutation::ConvertDespiteError);
-        let ended = batch.submit().into_iter().map(|bio| match bio.wait() {
-            Err(error) if !despite_error => Err(error),
-            _ => Ok(()),
-        });
-        ended.collect()
     }
 
     /// Converts a piece whose data has arrived, as one of those that `arrived`, to written.
@@ -148,24 +214,15 @@ impl FileBlocks {
 pub struct Sent<'a> {
     blocks: &'a FileBlocks,
     mapped: Vec<StatusExtent>,
-    /// What became of each mapped piece; nothing for [`Mutation::CountMappedAsWritten`].
+    /// What became of each mapped piece.
     written: Vec<Result<()>>,
     /// What could not be mapped, and why.
-    unmapped: Option<(FileRange, Error)>,
+    unmapped: Vec<(FileRange, Error)>,
 }
 
-impl<'a> Sent<'a> {
-    fn failed(blocks: &'a FileBlocks, range: FileRange, error: Error) -> Self {
-        Self {
-            blocks,
-            mapped: Vec::new(),
-            written: Vec::new(),
-            unmapped: Some((range, error)),
-        }
-    }
-
-    /// Makes the blocks written whose data has arrived. Returns one entry for each piece, in order; they tile the range
-    /// that was sent.
+impl Sent<'_> {
+    /// Makes the blocks written whose data has arrived. Returns one entry for each piece; they tile the runs that were
+    /// sent.
     pub fn make_readable(self) -> Vec<WrittenPiece> {
         let Self {
             blocks,
@@ -178,18 +235,12 @@ impl<'a> Sent<'a> {
             .zip(&written)
             .filter_map(|(piece, written)| written.is_ok().then_some(piece.range))
             .collect();
-        let mut pieces = match written.is_empty() {
-            true => counted_as_written(&mapped),
-            false => {
-                let pieces = mapped.iter().zip(written);
-                let piece = |(piece, written): (&StatusExtent, Result<()>)| WrittenPiece {
-                    range: piece.range,
-                    outcome: written.and_then(|()| blocks.make_readable(piece, &arrived)),
-                };
-                pieces.map(piece).collect()
-            }
+        let readable = |(piece, written): (&StatusExtent, Result<()>)| WrittenPiece {
+            range: piece.range,
+            outcome: written.and_then(|()| blocks.make_readable(piece, &arrived)),
         };
-        pieces.extend(unmapped.map(|(range, error)| WrittenPiece {
+        let mut pieces: Vec<_> = mapped.iter().zip(written).map(readable).collect();
+        pieces.extend(unmapped.into_iter().map(|(range, error)| WrittenPiece {
             range,
             outcome: Err(error),
         }));
@@ -198,13 +249,4 @@ impl<'a> Sent<'a> {
         }
         pieces
     }
-}
-
-/// For [`Mutation::CountMappedAsWritten`].
-fn counted_as_written(mapped: &[StatusExtent]) -> Vec<WrittenPiece> {
-    let piece = |mapped: &StatusExtent| WrittenPiece {
-        range: mapped.range,
-        outcome: Ok(()),
-    };
-    mapped.iter().map(piece).collect()
 }

@@ -72,7 +72,7 @@ impl File {
 
 impl Inode {
     /// Allocates every block of the bytes `start..end`; returns the end of the bytes that are allocated.
-    fn preallocate(&self, start: u64, end: u64) -> Result<u64> {
+    pub(super) fn preallocate(&self, start: u64, end: u64) -> Result<u64> {
         let blocks = self.block_size().covering(start, end);
         let mut rest = blocks;
         while !rest.is_empty() {

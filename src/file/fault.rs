@@ -19,6 +19,7 @@ impl File {
     /// (a process would get `SIGBUS` for both), device errors.
     pub fn page_fault(&self, offset: u64) -> Result<()> {
         let inode = &*self.inode;
+        inode.background.before_dirtying();
         let _filling = inode.invalidate_lock.read();
         if offset >= inode.size().next_multiple_of(PAGE_SIZE) {
             return Err(Error::BeyondEnd);

@@ -12,6 +12,7 @@ use crate::units::{
     BlockSize, DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS, PAGE_SIZE,
 };
 
+use super::background::Background;
 use super::error_sequence::ErrorSequence;
 use super::page_cache::{BlockMask, PageCache, PageState, bits, mask_of, page_blocks};
 
@@ -31,7 +32,9 @@ pub(super) struct Inode {
     pub(super) writeback_lock: Mutex<()>,
     /// Bytes. Stored under the inode lock; loaded anywhere.
     size: AtomicU64,
-    pub(super) pages: PageCache,
+    pub(super) pages: Arc<PageCache>,
+    /// Who writes pages back that nobody has asked for.
+    pub(super) background: Arc<Background>,
     pub(super) blocks: FileBlocks,
     /// How many open files there are.
     open_files: AtomicUsize,
@@ -70,6 +73,7 @@ impl Inode {
         number: FileNumber,
         backing: Arc<Backing>,
         flush_errors: Arc<ErrorSequence>,
+        background: Arc<Background>,
         inline_limit: u64,
     ) -> Result<Self> {
         Ok(Self {
@@ -79,7 +83,12 @@ impl Inode {
             writeback_lock: Mutex::new(Rank::Writeback.of(number.0), ()),
             size: AtomicU64::new(backing.store.size(number)?),
             open_files: AtomicUsize::new(0),
-            pages: PageCache::new(backing.geometry.block_size, backing.probe.clone()),
+            pages: PageCache::new(
+                backing.geometry.block_size,
+                Arc::clone(background.memory()),
+                backing.probe.clone(),
+            ),
+            background,
             blocks: FileBlocks::open(number, Arc::clone(&backing))?,
             errors: ErrorSequence::default(),
             flush_errors,
@@ -204,7 +213,7 @@ impl Inode {
         let index = start / PAGE_SIZE;
         let mask = self.mask_in_page(index, FileRange::at(block, 1));
         self.pages.with_page(index, |page| {
-            let mut is_data = page.dirty & mask != 0;
+            let mut is_data = page.dirty() & mask != 0;
             if !is_data
                 && let Status::Written(_) | Status::Delayed = self.blocks.query(block)?.status
             {

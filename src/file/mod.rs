@@ -12,8 +12,10 @@
 //!
 //! | operation | inode | invalidate | writeback | folio locks |
 //! |---|---|---|---|---|
-//! | `read_at`, `load_mapped` | | s | | one at a time |
+//! | `read_at`, `load_mapped` | | s | | one at a time; those of one command, in order, over the I/O |
 //! | `write_at` | X | | | one at a time |
+//! | `write_direct_at` | X | X | X | of written and dropped pages |
+//! | `read_direct_at` | s | | X, for the flush | as `sync_range` |
 //! | `page_fault`, `store_mapped` | | s | | one at a time |
 //! | `set_len`, growing | X | | | of the last page |
 //! | `set_len`, shrinking | X | X | | of dropped pages |
@@ -21,21 +23,28 @@
 //! | `allocate`: punch, zero | X | X | | of changed pages |
 //! | `allocate`: collapse, insert | X | X | X | of written and dropped pages |
 //! | `extents`, `seek_data`, `seek_hole` | s | | | for a look |
-//! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync` | | | X | up to 256 in order, over the I/O |
+//! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync`, writeback in the background | | | X | those of one command, in order, over the I/O |
+//! | eviction of clean pages | | | | tried only |
 //! | `Volume::drop_caches` | X | X | X | as `sync_all`, then of dropped pages |
 //!
 //! While it allocates, `allocate` shares no lock above the data lock with a page fault. That is the race of the
 //! [mission](crate::delalloc).
 
 mod allocate;
+mod background;
+mod clock;
+mod direct;
 mod error_sequence;
 mod fault;
 mod inode;
+mod memory;
 mod options;
 mod page_cache;
 #[cfg(feature = "testing")]
 mod picture;
+mod plan;
 mod read;
+mod read_ahead;
 mod resize;
 mod seek;
 mod volume;
@@ -55,6 +64,7 @@ pub use seek::{ExtentKind, FileExtent};
 pub use volume::{Statfs, Volume};
 
 use inode::Inode;
+use read_ahead::ReadAhead;
 
 /// An open file. Cloning gives another name to the same open file; opening again gives a new one, which
 /// hears of writeback errors by itself.
@@ -70,6 +80,7 @@ struct OpenFile {
     inode: Arc<Inode>,
     /// The errors that this open file has been told of.
     seen_errors: Mutex<SeenErrors>,
+    read_ahead: ReadAhead,
 }
 
 impl Drop for OpenFile {
@@ -104,6 +115,7 @@ impl File {
         let opened = OpenFile {
             inode: Arc::clone(&inode),
             seen_errors: Mutex::new(Rank::SeenErrors, seen),
+            read_ahead: ReadAhead::default(),
         };
         Self {
             inode,

@@ -1,8 +1,12 @@
 //! How a volume is formatted.
 
+use std::time::Duration;
+
 use crate::error::Result;
 use crate::probe::Probe;
 use crate::units::{BlockSize, ClusterRatio, Geometry};
+
+use super::background::DirtyLimits;
 
 /// Options of [`Volume::format`](super::Volume::format); the defaults are those of a plain ext4.
 #[derive(Clone, Debug)]
@@ -13,6 +17,10 @@ pub struct VolumeOptions {
     pub(super) inline_limit: u64,
     pub(super) group_clusters: u64,
     pub(super) low_space_clusters: Option<u64>,
+    pub(super) cached_pages: u64,
+    dirty_pages: Option<(u64, u64)>,
+    dirty_age: Option<Duration>,
+    background_writeback: bool,
     pub(super) probe: Probe,
 }
 
@@ -25,6 +33,10 @@ impl Default for VolumeOptions {
             inline_limit: 0,
             group_clusters: 32768,
             low_space_clusters: None,
+            cached_pages: 1 << 18,
+            dirty_pages: None,
+            dirty_age: None,
+            background_writeback: true,
             probe: Probe::default(),
         }
     }
@@ -72,6 +84,45 @@ impl VolumeOptions {
     pub fn low_space_clusters(mut self, clusters: u64) -> Self {
         self.low_space_clusters = Some(clusters);
         self
+    }
+
+    /// The most pages of 4096 bytes that the volume keeps in memory: beyond them, clean ones that were not used lately
+    /// leave. Dirty ones stay until they are written. By default 2^18, a GiB.
+    pub fn cached_pages(mut self, pages: u64) -> Self {
+        self.cached_pages = pages;
+        self
+    }
+
+    /// From `background` dirty pages on they are written back in the background; from `most` on, writers wait until
+    /// fewer are dirty or all were tried. One call may dirty more. By default a tenth and a fifth of the
+    /// [cached pages](Self::cached_pages).
+    pub fn dirty_pages(mut self, background: u64, most: u64) -> Self {
+        self.dirty_pages = Some((background, most));
+        self
+    }
+
+    /// Writes a file back in the background when it has had dirty pages for so long, give or take a quarter. Not by
+    /// default.
+    pub fn dirty_age(mut self, age: Duration) -> Self {
+        self.dirty_age = Some(age);
+        self
+    }
+
+    /// Whether anything is written back in the background, as it is by default. If not, everything waits for a sync, and
+    /// no writer does.
+    pub fn background_writeback(mut self, background: bool) -> Self {
+        self.background_writeback = background;
+        self
+    }
+
+    pub(super) fn dirty_limits(&self) -> Option<DirtyLimits> {
+        let parts = (self.cached_pages / 10, self.cached_pages / 5);
+        let (background, most) = self.dirty_pages.unwrap_or(parts);
+        self.background_writeback.then_some(DirtyLimits {
+            background: background.max(1),
+            most: most.max(1),
+            age: self.dirty_age,
+        })
     }
 
     pub(super) fn geometry(&self) -> Result<Geometry> {

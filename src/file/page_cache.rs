@@ -6,16 +6,21 @@ use std::ops::Range;
 
 use crate::probe::{Mutation, Probe};
 use crate::sync::journal::note;
+use crate::sync::uncounted::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, MutexGuard, Rank, RwLock};
 use crate::units::{BlockSize, FileBlock, FileRange, PAGE_SIZE};
+
+use super::memory::{DirtyPages, PageMemory};
 
 /// One bit for each block of a page, the lowest for the first.
 pub(super) type BlockMask = u8;
 
-/// A page of a file. Its lock is the *folio lock*.
+/// A page of a file. Its lock is the *folio lock*. As long as somebody holds it, it is not evicted.
 #[derive(Debug)]
 pub(super) struct Page {
     index: u64,
+    /// Used since the clock came by last.
+    used: AtomicBool,
     state: Mutex<PageState>,
 }
 
@@ -26,12 +31,14 @@ pub(super) struct PageState {
     /// Blocks whose bytes are the file's.
     pub(super) valid: BlockMask,
     /// Blocks whose bytes must get to the device; always valid ones.
-    pub(super) dirty: BlockMask,
+    dirty: BlockMask,
     /// The byte of the file up to which a mapping may store into the page without a page fault: every
     /// block of the page below it is backed and dirty. The file may since have grown beyond it.
     pub(super) writable_to: u64,
     /// Still in the cache. A page that was dropped is never used again.
     attached: bool,
+    /// Those of the file.
+    dirty_pages: Arc<DirtyPages>,
 }
 
 impl fmt::Debug for PageState {
@@ -41,7 +48,7 @@ impl fmt::Debug for PageState {
             .field("dirty", &format_args!("{:#010b}", self.dirty))
             .field("writable_to", &self.writable_to)
             .field("attached", &self.attached)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,14 +88,38 @@ impl PageState {
             self.bytes[start..start + size.bytes() as usize].fill(0);
         }
         self.valid &= !mask;
-        self.dirty &= !mask;
+        self.mark_clean(mask);
         self.writable_to = 0;
+    }
+
+    /// Blocks whose bytes must get to the device.
+    pub(super) fn dirty(&self) -> BlockMask {
+        self.dirty
+    }
+
+    /// Whether the page is still in the cache.
+    pub(super) fn is_attached(&self) -> bool {
+        self.attached
     }
 
     /// Marks blocks as holding new bytes.
     pub(super) fn mark_dirty(&mut self, mask: BlockMask) {
         self.valid |= mask;
-        self.dirty |= mask;
+        self.set_dirty(self.dirty | mask);
+    }
+
+    /// Marks blocks as holding nothing that must get to the device.
+    pub(super) fn mark_clean(&mut self, mask: BlockMask) {
+        self.set_dirty(self.dirty & !mask);
+    }
+
+    fn set_dirty(&mut self, mask: BlockMask) {
+        match (self.dirty != 0, mask != 0) {
+            (false, true) => self.dirty_pages.add(),
+            (true, false) => self.dirty_pages.remove(),
+            _ => {}
+        }
+        self.dirty = mask;
     }
 }
 
@@ -111,26 +142,44 @@ pub(super) struct PageCache {
     block_size: BlockSize,
     /// A leaf lock, held for a look or a change of the tree only.
     pages: RwLock<BTreeMap<u64, Arc<Page>>>,
+    pub(super) dirty_pages: Arc<DirtyPages>,
+    memory: Arc<PageMemory>,
     probe: Probe,
 }
 
 impl PageCache {
-    pub(super) fn new(block_size: BlockSize, probe: Probe) -> Self {
-        Self {
+    pub(super) fn new(block_size: BlockSize, memory: Arc<PageMemory>, probe: Probe) -> Arc<Self> {
+        let cache = Arc::new(Self {
             block_size,
             pages: RwLock::new(Rank::PageIndex, BTreeMap::new()),
+            dirty_pages: Arc::new(DirtyPages::new(Arc::clone(&memory))),
+            memory,
             probe,
-        }
+        });
+        cache.memory.register(&cache);
+        cache
     }
 
     /// Runs `work` on page `index` with its folio lock held, bringing an empty page in if there is none.
     pub(super) fn with_page<T>(&self, index: u64, work: impl FnOnce(&mut PageState) -> T) -> T {
+        self.with_held_page(index, work).0
+    }
+
+    /// As [`with_page`](Self::with_page); as long as the caller holds the page that comes with the answer, what `work` has
+    /// brought into it stays.
+    pub(super) fn with_held_page<T>(
+        &self,
+        index: u64,
+        work: impl FnOnce(&mut PageState) -> T,
+    ) -> (T, Arc<Page>) {
         loop {
             let page = self.get_or_insert(index);
             let mut state = page.lock();
             // Dropped between finding and locking it: the cache may have a newer one.
             if state.attached {
-                return work(&mut state);
+                let answer = work(&mut state);
+                drop(state);
+                return (answer, page);
             }
         }
     }
@@ -141,29 +190,72 @@ impl PageCache {
         index: u64,
         work: impl FnOnce(&mut PageState) -> T,
     ) -> Option<T> {
-        let page = self.pages.read().get(&index).cloned()?;
+        let page = self.find(index)?;
         let mut state = page.lock();
         state.attached.then(|| work(&mut state))
     }
 
-    fn get_or_insert(&self, index: u64) -> Arc<Page> {
-        if let Some(page) = self.pages.read().get(&index) {
-            return Arc::clone(page);
+    /// Page `index`, if it is in the cache.
+    fn find(&self, index: u64) -> Option<Arc<Page>> {
+        let page = self.pages.read().get(&index).cloned()?;
+        // Not written where it says so already: the line is shared.
+        if !page.used.load(Relaxed) {
+            page.used.store(true, Relaxed);
         }
+        Some(page)
+    }
+
+    /// Page `index`; an empty one if it is not in the cache.
+    fn get_or_insert(&self, index: u64) -> Arc<Page> {
+        if let Some(page) = self.find(index) {
+            return page;
+        }
+        let mut is_new = false;
         let empty = || {
+            is_new = true;
             let state = PageState {
                 bytes: Box::new([0; PAGE_SIZE as usize]),
                 valid: 0,
                 dirty: 0,
                 writable_to: 0,
                 attached: true,
+                dirty_pages: Arc::clone(&self.dirty_pages),
             };
             Arc::new(Page {
                 index,
+                used: AtomicBool::new(false),
                 state: Mutex::new(Rank::Folio.of(index), state),
             })
         };
-        Arc::clone(self.pages.write().entry(index).or_insert_with(empty))
+        let page = Arc::clone(self.pages.write().entry(index).or_insert_with(empty));
+        if is_new {
+            self.memory.came_in();
+        }
+        page
+    }
+
+    /// Lets a page of this cache leave that is clean, not in use and was not used lately; returns whether it has left.
+    pub(super) fn evict(&self, page: &Arc<Page>, probe: &Probe) -> bool {
+        if page.used.swap(false, Relaxed) {
+            return false;
+        }
+        let Some(mut state) = page.state.try_lock() else {
+            return false;
+        };
+        if !state.attached || state.dirty != 0 && !probe.is(Mutation::EvictDirtyPages) {
+            return false;
+        }
+        let mut pages = self.pages.write();
+        // The index has one and the clock another. Nobody else gets one meanwhile; who has one relies on the page.
+        if Arc::strong_count(page) > 2 {
+            return false;
+        }
+        note(|| format!("evicts page {}", page.index));
+        state.set_dirty(0);
+        state.attached = false;
+        pages.remove(&page.index);
+        self.memory.left();
+        true
     }
 
     /// The pages in `range` (page numbers) that are in the cache, at most `limit` of them.
@@ -181,7 +273,7 @@ impl PageCache {
 
     /// Lets no store through a mapping into the pages that hold blocks of `range`: the next one must fault first.
     pub(super) fn unmap(&self, range: FileRange) {
-        for page in self.existing(self.pages_meeting(range), usize::MAX) {
+        for page in self.holding(range) {
             page.lock().writable_to = 0;
         }
     }
@@ -189,18 +281,20 @@ impl PageCache {
     /// Forgets the blocks of `range`: whole pages leave the cache, blocks of others are cleared. Waits for
     /// writeback of those pages. The caller keeps new ones from coming in (invalidate lock).
     pub(super) fn drop_blocks(&self, range: FileRange) {
-        for page in self.existing(self.pages_meeting(range), usize::MAX) {
+        for page in self.holding(range) {
             let mut state = page.lock();
             let blocks = page.blocks(self.block_size);
             let marks = state.dirty;
             state.forget(mask_of(blocks, range), self.block_size);
             if self.probe.is(Mutation::LeaveDirtyMarks) {
-                state.dirty = marks;
+                state.set_dirty(marks);
             }
             if blocks.intersect(range) == blocks {
                 state.attached = false;
                 note(|| format!("drops page {}", page.index));
-                self.pages.write().remove(&page.index);
+                if self.pages.write().remove(&page.index).is_some() {
+                    self.memory.left();
+                }
             }
         }
     }
@@ -221,6 +315,36 @@ impl PageCache {
         runs.first().copied()
     }
 
+    /// The dirty runs of `range`.
+    pub(super) fn dirty_runs(&self, range: FileRange) -> Vec<FileRange> {
+        let mut runs = Vec::new();
+        for page in self.holding(range) {
+            let blocks = page.blocks(self.block_size);
+            let dirty = page.lock().dirty & mask_of(blocks, range);
+            push_runs(&mut runs, blocks, dirty);
+        }
+        runs
+    }
+
+    /// The pages in the cache that hold blocks of `range`, in order.
+    pub(super) fn holding(&self, range: FileRange) -> Vec<Arc<Page>> {
+        self.existing(self.pages_meeting(range), usize::MAX)
+    }
+
+    /// The pages that hold blocks of `range`, in order, empty ones where there were none.
+    pub(super) fn brought_in(&self, range: FileRange) -> Vec<Arc<Page>> {
+        let pages = self.pages_meeting(range);
+        pages.map(|index| self.get_or_insert(index)).collect()
+    }
+
+    /// Marks the blocks of `range` as holding nothing that must get to the device.
+    pub(super) fn mark_clean(&self, range: FileRange) {
+        for page in self.holding(range) {
+            let blocks = page.blocks(self.block_size);
+            page.lock().mark_clean(mask_of(blocks, range));
+        }
+    }
+
     /// The pages that hold blocks of `range`.
     fn pages_meeting(&self, range: FileRange) -> Range<u64> {
         let per_page = self.block_size.blocks_per_page();
@@ -239,4 +363,14 @@ pub(super) fn push_runs(runs: &mut Vec<FileRange>, page: FileRange, mask: BlockM
             _ => runs.push(FileRange::at(block, 1)),
         }
     }
+}
+
+/// Those of the locked pages, which are in order, that hold blocks of `run`.
+pub(super) fn pages_meeting<'a, 'b>(
+    locked: &'a mut [(FileRange, MutexGuard<'b, PageState>)],
+    run: FileRange,
+) -> &'a mut [(FileRange, MutexGuard<'b, PageState>)] {
+    let first = locked.partition_point(|(blocks, _)| blocks.end() <= run.start());
+    let end = locked.partition_point(|(blocks, _)| blocks.start() < run.end());
+    &mut locked[first..end]
 }

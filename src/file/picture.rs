@@ -125,7 +125,7 @@ impl Inode {
                     bytes: state.bytes[bit * len..(bit + 1) * len].to_vec(),
                     stored: self.stored_bytes(block)?,
                     valid: state.valid & 1 << bit != 0,
-                    dirty: state.dirty & 1 << bit != 0,
+                    dirty: state.dirty() & 1 << bit != 0,
                 });
             }
         }

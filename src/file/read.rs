@@ -27,9 +27,15 @@ impl File {
             return Ok(len);
         }
         let again = inode.backing.probe.is(Mutation::ReadBeyondSeenEnd);
+        let end = offset.saturating_add(buf.len() as u64);
+        let ahead_to = self.opened.read_ahead.until(offset..end);
+        let mut brought_to = offset;
         let mut done = 0;
         while done < buf.len() {
             let at = offset.saturating_add(done as u64);
+            if at >= brought_to {
+                brought_to = inode.bring_in(at..end, ahead_to);
+            }
             let in_page = (PAGE_SIZE - at % PAGE_SIZE).min((buf.len() - done) as u64) as usize;
             match inode.read_in_page(at, &mut buf[done..done + in_page]) {
                 // The end of the file. Were it to grow now, the rest of the page would be of another instant.

@@ -57,7 +57,7 @@ impl Inode {
         let first_gone = FileBlock(self.block_size().blocks_for(size));
         // The device may fail before anything has changed; but only behind the new size no store through a
         // mapping can put bytes any more, so that what is zeroed stays zero.
-        self.read_partial_blocks(size, size)?;
+        let _kept = self.read_partial_blocks(size, size)?;
         let late = self.backing.probe.is(Mutation::ShrinkSizeLast);
         if !late {
             self.set_size(size);

@@ -18,8 +18,10 @@ use crate::status::{ShrinkOutcome, ShrinkerList, StatusContext};
 use crate::sync::{Arc, Mutex, Rank};
 use crate::units::{DiskBlock, DiskRun, FileBlock, FileNumber, FileRange, Geometry, PAGE_SIZE};
 
+use super::background::{Background, Files, WhileOpen};
 use super::error_sequence::ErrorSequence;
 use super::inode::Inode;
+use super::memory::PageMemory;
 use super::{File, VolumeOptions};
 
 /// Space of a volume, in blocks.
@@ -41,9 +43,11 @@ pub struct Statfs {
 
 /// A volume of files over a block device. All methods may be called from any thread at any time.
 pub struct Volume {
+    /// Before the rest: it ends first.
+    background: WhileOpen,
     pub(super) backing: Arc<Backing>,
     /// Entries are inserted once and never replaced.
-    files: SkipMap<FileNumber, Arc<Inode>>,
+    files: Arc<Files>,
     /// Shared with the files.
     flush_errors: Arc<ErrorSequence>,
     inline_limit: u64,
@@ -174,9 +178,22 @@ impl Volume {
             },
             probe,
         };
+        let files = Arc::new(SkipMap::new());
+        let background = Arc::new(Background::new(
+            Arc::new(PageMemory::new(
+                options.cached_pages,
+                Arc::clone(&backing.counters),
+                backing.probe.clone(),
+            )),
+            options.dirty_limits(),
+            Arc::downgrade(&files),
+            Arc::clone(&backing.counters),
+            backing.probe.clone(),
+        ));
         let volume = Self {
             backing: Arc::new(backing),
-            files: SkipMap::new(),
+            files,
+            background: WhileOpen(background),
             flush_errors: Arc::default(),
             inline_limit: options.inline_limit,
             opening: Mutex::new(Rank::Opening, ()),
@@ -230,7 +247,8 @@ impl Volume {
             return Ok(file);
         }
         let (backing, flush_errors) = (self.backing.clone(), self.flush_errors.clone());
-        let inode = Inode::open(number, backing, flush_errors, self.inline_limit)?;
+        let background = Arc::clone(&self.background.0);
+        let inode = Inode::open(number, backing, flush_errors, background, self.inline_limit)?;
         let inode = Arc::new(inode);
         self.files.insert(number, Arc::clone(&inode));
         Ok(File::open(inode))

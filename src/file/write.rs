@@ -2,10 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::probe::{Moment, Mutation};
+use crate::sync::Arc;
 use crate::units::{FileRange, PAGE_SIZE};
 
 use super::File;
 use super::inode::Inode;
+use super::page_cache::{Page, PageState};
 
 impl File {
     /// Writes `data` at `offset`, growing the file if need be; returns how many bytes were written, fewer
@@ -13,13 +15,15 @@ impl File {
     ///
     /// The bytes are in the page cache afterwards, their blocks allocated or delayed with their space
     /// promised: later writeback cannot run out of space. Takes the inode lock exclusively; blocks on the
-    /// device where a block that is written in part only, or the last one before a gap, must be read first.
+    /// device where a block that is written in part only, or the last one before a gap, must be read first; before it
+    /// takes any lock, on writeback where more is dirty than [may be](super::VolumeOptions::dirty_pages).
     ///
     /// # Errors
     /// [`Error::NoSpace`], [`Error::FileTooBig`] or a device error if not one byte could be written;
     /// nothing has changed then.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<usize> {
         let inode = &*self.inode;
+        inode.background.before_dirtying();
         let _exclusive = inode.inode_lock.write();
         if data.is_empty() {
             return Ok(0);
@@ -34,7 +38,7 @@ impl File {
         }
         inode.leave_inline()?;
         inode.zero_behind_end(offset)?;
-        inode.read_partial_blocks(offset, end)?;
+        let _kept = inode.read_partial_blocks(offset, end)?;
         let written_end = inode.back(offset, end)?;
         inode.copy_in(offset, &data[..(written_end - offset) as usize]);
         Ok((written_end - offset) as usize)
@@ -62,9 +66,11 @@ impl Inode {
     }
 
     /// Makes the blocks valid that the bytes `start..end` fill only in part, before anything is promised:
-    /// a device error must leave no block delayed that no page will ever hold.
-    pub(super) fn read_partial_blocks(&self, start: u64, end: u64) -> Result<()> {
+    /// a device error must leave no block delayed that no page will ever hold. They stay so as long as the caller holds
+    /// the pages.
+    pub(super) fn read_partial_blocks(&self, start: u64, end: u64) -> Result<Vec<Arc<Page>>> {
         let block = self.block_size().bytes();
+        let mut held = Vec::new();
         for offset in [start, end]
             .into_iter()
             .filter(|offset| offset % block != 0)
@@ -72,10 +78,14 @@ impl Inode {
             let index = offset / PAGE_SIZE;
             let blocks = FileRange::at(self.block_size().block_of(offset), 1);
             let mask = self.mask_in_page(index, blocks);
-            self.pages
-                .with_page(index, |page| self.fill(index, page, mask))?;
+            let fill = |page: &mut PageState| self.fill(index, page, mask);
+            let (filled, page) = self.pages.with_held_page(index, fill);
+            filled?;
+            if !self.backing.probe.is(Mutation::LetGoOfEdges) {
+                held.push(page);
+            }
         }
-        Ok(())
+        Ok(held)
     }
 
     /// Backs the blocks of the bytes `start..end`; returns the end of the bytes that are backed.

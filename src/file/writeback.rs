@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::delalloc::DirtyRun;
 use crate::error::{Error, Result};
 use crate::probe::Mutation;
 use crate::sync::{Arc, MutexGuard};
@@ -9,10 +10,11 @@ use crate::units::{FileRange, PAGE_SIZE};
 
 use super::File;
 use super::inode::Inode;
-use super::page_cache::{Page, PageState, bits, mask_of, pages_of, push_runs};
+use super::page_cache::{Page, PageState, bits, mask_of, pages_meeting, pages_of, push_runs};
+use super::plan::{Command, Plan, meeting};
 
-/// Pages whose folio locks are held at once while their dirty blocks are written.
-const PAGES_AT_ONCE: usize = 256;
+/// Bytes in one command to the device, the pages of which are locked at once.
+const COMMAND_BYTES: u64 = 1 << 20;
 
 impl File {
     /// Writes the file's dirty pages back, waits for them and for the device to make them durable.
@@ -67,19 +69,63 @@ impl File {
 
 impl Inode {
     /// Writes the dirty pages of `pages` (page numbers) back and waits. Errors go to the error sequence.
+    ///
+    /// Delayed runs are allocated first, each as a whole, so that it is known which blocks can go to the device
+    /// together. That is a plan; what is still dirty is seen under the folio locks.
     pub(super) fn write_back(&self, pages: Range<u64>) {
         let probe = &self.backing.probe;
         let _one_at_a_time = probe.unless(Mutation::WritebackBesideWriteback, || {
             self.writeback_lock.lock()
         });
-        let mut next = pages.start;
-        loop {
-            let some = self.pages.existing(next..pages.end, PAGES_AT_ONCE);
-            let Some(last) = some.last() else { break };
-            next = last.index() + 1;
-            self.write_back_some(&some);
+        if probe.is(Mutation::UnlockFoliosOverIo) {
+            let pages = self.pages.existing(pages, usize::MAX);
+            return pages.iter().for_each(|page| self.write_back_unlocked(page));
+        }
+        if self.pages.dirty_pages.count() > 0 {
+            self.pages.dirty_pages.begin_anew();
+            for command in self.plan(self.blocks_of(pages)) {
+                self.write_command(&command);
+                self.background.progressed();
+            }
+            self.background.memory().trim();
         }
         self.give_up_space();
+    }
+
+    fn blocks_of(&self, pages: Range<u64>) -> FileRange {
+        let [start, end] = [pages.start, pages.end].map(|page| page.saturating_mul(PAGE_SIZE));
+        self.block_size().covering(start, end)
+    }
+
+    /// Gives every dirty block of `range` its place, and says which of them go to the device together. What finds no
+    /// place stays dirty.
+    fn plan(&self, range: FileRange) -> Vec<Command> {
+        let mut unplaced = Vec::new();
+        for run in self.blocks.place(range) {
+            self.errors.record(run.error);
+            unplaced.push(run.range);
+        }
+        let gives_up =
+            !unplaced.is_empty() && self.backing.probe.is(Mutation::CountMappedAsWritten);
+        let mut plan = Plan::new(COMMAND_BYTES / self.block_size().bytes());
+        for mut rest in self.pages.dirty_runs(range) {
+            while !rest.is_empty() {
+                let found = self.blocks.peek(rest);
+                let found_to = found.as_ref().map_or(rest.end(), |found| found.range.end());
+                let part = FileRange::new(rest.start(), found_to);
+                match found.ok().and_then(|found| found.status.disk_block()) {
+                    Some(_) if gives_up => self.pages.mark_clean(part),
+                    Some(disk) => plan.add(part, disk),
+                    // Delayed since: to be placed when it is sent.
+                    None if !unplaced.iter().any(|run| run.contains(part.start())) => {
+                        plan.add_unplaced(part);
+                    }
+                    None => {}
+                }
+                rest = FileRange::new(found_to, rest.end());
+            }
+        }
+        plan.commands()
     }
 
     /// As [`write_back`](Self::write_back), failing when a page of the range could not be written or is still dirty
@@ -88,49 +134,70 @@ impl Inode {
         let before = self.errors.count();
         self.write_back(pages.clone());
         self.errors.since(before)?;
-        let bytes = [pages.start, pages.end].map(|page| page.saturating_mul(PAGE_SIZE));
-        let blocks = self.block_size().covering(bytes[0], bytes[1]);
+        let blocks = self.blocks_of(pages);
         match self.pages.first_dirty_run(blocks) {
             Some(_) => Err(Error::Corrupt("pages dirtied while the file was locked")),
             None => Ok(()),
         }
     }
 
-    fn write_back_some(&self, pages: &[Arc<Page>]) {
-        if self.backing.probe.is(Mutation::UnlockFoliosOverIo) {
-            return pages.iter().for_each(|page| self.write_back_unlocked(page));
+    /// Writes what is dirty of the blocks of one command.
+    fn write_command(&self, command: &Command) {
+        let mut pages: Vec<Arc<Page>> = Vec::new();
+        for range in command {
+            pages.extend(self.pages.holding(*range));
         }
+        // Two ranges may meet in one page.
+        pages.dedup_by_key(|page| page.index());
         let mut locked: Vec<_> = pages
             .iter()
             .map(|page| (page.blocks(self.block_size()), page.lock()))
-            .filter(|(_, state)| state.dirty != 0)
             .collect();
         let mut runs = Vec::new();
+        let mut bytes = Vec::new();
         for (blocks, state) in &mut locked {
+            let ranges = meeting(command, *blocks);
+            let planned = ranges
+                .iter()
+                .fold(0, |mask, range| mask | mask_of(*blocks, *range));
+            let dirty = match self.backing.probe.is(Mutation::WriteWhatWasPlanned) {
+                false => state.dirty() & planned,
+                true => planned,
+            };
+            if dirty == 0 {
+                continue;
+            }
             // A store through a mapping from here on would miss the I/O: it must fault again.
             if !self.backing.probe.is(Mutation::KeepMappingsWritable) {
                 state.writable_to = 0;
             }
-            push_runs(&mut runs, *blocks, state.dirty);
-        }
-        for run in runs {
-            self.write_back_run(run, &mut locked);
-        }
-    }
-
-    fn write_back_run(
-        &self,
-        run: FileRange,
-        locked: &mut [(FileRange, MutexGuard<'_, PageState>)],
-    ) {
-        let size = self.block_size().bytes() as usize;
-        let mut bytes = Vec::with_capacity(run.len() as usize * size);
-        for (blocks, state) in pages_meeting(locked, run) {
-            for bit in bits(mask_of(*blocks, run)) {
+            push_runs(&mut runs, *blocks, dirty);
+            let size = self.block_size().bytes() as usize;
+            for bit in bits(dirty) {
                 bytes.extend_from_slice(&state.bytes[bit * size..(bit + 1) * size]);
             }
         }
-        let sent = self.blocks.send(run, &bytes);
+        self.send(&runs, &bytes, &mut locked);
+    }
+
+    /// Writes `bytes`, the content of `runs`, whose pages are `locked`.
+    fn send(
+        &self,
+        runs: &[FileRange],
+        mut bytes: &[u8],
+        locked: &mut [(FileRange, MutexGuard<'_, PageState>)],
+    ) {
+        let with_bytes = |range: &FileRange| {
+            let len = range.len() * self.block_size().bytes();
+            let (of_run, rest) = bytes.split_at(len as usize);
+            bytes = rest;
+            DirtyRun {
+                range: *range,
+                bytes: of_run,
+            }
+        };
+        let runs: Vec<_> = runs.iter().map(with_bytes).collect();
+        let sent = self.blocks.send(&runs);
         // No crash may leave data behind the end of the file, to be seen when it grows.
         let _together = self.store().together();
         for piece in sent.make_readable() {
@@ -146,7 +213,7 @@ impl Inode {
                 continue;
             }
             for (blocks, state) in pages_meeting(locked, piece.range) {
-                state.dirty &= !mask_of(*blocks, piece.range);
+                state.mark_clean(mask_of(*blocks, piece.range));
             }
             self.extend_stored_size(self.block_size().offset_of(piece.range.end()));
         }
@@ -158,11 +225,14 @@ impl Inode {
         let (blocks, len) = (page.blocks(size), size.bytes() as usize);
         let (bytes, dirty) = {
             let state = page.lock();
-            (state.bytes.clone(), state.dirty)
+            (state.bytes.clone(), state.dirty())
         };
         for bit in bits(dirty) {
             let block = FileRange::at(blocks.start().advance(bit as u64), 1);
-            let sent = self.blocks.send(block, &bytes[bit * len..][..len]);
+            let sent = self.blocks.send(&[DirtyRun {
+                range: block,
+                bytes: &bytes[bit * len..][..len],
+            }]);
             let _together = self.store().together();
             for piece in sent.make_readable() {
                 if let Err(error) = piece.outcome {
@@ -171,7 +241,7 @@ impl Inode {
             }
             self.extend_stored_size(size.offset_of(block.end()));
         }
-        page.lock().dirty &= !dirty;
+        page.lock().mark_clean(dirty);
     }
 
     /// Lets the stored size follow data that has been written up to `end`, within the file's size.
@@ -184,14 +254,4 @@ impl Inode {
             self.errors.record(error);
         }
     }
-}
-
-/// Those of the locked pages, which are in order, that hold blocks of `run`.
-fn pages_meeting<'a, 'b>(
-    locked: &'a mut [(FileRange, MutexGuard<'b, PageState>)],
-    run: FileRange,
-) -> &'a mut [(FileRange, MutexGuard<'b, PageState>)] {
-    let first = locked.partition_point(|(blocks, _)| blocks.end() <= run.start());
-    let end = locked.partition_point(|(blocks, _)| blocks.start() < run.end());
-    &mut locked[first..end]
 }

@@ -22,7 +22,7 @@ mod witness;
 pub(crate) use lock::{Condvar, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub(crate) use lock::{Mutex, MutexGuard};
 #[cfg(any(loom, feature = "shuttle"))]
-pub(crate) use model::{Arc, atomic, thread_local};
+pub(crate) use model::{Arc, atomic, thread, thread_local};
 pub(crate) use rank::Rank;
 #[cfg(feature = "testing")]
 pub use rank::ignore_lock_order;
@@ -37,7 +37,7 @@ mod plain {
     #[cfg(feature = "std")]
     pub(crate) use alloc::sync::Arc;
     #[cfg(feature = "std")]
-    pub(crate) use std::thread_local;
+    pub(crate) use std::{thread, thread_local};
 
     /// What `lock` is made of.
     pub(super) mod locks {

@@ -6,6 +6,7 @@ use loom as model;
 use shuttle as model;
 
 pub(crate) use model::sync::atomic;
+pub(crate) use model::thread;
 pub(crate) use std::sync::Arc;
 
 /// The model checker's own, with the syntax of the standard one for constants.

@@ -63,6 +63,10 @@ pub(crate) enum Rank {
     SeenErrors,
     /// The writeback errors of a file.
     Errors,
+    /// The turns of a volume's pages in leaving memory. Folio locks are only tried under it.
+    Clock,
+    /// What writeback in the background is asked for, and has done.
+    Background,
     /// Which pages of a file are in the cache.
     PageIndex,
     /// The faults of a device.

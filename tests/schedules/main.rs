@@ -16,9 +16,11 @@
 mod schedules;
 
 mod allocator;
+mod background;
 mod beside_sync;
 mod commits;
 mod dispatcher;
+mod eviction;
 mod faults;
 mod looks;
 mod model;

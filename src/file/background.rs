@@ -1,0 +1,265 @@
+//! Writeback that nobody has asked for, in one thread of a volume, and writers who wait for it.
+//!
+//! The thread starts when there is something to do for it, knows the volume's files only as long as the volume
+//! lives, and has ended when the volume is dropped. A writer who is ahead of the device waits, with no lock held, until
+//! less is dirty, or until everything that was dirty when he came has been tried once: a device or store that
+//! fails holds nobody up for ever.
+
+use std::fmt;
+use std::sync::Weak;
+use std::time::Duration;
+
+use crossbeam_skiplist::SkipMap;
+
+use crate::probe::{Mutation, Probe};
+use crate::stats::{Counter, Counters};
+use crate::sync::uncounted::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use crate::sync::{Arc, Condvar, Mutex, Rank, thread};
+use crate::units::FileNumber;
+
+use super::inode::Inode;
+use super::memory::PageMemory;
+
+/// The files of a volume that were opened.
+pub(super) type Files = SkipMap<FileNumber, Arc<Inode>>;
+
+/// Files written back at once.
+const FILES_AT_ONCE: usize = 4;
+
+/// When pages are written back in the background.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DirtyLimits {
+    /// From so many dirty pages on.
+    pub(super) background: u64,
+    /// From so many on writers wait.
+    pub(super) most: u64,
+    /// When the oldest dirty page of a file is so old.
+    pub(super) age: Option<Duration>,
+}
+
+/// The writeback of one volume.
+pub(super) struct Background {
+    memory: Arc<PageMemory>,
+    /// Nothing is written in the background, and nobody waits, where there are none.
+    limits: Option<DirtyLimits>,
+    files: Weak<Files>,
+    /// The thread knows that there is something to do: nobody needs to tell it.
+    told: AtomicBool,
+    /// There is, or was, a thread, and perhaps somebody who waits for it.
+    started: AtomicBool,
+    state: Mutex<State>,
+    /// The thread waits here for something to do.
+    work: Condvar,
+    /// Writers wait here.
+    progress: Condvar,
+    counters: Arc<Counters>,
+    probe: Probe,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    thread: Option<thread::JoinHandle<()>>,
+    /// No thread will do anything any more.
+    ended: bool,
+    /// A pass over all that is dirty is wanted.
+    wanted: bool,
+    passes_begun: u64,
+    /// The last pass that has ended.
+    last_pass: u64,
+}
+
+impl fmt::Debug for Background {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Background")
+            .field("limits", &self.limits)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Background {
+    pub(super) fn new(
+        memory: Arc<PageMemory>,
+        limits: Option<DirtyLimits>,
+        files: Weak<Files>,
+        counters: Arc<Counters>,
+        probe: Probe,
+    ) -> Self {
+        Self {
+            memory,
+            limits,
+            files,
+            told: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            state: Mutex::new(Rank::Background, State::default()),
+            work: Condvar::default(),
+            progress: Condvar::default(),
+            counters,
+            probe,
+        }
+    }
+
+    pub(super) fn memory(&self) -> &Arc<PageMemory> {
+        &self.memory
+    }
+
+    /// Before somebody makes pages dirty, who holds no lock: has the thread write back if enough is dirty, and waits
+    /// if too much is.
+    pub(super) fn before_dirtying(self: &Arc<Self>) {
+        let Some(limits) = self.limits else { return };
+        let dirty = self.memory.dirty();
+        if dirty >= limits.most {
+            self.wait_for_room(limits.most);
+        } else if (dirty >= limits.background || limits.age.is_some()) && !self.told.load(Relaxed) {
+            let mut state = self.state.lock();
+            self.tell(&mut state, dirty >= limits.background);
+        }
+    }
+
+    /// Starts the thread if it is not there yet; `wanted`: has it write back everything.
+    fn tell(self: &Arc<Self>, state: &mut State, wanted: bool) {
+        self.told.store(true, Relaxed);
+        state.wanted |= wanted;
+        if !state.ended && !self.started.swap(true, Relaxed) {
+            let background = Arc::clone(self);
+            state.thread = Some(thread::spawn(move || background.run()));
+        }
+        self.work.notify_one();
+    }
+
+    fn wait_for_room(self: &Arc<Self>, most: u64) {
+        self.counters.count(Counter::WritersThrottled);
+        let mut state = self.state.lock();
+        self.tell(&mut state, true);
+        // The pass under way may have come by what is dirty now; the next one has tried everything.
+        let enough = state.passes_begun + 1;
+        let room_only = self.probe.is(Mutation::WaitForRoomOnly);
+        while self.memory.dirty() >= most && (state.last_pass < enough || room_only) && !state.ended
+        {
+            state = self.progress.wait(state);
+        }
+    }
+
+    /// Less may be dirty than before. No folio lock is held.
+    pub(super) fn progressed(&self) {
+        if self.started.load(Relaxed) {
+            // Whoever has seen too much waits by the time that this lock is free. Who comes just now is told at the
+            // end of the pass.
+            let _state = self.state.lock();
+            self.progress.notify_all();
+        }
+    }
+
+    /// Ends the thread, and waits for what it is doing.
+    fn end(&self) {
+        let thread = {
+            let mut state = self.state.lock();
+            state.ended = true;
+            self.work.notify_all();
+            self.progress.notify_all();
+            state.thread.take()
+        };
+        if let Some(thread) = thread
+            && !self.probe.is(Mutation::LeaveWritebackBehind)
+            && !std::thread::panicking()
+        {
+            // A panic in it was told where it happened.
+            let _ended = thread.join();
+        }
+    }
+
+    /// What the thread does.
+    fn run(self: &Arc<Self>) {
+        let _gone = Gone(self);
+        let age = self.limits.and_then(|limits| limits.age);
+        while let Some((pass, everything)) = self.next_pass(age) {
+            self.pass(everything, age);
+            self.state.lock().last_pass = pass;
+            self.progress.notify_all();
+        }
+    }
+
+    /// Waits for something to do: the number of a pass, and whether it is over everything or only over what is
+    /// old. Nothing at the end of the volume.
+    fn next_pass(&self, age: Option<Duration>) -> Option<(u64, bool)> {
+        let mut state = self.state.lock();
+        let mut is_time = false;
+        while !state.ended && !state.wanted && !is_time {
+            (state, is_time) = match age {
+                Some(age) => self.work.wait_for(state, age / 4),
+                None => (self.work.wait(state), false),
+            };
+        }
+        if state.ended {
+            return None;
+        }
+        let everything = std::mem::take(&mut state.wanted);
+        // What becomes dirty from here on may need another pass, and somebody who tells.
+        self.told.store(false, Relaxed);
+        state.passes_begun += 1;
+        Some((state.passes_begun, everything))
+    }
+
+    /// Writes the dirty pages of all files back, those that are dirty longest first, or those that are older than
+    /// `age` only.
+    fn pass(&self, everything: bool, age: Option<Duration>) {
+        let Some(files) = self.files.upgrade() else {
+            return;
+        };
+        self.counters.count(Counter::BackgroundPasses);
+        let now = self.memory.now();
+        let is_old = |inode: &Inode| {
+            let age = age.map_or(u128::MAX, |age| age.as_millis());
+            u128::from(now.saturating_sub(inode.pages.dirty_pages.since())) >= age
+        };
+        let mut chosen: Vec<Arc<Inode>> = files
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .filter(|inode| inode.pages.dirty_pages.count() > 0 && (everything || is_old(inode)))
+            .collect();
+        drop(files);
+        chosen.sort_by_key(|inode| inode.pages.dirty_pages.since());
+        write_back_all(chosen);
+    }
+}
+
+/// Writes files back, a few at a time. Not in a pool that others share: those whom it waits for may wait for this.
+fn write_back_all(inodes: Vec<Arc<Inode>>) {
+    let helpers = FILES_AT_ONCE.min(inodes.len()).saturating_sub(1);
+    let work = Arc::new((inodes, AtomicUsize::new(0)));
+    let help = |work: &(Vec<Arc<Inode>>, AtomicUsize)| {
+        while let Some(inode) = work.0.get(work.1.fetch_add(1, Relaxed)) {
+            inode.write_back(0..u64::MAX);
+        }
+    };
+    let helpers: Vec<_> = (0..helpers)
+        .map(|_| {
+            let work = Arc::clone(&work);
+            thread::spawn(move || help(&work))
+        })
+        .collect();
+    help(&work);
+    for helper in helpers {
+        let _ended = helper.join();
+    }
+}
+
+/// Nobody waits for a thread that is gone, also after a panic.
+struct Gone<'a>(&'a Background);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().ended = true;
+        self.0.progress.notify_all();
+    }
+}
+
+/// The volume's hold on its writeback, which ends with it.
+#[derive(Debug)]
+pub(super) struct WhileOpen(pub(super) Arc<Background>);
+
+impl Drop for WhileOpen {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

@@ -1,0 +1,238 @@
+//! Writeback that nobody has asked for: when it comes, whom it holds up, and that it ends.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use extent_map::Result;
+use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice, OperationKind};
+use extent_map::file::{File, Volume, VolumeOptions};
+use extent_map::mapping::MemoryStore;
+use extent_map::units::FileNumber;
+
+const PAGE: u64 = 4096;
+
+/// Longer than anything takes, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn faulty() -> Arc<FaultyDevice> {
+    Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(64 << 20))))
+}
+
+fn write(file: &File, page: u64) {
+    let bytes = [page as u8; PAGE as usize];
+    assert_eq!(file.write_at(page * PAGE, &bytes), Ok(bytes.len()));
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "never: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn writes(device: &FaultyDevice) -> usize {
+    let log = device.take_log();
+    log.iter()
+        .filter(|o| o.kind == OperationKind::Write)
+        .count()
+}
+
+/// A device in memory that takes its time for a write, and knows how many it was asked for at once.
+#[derive(Debug)]
+struct SlowDevice {
+    memory: MemoryDevice,
+    delay: Duration,
+    /// Writes wait until so many are under way, for the first time.
+    company: u64,
+    under_way: Mutex<u64>,
+    came: Condvar,
+    done: AtomicU64,
+}
+
+impl SlowDevice {
+    fn new(delay: Duration, company: u64) -> Arc<Self> {
+        Arc::new(Self {
+            memory: MemoryDevice::new(64 << 20),
+            delay,
+            company,
+            under_way: Mutex::new(0),
+            came: Condvar::new(),
+            done: AtomicU64::new(0),
+        })
+    }
+}
+
+impl BlockDevice for SlowDevice {
+    fn size(&self) -> u64 {
+        self.memory.size()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.memory.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        {
+            let mut under_way = self.under_way.lock().unwrap();
+            *under_way += 1;
+            self.came.notify_all();
+            let (_all, waited) = self
+                .came
+                .wait_timeout_while(under_way, PATIENCE, |under_way| *under_way < self.company)
+                .unwrap();
+            assert!(!waited.timed_out(), "one file after the other");
+        }
+        thread::sleep(self.delay);
+        self.done.fetch_add(1, SeqCst);
+        self.memory.write_at(offset, data)
+    }
+    fn flush(&self) -> Result<()> {
+        self.memory.flush()
+    }
+    fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        self.memory.discard(offset, len)
+    }
+    fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+        self.memory.write_zeroes(offset, len)
+    }
+}
+
+#[test]
+fn nothing_is_written_before_the_threshold_and_everything_behind_it() {
+    let device = faulty();
+    let options = VolumeOptions::new().dirty_pages(16, 1000);
+    let volume = Volume::format(device.clone(), &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    (0..16).for_each(|page| write(&file, page));
+    thread::sleep(Duration::from_millis(30));
+    assert_eq!((writes(&device), file.reserved_blocks()), (0, 16));
+    write(&file, 16);
+    wait_until("the pass is over", || file.reserved_blocks() <= 1);
+    assert!(writes(&device) > 0);
+    assert!(volume.stats().background_passes > 0);
+}
+
+#[test]
+fn nothing_is_written_where_it_is_not_wanted() {
+    let device = faulty();
+    let options = VolumeOptions::new()
+        .dirty_pages(1, 2)
+        .background_writeback(false);
+    let volume = Volume::format(device.clone(), &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    (0..64).for_each(|page| write(&file, page));
+    thread::sleep(Duration::from_millis(30));
+    assert_eq!((writes(&device), file.reserved_blocks()), (0, 64));
+    assert_eq!(volume.stats().writers_throttled, 0);
+}
+
+#[test]
+fn what_is_dirty_for_long_is_written() {
+    let device = faulty();
+    let options = VolumeOptions::new().dirty_age(Duration::from_millis(40));
+    let volume = Volume::format(device, &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    for page in 0..3 {
+        write(&file, page);
+        wait_until("the page is old enough", || file.reserved_blocks() == 0);
+    }
+    assert_eq!(volume.stats().writers_throttled, 0);
+}
+
+#[test]
+fn writers_ahead_of_the_device_wait_for_it() {
+    let device = SlowDevice::new(Duration::from_millis(1), 1);
+    let options = VolumeOptions::new().dirty_pages(4, 16);
+    let volume = Volume::format(device.clone(), &options).unwrap();
+    let files = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
+    let most = thread::scope(|scope| {
+        let writers = files.each_ref().map(|file| {
+            let volume = &volume;
+            scope.spawn(move || {
+                let pages = (0..300).map(|page| {
+                    write(file, page * 2);
+                    volume.statfs().delayed_blocks
+                });
+                pages.max().unwrap()
+            })
+        });
+        writers.map(|writer| writer.join().unwrap())
+    });
+    // Each of two writers may come by the limit at once.
+    assert!(most.iter().all(|most| *most <= 17), "{most:?}");
+    assert!(volume.stats().writers_throttled > 0);
+    volume.close().unwrap();
+}
+
+#[test]
+fn a_device_that_fails_stops_no_writer_and_each_open_file_hears_of_it_once() {
+    let device = faulty();
+    let options = VolumeOptions::new().dirty_pages(2, 4);
+    let volume = Volume::format(device.clone(), &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    let other = volume.file(FileNumber(1)).unwrap();
+    device.fail_range(Some(OperationKind::Write), 0..u64::MAX);
+    (0..100).for_each(|page| write(&file, page));
+    wait_until("writeback has failed", || {
+        volume.stats().writeback_errors > 0
+    });
+    device.clear_faults();
+    assert!(file.sync_all().is_err());
+    assert_eq!(file.sync_all(), Ok(()));
+    assert!(other.sync_all().is_err());
+    assert_eq!(other.sync_all(), Ok(()));
+    // Nothing was ever written to what has failed: it is unwritten, and reads as zeros from the device.
+    volume.drop_caches().unwrap();
+    let mut byte = [0xee];
+    file.read_at(50 * PAGE, &mut byte).unwrap();
+    assert!(matches!(byte, [0 | 50]), "{byte:?}");
+}
+
+#[test]
+fn a_store_that_maps_nothing_stops_no_writer() {
+    let store = Arc::new(MemoryStore::with_max_extents(1));
+    let options = VolumeOptions::new().dirty_pages(2, 4);
+    let volume = Volume::with_store(faulty(), store, &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    // Each page is an extent of its own, and the store takes one.
+    (0..40).for_each(|page| write(&file, page * 2));
+    assert!(volume.stats().writers_throttled > 0);
+    assert!(file.sync_all().is_err());
+    for page in 0..40 {
+        let mut byte = [0xee];
+        file.read_at(page * 2 * PAGE, &mut byte).unwrap();
+        assert_eq!(byte, [(page * 2) as u8], "nothing is lost");
+    }
+    file.set_len(0).unwrap();
+}
+
+#[test]
+fn several_files_are_written_at_once() {
+    // No write ends before a second one has begun.
+    let device = SlowDevice::new(Duration::ZERO, 2);
+    let options = VolumeOptions::new().dirty_pages(2, 1000);
+    let volume = Volume::format(device.clone(), &options).unwrap();
+    let files = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
+    files.iter().for_each(|file| write(file, 0));
+    write(&files[0], 1);
+    wait_until("both are written", || device.done.load(SeqCst) >= 2);
+}
+
+#[test]
+fn the_volume_takes_its_writeback_with_it() {
+    let device = SlowDevice::new(Duration::from_millis(20), 1);
+    let options = VolumeOptions::new().dirty_pages(1, 1000);
+    let volume = Volume::format(device.clone(), &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    (0..4).for_each(|page| write(&file, page * 2));
+    wait_until("it writes", || *device.under_way.lock().unwrap() > 0);
+    drop(volume);
+    let (begun, done) = (*device.under_way.lock().unwrap(), device.done.load(SeqCst));
+    assert_eq!(begun, done, "a write is left behind");
+    // A file outlives its volume, without anybody to wait for.
+    (0..64).for_each(|page| write(&file, page));
+    file.sync_all().unwrap();
+    drop(file);
+    assert_eq!(Arc::strong_count(&device), 1, "somebody keeps the volume");
+}
