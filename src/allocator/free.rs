@@ -60,7 +60,10 @@ impl Allocator {
     /// As [`free`](Self::free).
     pub fn free_after(&self, run: DiskRun, change: Change) -> Result<()> {
         let (mut parts, _) = self.owned_parts(run)?;
-        parts.for_each(|group, part| group.hold_back(part, change));
+        parts.for_each(|group, part| {
+            group.hold_back(part, change);
+            self.holding_back.insert(group.number());
+        });
         Ok(())
     }
 
@@ -68,12 +71,12 @@ impl Allocator {
     /// for an owner that wants to [discard](Self::discard) them.
     pub fn durable(&self, change: Change) -> Vec<DiskRun> {
         let mut freed = Vec::new();
-        for number in 0..self.groups.len() {
+        for number in self.holding_back.iter() {
             let mut group = self.locked(number);
-            if group.held_back() == 0 {
-                continue;
-            }
             let spans = group.let_go(change);
+            if group.held_back() == 0 {
+                self.holding_back.remove(number);
+            }
             if group.is_fenced() {
                 continue;
             }
@@ -86,7 +89,7 @@ impl Allocator {
 
     /// Clusters that wait for their free to be [durable](Self::durable). Who finds no space can hope for these.
     pub fn held_back(&self) -> u64 {
-        let groups = 0..self.groups.len();
+        let groups = self.holding_back.iter();
         groups.map(|number| self.locked(number).held_back()).sum()
     }
 

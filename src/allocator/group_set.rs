@@ -31,6 +31,11 @@ impl GroupSet {
     pub(super) fn next(&self, first: usize) -> Option<usize> {
         around(std::slice::from_ref(self), first).next()
     }
+
+    /// The groups of the set. Each is looked for when it is asked for, so the set may change meanwhile.
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+        around(std::slice::from_ref(self), 0)
+    }
 }
 
 /// The groups that are in one of `sets`, from `first` on and around.

@@ -95,6 +95,8 @@ pub struct Allocator {
     /// Where unread groups come from.
     source: Option<Box<dyn GroupSource>>,
     unread: GroupSet,
+    /// Those with clusters that wait for a change to be durable; put in and taken out under their locks.
+    holding_back: GroupSet,
     ledger: Arc<Ledger>,
     streams: Streams,
     /// Small files lie together: a window for each of a few threads.
@@ -212,6 +214,7 @@ impl Allocator {
             directory,
             source,
             unread: GroupSet::new(groups.len()),
+            holding_back: GroupSet::new(groups.len()),
             ledger,
             streams: Streams::new(groups.len()),
             groups,
