@@ -23,7 +23,7 @@ const SOME: u64 = 10;
 /// Bytes of a long run.
 const LONG: u64 = 16 << 20;
 /// What part of its length may be left over behind what a file is known to need.
-const LEFT_OVER: u64 = 8;
+const LEFT_OVER: u64 = 3;
 
 impl Allocator {
     /// The whole wish.
