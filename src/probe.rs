@@ -159,6 +159,8 @@ pub enum Mutation {
     LetGoOfEdges,
     /// A page may leave memory whose data the device does not have.
     EvictDirtyPages,
+    /// What is read for several pages at once is read before they are locked.
+    ReadBeforeLocking,
     /// What writeback has locked is not looked at again: it goes to the device whether or not it is still dirty.
     WriteWhatWasPlanned,
     /// A writer who waits for writeback hears of no end but that there is room.

@@ -3,29 +3,34 @@
 use std::sync::Arc;
 
 use extent_map::device::MemoryDevice;
-use extent_map::file::{Volume, VolumeOptions};
+use extent_map::file::{AllocateMode, Volume, VolumeOptions};
 use extent_map::mapping::MemoryStore;
 use extent_map::testing;
 use extent_map::units::FileNumber;
 
-const BLOCK: u64 = 4096;
+const BLOCK: usize = 4096;
 
 #[test]
-fn pieces_of_one_run_that_the_store_joined_all_arrive() {
-    // A run of delayed blocks is allocated group by group, and the pieces lie side by side: one extent. The first
-    // that becomes written cannot be split from the others, whose data is on the device already.
+fn pieces_of_one_extent_that_are_written_together_all_arrive() {
     let store = Arc::new(MemoryStore::with_max_extents(1));
-    let device = Arc::new(MemoryDevice::new(64 * BLOCK));
-    let options = VolumeOptions::new().group_clusters(4);
-    let volume = Volume::with_store(device, store, &options).unwrap();
+    let device = Arc::new(MemoryDevice::new(64 * BLOCK as u64));
+    let volume = Volume::with_store(device, store, &VolumeOptions::new()).unwrap();
     let file = volume.file(FileNumber(1)).unwrap();
-    let data: Vec<u8> = (0..7 * BLOCK).map(|at| 1 + (at / BLOCK) as u8).collect();
-    assert_eq!(file.write_at(0, &data), Ok(data.len()));
+    file.allocate(AllocateMode::Allocate, 0, 7 * BLOCK as u64)
+        .unwrap();
+    // The first that becomes written cannot be split from the others, whose data is on the device already.
+    let mut expected = vec![0; 7 * BLOCK];
+    for block in [0, 3, 6] {
+        let data = [1 + block as u8; BLOCK];
+        let offset = block * BLOCK;
+        assert_eq!(file.write_at(offset as u64, &data), Ok(BLOCK));
+        expected[offset..offset + BLOCK].fill(1 + block as u8);
+    }
     file.sync_all().unwrap();
     assert!(volume.stats().zeroed_instead_of_split > 0);
     testing::check_synced(&volume).unwrap();
     volume.drop_caches().unwrap();
-    let mut content = vec![0; data.len()];
+    let mut content = vec![1; expected.len()];
     file.read_at(0, &mut content).unwrap();
-    assert!(content == data);
+    assert!(content == expected);
 }

@@ -105,6 +105,15 @@ impl Inode {
     fn fill_run(&self, run: FileRange, disk: DiskBlock, wanted_end: u64) -> Result<()> {
         let size = self.block_size();
         let len = size.bytes() as usize;
+        let read = |part: FileRange| {
+            let mut bytes = vec![0; part.len() as usize * len];
+            let from = disk.advance(part.start().0 - run.start().0);
+            self.backing.queue.read(from, &mut bytes).map(|()| bytes)
+        };
+        let early = match self.backing.probe.is(Mutation::ReadBeforeLocking) {
+            false => None,
+            true => Some(read(run)?),
+        };
         let pages = self.pages.brought_in(run);
         // Over the I/O: what is read must still be true when it is there.
         let mut locked: Vec<_> = pages
@@ -117,9 +126,13 @@ impl Inode {
             push_runs(&mut missing, *blocks, mask_of(*blocks, run) & !state.valid);
         }
         for part in missing {
-            let mut bytes = vec![0; part.len() as usize * len];
-            let from = disk.advance(part.start().0 - run.start().0);
-            self.backing.queue.read(from, &mut bytes)?;
+            let mut bytes = match &early {
+                None => read(part)?,
+                Some(bytes) => {
+                    let from = (part.start().0 - run.start().0) as usize * len;
+                    bytes[from..][..part.len() as usize * len].to_vec()
+                }
+            };
             // What was cut off is still there if the write that zeroed it has failed.
             let inside = self.size().saturating_sub(size.offset_of(part.start()));
             let inside = bytes.len().min(inside as usize);

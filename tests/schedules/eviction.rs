@@ -96,6 +96,28 @@ fn a_truncation_beside_eviction_leaves_what_it_should() {
 }
 
 #[test]
+fn what_is_read_for_several_pages_is_true_when_it_is_there() {
+    Model {
+        name: "read of two pages, write, sync, eviction",
+        asserts: &[10, 22],
+        broken: &[&[Mutation::ReadBeforeLocking]],
+        body: |case| {
+            let world = crowded(case);
+            world.race([
+                ("read", &|| world.expect_pages(&[[1, 2], [1, 3]])),
+                ("write and sync", &|| {
+                    world.write(1, 3);
+                    world.sync();
+                }),
+            ]);
+            world.expect_pages(&[[1, 3]]);
+            world.check();
+        },
+    }
+    .verify();
+}
+
+#[test]
 fn a_direct_write_leaves_nothing_old_in_memory() {
     Model {
         name: "direct write, read",
