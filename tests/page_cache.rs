@@ -1,33 +1,17 @@
 //! The page cache with a bound: nothing a caller can see changes, and clean pages leave.
 
-use std::sync::Arc;
-
-use extent_map::device::{FaultyDevice, MemoryDevice, OperationKind};
-use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
+use extent_map::device::OperationKind;
+use extent_map::file::{AllocateMode, VolumeOptions};
 use extent_map::probe::{Mutation, Probe};
 use extent_map::testing;
-use extent_map::units::FileNumber;
 use proptest::prelude::*;
 
+#[path = "common/counted_file.rs"]
+mod counted_file;
+
+use counted_file::{Setup, setup};
+
 const PAGE: u64 = 4096;
-
-struct Setup {
-    device: Arc<FaultyDevice>,
-    volume: Volume,
-    file: File,
-}
-
-fn setup(options: VolumeOptions) -> Setup {
-    let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(16 << 20))));
-    let options = options.background_writeback(false);
-    let volume = Volume::format(device.clone(), &options).unwrap();
-    let file = volume.file(FileNumber(1)).unwrap();
-    Setup {
-        device,
-        volume,
-        file,
-    }
-}
 
 impl Setup {
     fn pages_in_memory(&self) -> u64 {

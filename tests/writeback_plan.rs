@@ -1,33 +1,18 @@
 //! What writeback asks the device for: as few commands as there can be, in whatever order the pages became dirty.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use extent_map::device::{FaultyDevice, MemoryDevice, OperationKind};
-use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
-use extent_map::units::FileNumber;
+use extent_map::device::OperationKind;
+use extent_map::file::{AllocateMode, VolumeOptions};
 use proptest::prelude::*;
+
+#[path = "common/counted_file.rs"]
+mod counted_file;
+
+use counted_file::{Setup, setup};
 
 const BLOCK: u64 = 4096;
 const COMMAND_BLOCKS: u64 = 256;
-
-struct Setup {
-    device: Arc<FaultyDevice>,
-    volume: Volume,
-    file: File,
-}
-
-fn setup(options: VolumeOptions) -> Setup {
-    let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(64 << 20))));
-    let options = options.background_writeback(false);
-    let volume = Volume::format(device.clone(), &options).unwrap();
-    let file = volume.file(FileNumber(1)).unwrap();
-    Setup {
-        device,
-        volume,
-        file,
-    }
-}
 
 impl Setup {
     fn write(&self, block: u64) {

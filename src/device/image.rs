@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::sync::{Rank, RwLock};
 
+use super::parts::{Part, parts};
 use super::{BlockDevice, check_range};
 
 /// Bytes shared or copied together.
@@ -56,18 +57,6 @@ impl ImageDevice {
     }
 }
 
-/// Cuts `len` bytes from `offset` on at the chunk borders: chunk, where in it, how many bytes.
-fn parts(mut offset: u64, len: u64) -> impl Iterator<Item = (u64, usize, usize)> {
-    let end = offset + len;
-    std::iter::from_fn(move || {
-        let start = offset % CHUNK as u64;
-        let len = (end - offset).min(CHUNK as u64 - start);
-        let part = (offset / CHUNK as u64, start as usize, len as usize);
-        offset += len;
-        (len > 0).then_some(part)
-    })
-}
-
 impl Clone for ImageDevice {
     fn clone(&self) -> Self {
         let chunks = self.chunks.read().clone();
@@ -84,7 +73,7 @@ impl BlockDevice for ImageDevice {
         check_range(self.size, offset, buffer.len() as u64)?;
         let chunks = self.chunks.read();
         let mut rest = buffer;
-        for (chunk, start, len) in parts(offset, rest.len() as u64) {
+        for Part { chunk, start, len } in parts(offset, rest.len() as u64, CHUNK) {
             let (target, behind) = rest.split_at_mut(len);
             match chunks.get(&chunk) {
                 Some(bytes) => target.copy_from_slice(&bytes[start..start + len]),
@@ -99,7 +88,7 @@ impl BlockDevice for ImageDevice {
         check_range(self.size, offset, data.len() as u64)?;
         let mut chunks = self.chunks.write();
         let mut rest = data;
-        for (chunk, start, len) in parts(offset, rest.len() as u64) {
+        for Part { chunk, start, len } in parts(offset, rest.len() as u64, CHUNK) {
             let (source, behind) = rest.split_at(len);
             let bytes = chunks
                 .entry(chunk)
@@ -122,7 +111,7 @@ impl BlockDevice for ImageDevice {
     fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
         check_range(self.size, offset, len)?;
         let mut chunks = self.chunks.write();
-        for (chunk, start, len) in parts(offset, len) {
+        for Part { chunk, start, len } in parts(offset, len, CHUNK) {
             if len == CHUNK {
                 chunks.remove(&chunk);
             } else if let Some(bytes) = chunks.get_mut(&chunk) {

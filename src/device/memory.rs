@@ -6,10 +6,11 @@ use std::fmt;
 use crate::error::Result;
 use crate::sync::{Rank, RwLock};
 
+use super::parts::{Part, parts};
 use super::{BlockDevice, check_range};
 
 /// Bytes kept or forgotten together.
-const CHUNK: u64 = 64 << 10;
+const CHUNK: usize = 64 << 10;
 
 /// Locks; neighbouring chunks have different ones.
 const SHARDS: u64 = 64;
@@ -25,14 +26,6 @@ pub struct MemoryDevice {
     size: u64,
     /// Chunk `n` is in shard `n % SHARDS`.
     shards: Box<[RwLock<Chunks>]>,
-}
-
-/// The part of an operation that lies in one chunk.
-struct Part {
-    chunk: u64,
-    /// Where in the chunk.
-    start: usize,
-    len: usize,
 }
 
 impl MemoryDevice {
@@ -51,22 +44,6 @@ impl MemoryDevice {
     }
 }
 
-/// Cuts `len` bytes from `offset` on at the chunk borders.
-fn parts(mut offset: u64, len: u64) -> impl Iterator<Item = Part> {
-    let end = offset + len;
-    std::iter::from_fn(move || {
-        let start = offset % CHUNK;
-        let len = (end - offset).min(CHUNK - start);
-        let part = Part {
-            chunk: offset / CHUNK,
-            start: start as usize,
-            len: len as usize,
-        };
-        offset += len;
-        (len > 0).then_some(part)
-    })
-}
-
 impl BlockDevice for MemoryDevice {
     fn size(&self) -> u64 {
         self.size
@@ -75,7 +52,7 @@ impl BlockDevice for MemoryDevice {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         check_range(self.size, offset, buffer.len() as u64)?;
         let mut rest = buffer;
-        for Part { chunk, start, len } in parts(offset, rest.len() as u64) {
+        for Part { chunk, start, len } in parts(offset, rest.len() as u64, CHUNK) {
             let (target, behind) = rest.split_at_mut(len);
             match self.shard(chunk).read().get(&chunk) {
                 Some(bytes) => target.copy_from_slice(&bytes[start..start + len]),
@@ -89,12 +66,10 @@ impl BlockDevice for MemoryDevice {
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
         check_range(self.size, offset, data.len() as u64)?;
         let mut rest = data;
-        for Part { chunk, start, len } in parts(offset, rest.len() as u64) {
+        for Part { chunk, start, len } in parts(offset, rest.len() as u64, CHUNK) {
             let (source, behind) = rest.split_at(len);
             let mut shard = self.shard(chunk).write();
-            let bytes = shard
-                .entry(chunk)
-                .or_insert_with(|| vec![0; CHUNK as usize].into());
+            let bytes = shard.entry(chunk).or_insert_with(|| vec![0; CHUNK].into());
             bytes[start..start + len].copy_from_slice(source);
             rest = behind;
         }
@@ -112,9 +87,9 @@ impl BlockDevice for MemoryDevice {
 
     fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
         check_range(self.size, offset, len)?;
-        for Part { chunk, start, len } in parts(offset, len) {
+        for Part { chunk, start, len } in parts(offset, len, CHUNK) {
             let mut shard = self.shard(chunk).write();
-            if len as u64 == CHUNK {
+            if len == CHUNK {
                 shard.remove(&chunk);
             } else if let Some(bytes) = shard.get_mut(&chunk) {
                 bytes[start..start + len].fill(0);

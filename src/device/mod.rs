@@ -25,6 +25,7 @@ mod image;
 mod limits;
 mod memory;
 mod operation;
+mod parts;
 mod power_cut;
 mod recorder;
 mod recording;
