@@ -34,6 +34,7 @@
 mod allocation;
 mod directory;
 mod discard;
+mod file_space;
 mod free;
 mod free_runs;
 mod group;
@@ -52,12 +53,12 @@ mod streams;
 mod window;
 
 pub use allocation::Allocation;
+pub use file_space::{FileRequest, FileSpace};
 pub use group::Change;
 pub use ledger::{Ledger, LedgerOptions, Space, Tier};
 pub use request::{AllocRequest, Goal};
 pub use reservation::Reservation;
 pub use source::GroupSource;
-pub use window::{FileRequest, FileSpace};
 
 use std::ops::Deref;
 
@@ -70,13 +71,14 @@ use crate::units::{DiskBlock, DiskRun, Geometry};
 
 use allocation::Extent;
 use directory::{Directory, Summary};
+use file_space::{SharedWindow, shared_windows};
 use group::Group;
 use group_set::GroupSet;
 use locked::Locked;
 use search::Found;
 use span::Span;
 use streams::Streams;
-use window::{Census, SharedWindow, shared_windows};
+use window::Census;
 
 /// A multi-block allocator: groups of clusters, and one exact ledger.
 ///
