@@ -19,7 +19,9 @@ fn pieces_of_one_run_that_the_store_joined_all_arrive() {
     let options = VolumeOptions::new().group_clusters(4);
     let volume = Volume::with_store(device, store, &options).unwrap();
     let file = volume.file(FileNumber(1)).unwrap();
-    let data: Vec<u8> = (0..300 * BLOCK).map(|at| 1 + (at / BLOCK % 250) as u8).collect();
+    let data: Vec<u8> = (0..300 * BLOCK)
+        .map(|at| 1 + (at / BLOCK % 250) as u8)
+        .collect();
     assert_eq!(file.write_at(0, &data), Ok(data.len()));
     file.sync_all().unwrap();
     assert!(volume.stats().zeroed_instead_of_split > 0);
