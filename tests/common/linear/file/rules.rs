@@ -329,20 +329,12 @@ impl<'h> Rules<'h> {
                 None | Some(ExtentKind::Written) if is_one && !self.is_dirtied(done, blocks) => {
                     quiet.push(blocks);
                 }
-                Some(ExtentKind::Unwritten) if is_one => {
-                    let begun = write_back(&mut parts, None, vec![blocks], true, false);
-                    write_back(&mut parts, Some(begun), vec![blocks], false, true);
-                }
-                _ if is_one => {
-                    write_back(&mut parts, None, vec![blocks], true, true);
-                }
                 _ => {
-                    let (mut begun, mut ended) = (None, None);
+                    // In the order of their places on the device, which may be any.
                     for block in blocks.blocks() {
                         let block = vec![FileRange::at(block, 1)];
-                        begun = Some(write_back(&mut parts, begun, block.clone(), true, false));
-                        let before = ended.into_iter().chain(begun);
-                        ended = Some(write_back(&mut parts, before, block, false, true));
+                        let begun = write_back(&mut parts, None, block.clone(), true, false);
+                        write_back(&mut parts, Some(begun), block, false, true);
                     }
                 }
             }
