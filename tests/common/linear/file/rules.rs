@@ -6,7 +6,8 @@
 //!   backs its blocks one after the other.
 //! * A walk (extents, seek) sees its blocks one after the other, while no other call changes content or size; page
 //!   faults and writeback go on.
-//! * Writeback of a page takes a block in two steps: what is delayed gets its place, then it is written.
+//! * Writeback takes a block in two steps: what is delayed gets its place, then it is written. The blocks of a page come
+//!   in any order.
 //! * Zeroing a range grows the file afterwards. Everything else is over at once.
 
 use std::ops::Range;
@@ -310,6 +311,17 @@ impl<'h> Rules<'h> {
         })
     }
 
+    /// Blocks get their places and are written, which is one moment where nobody could tell.
+    fn written(&self, parts: &mut FileParts, done: &FileCall, blocks: FileRange) {
+        let seen = self.kinds_seen(done, blocks);
+        if seen.contains(&ExtentKind::Unwritten) {
+            let begun = write_back(parts, None, vec![blocks], true, false);
+            write_back(parts, Some(begun), vec![blocks], false, true);
+        } else {
+            write_back(parts, None, vec![blocks], true, true);
+        }
+    }
+
     /// No length means to the end. Parts that nobody could tell apart are one.
     fn sync(&self, done: &FileCall, offset: u64, len: u64) -> FileParts {
         let end = match len {
@@ -325,16 +337,15 @@ impl<'h> Rules<'h> {
             let blocks = self.page_of(page);
             let seen = self.kinds_seen(done, blocks);
             let is_one = seen.iter().all(|kind| *kind == seen[0]);
+            let at_once = is_one && !self.is_dirtied(done, blocks);
             match seen.first() {
-                None | Some(ExtentKind::Written) if is_one && !self.is_dirtied(done, blocks) => {
-                    quiet.push(blocks);
-                }
+                None | Some(ExtentKind::Written) if at_once => quiet.push(blocks),
+                _ if at_once => self.written(&mut parts, done, blocks),
+                // In the order of their places on the device, which may be any; and what is dirtied meanwhile may
+                // not be written any more.
                 _ => {
-                    // In the order of their places on the device, which may be any.
                     for block in blocks.blocks() {
-                        let block = vec![FileRange::at(block, 1)];
-                        let begun = write_back(&mut parts, None, block.clone(), true, false);
-                        write_back(&mut parts, Some(begun), block, false, true);
+                        self.written(&mut parts, done, FileRange::at(block, 1));
                     }
                 }
             }
