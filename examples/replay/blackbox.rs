@@ -1,15 +1,18 @@
 //! Replay of operations on a volume, comparing all that a caller can see.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use blake2::digest::consts::U8;
 use blake2::{Blake2s, Digest};
 use clap::ValueEnum;
 use extent_map::device::BlockDevice;
-#[cfg(unix)]
-use extent_map::device::FileDevice;
-use extent_map::device::MemoryDevice;
+#[cfg(target_os = "linux")]
+use extent_map::device::DirectDevice;
+use extent_map::device::{FileDevice, MemoryDevice};
+#[cfg(all(target_os = "linux", feature = "uring"))]
+use extent_map::device::{UringDevice, UringOptions};
 use extent_map::file::{File, Volume};
 use extent_map::testing::Outcome;
 use extent_map::{Error, Result};
@@ -55,8 +58,13 @@ pub(crate) enum Device {
     #[default]
     Memory,
     /// In a sparse temporary file
-    #[cfg(unix)]
     File,
+    /// The same, past the system's page cache
+    #[cfg(target_os = "linux")]
+    Direct,
+    /// The same, by way of an io_uring
+    #[cfg(all(target_os = "linux", feature = "uring"))]
+    Uring,
 }
 
 impl Device {
@@ -65,15 +73,23 @@ impl Device {
         self,
         size: u64,
     ) -> io::Result<(Arc<dyn BlockDevice>, Option<NamedTempFile>)> {
-        match self {
-            Self::Memory => Ok((Arc::new(MemoryDevice::new(size)), None)),
-            #[cfg(unix)]
-            Self::File => {
-                let image = NamedTempFile::new()?;
-                image.as_file().set_len(size)?;
-                Ok((Arc::new(FileDevice::open(image.path())?), Some(image)))
-            }
+        if let Self::Memory = self {
+            return Ok((Arc::new(MemoryDevice::new(size)), None));
         }
+        let image = NamedTempFile::new()?;
+        image.as_file().set_len(size)?;
+        Ok((self.open(image.path())?, Some(image)))
+    }
+
+    /// The device in the file at `path`.
+    fn open(self, path: &Path) -> Result<Arc<dyn BlockDevice>> {
+        Ok(match self {
+            #[cfg(target_os = "linux")]
+            Self::Direct => Arc::new(DirectDevice::open(path)?),
+            #[cfg(all(target_os = "linux", feature = "uring"))]
+            Self::Uring => Arc::new(UringDevice::open(path, UringOptions::default())?),
+            _ => Arc::new(FileDevice::open(path)?),
+        })
     }
 }
 
