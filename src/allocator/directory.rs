@@ -3,8 +3,11 @@
 //! Everything here is a hint. Whoever follows one finds the truth under the group's lock, and whoever finds nothing asks
 //! the groups themselves.
 
-use super::group_set::{GroupSet, around};
-use super::run_orders::{ORDERS, Orders, order_of};
+use std::ops::RangeInclusive;
+
+use crate::sync::uncounted::{AtomicU64, Ordering::Relaxed};
+
+use super::run_orders::{Orders, TOP, order_of};
 
 /// What one group has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,16 +20,14 @@ pub(super) struct Summary {
     pub(super) fragments: u64,
 }
 
-/// Lists of groups by the orders of their free runs, and by the order of their average one.
+/// The orders of the free runs of all groups, and those of their average ones.
+///
+/// One word for each group, written by who has its lock: threads that work on groups that are not neighbours write no
+/// line in common. (A bit for each group in a list for each order is found faster, but the lists are everybody's.)
 #[derive(Debug)]
-pub(super) struct Directory {
-    /// For each order the groups that have a run of it.
-    by_run: Box<[GroupSet]>,
-    /// For each order the groups whose average run has it.
-    by_average: Box<[GroupSet]>,
-}
+pub(super) struct Directory(Box<[AtomicU64]>);
 
-/// Which of the two lists.
+/// Which runs count.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum By {
     /// Any free run.
@@ -35,7 +36,21 @@ pub(super) enum By {
     Average,
 }
 
+impl By {
+    /// The bits of a group's word that tell of `orders`.
+    const fn mask(self, orders: Orders) -> u64 {
+        match self {
+            Self::Run => orders.0 as u64,
+            Self::Average => (orders.0 as u64) << 32,
+        }
+    }
+}
+
 impl Summary {
+    fn word(self) -> u64 {
+        By::Run.mask(self.orders) | By::Average.mask(self.average())
+    }
+
     fn average(self) -> Orders {
         if self.fragments == 0 {
             return Orders::default();
@@ -52,59 +67,50 @@ impl Summary {
 impl Directory {
     /// A directory of `groups` groups without free clusters.
     pub(super) fn new(groups: usize) -> Self {
-        let lists = || (0..ORDERS).map(|_| GroupSet::new(groups)).collect();
-        Self {
-            by_run: lists(),
-            by_average: lists(),
-        }
+        Self((0..groups).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// Says what `group` has now, which is locked and had `before`.
-    pub(super) fn update(&self, group: usize, before: Summary, now: Summary) {
-        moved(&self.by_run, group, before.orders, now.orders);
-        moved(&self.by_average, group, before.average(), now.average());
+    /// Says what `group` has now, which is locked.
+    pub(super) fn update(&self, group: usize, now: Summary) {
+        self.0[group].store(now.word(), Relaxed);
     }
 
-    /// The groups in whose lists runs of at least `len` clusters can be expected, from `first` on and around: those of
-    /// the order of `len` and above.
+    /// The groups in which runs of at least `len` clusters can be expected, from `first` on and around: those that have
+    /// one of the order of `len` or above.
     pub(super) fn groups_with(
         &self,
         by: By,
         len: u64,
         first: usize,
     ) -> impl Iterator<Item = usize> {
-        let lists = match by {
-            By::Run => &self.by_run,
-            By::Average => &self.by_average,
-        };
-        around(&lists[order_of(len) as usize..], first)
+        self.around(first, by.mask(Orders::from(len)))
     }
 
     /// The groups that have a run of `order`, from `first` on and around.
     pub(super) fn with(&self, order: u32, first: usize) -> impl Iterator<Item = usize> {
-        around(std::slice::from_ref(&self.by_run[order as usize]), first)
+        self.around(first, By::Run.mask(Orders::only(order)))
     }
 
-    /// Whether `group`, which is locked, is listed as what it is, and nowhere else.
+    /// Those of `orders` of which some group has a run.
+    pub(super) fn known(
+        &self,
+        orders: RangeInclusive<u32>,
+    ) -> impl DoubleEndedIterator<Item = u32> {
+        let all = self.0.iter().map(|word| word.load(Relaxed));
+        let all = all.fold(0, |all, word| all | word);
+        let orders = *orders.start()..=TOP.min(*orders.end());
+        orders.filter(move |order| all >> order & 1 == 1)
+    }
+
+    /// The groups whose words have one of the bits of `mask`.
+    fn around(&self, first: usize, mask: u64) -> impl Iterator<Item = usize> {
+        let all = (first..self.0.len()).chain(0..first);
+        all.filter(move |group| self.0[*group].load(Relaxed) & mask != 0)
+    }
+
+    /// Whether this is what is said of `group`, which is locked.
     pub(super) fn agrees(&self, group: usize, now: Summary) -> bool {
-        let listed = |lists: &[GroupSet], orders: Orders| {
-            let listed = (0..).zip(lists).filter(|(_, list)| list.contains(group));
-            listed.map(|(order, _)| order).eq(orders.iter())
-        };
-        listed(&self.by_run, now.orders) && listed(&self.by_average, now.average())
-    }
-}
-
-/// Moves `group` from the lists of some orders to those of others. It is never missing from a list that it stays in.
-fn moved(lists: &[GroupSet], group: usize, before: Orders, now: Orders) {
-    if before == now {
-        return;
-    }
-    for order in now.without(before).iter() {
-        lists[order as usize].insert(group);
-    }
-    for order in before.without(now).iter() {
-        lists[order as usize].remove(group);
+        self.0[group].load(Relaxed) == now.word()
     }
 }
 
@@ -113,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_that_is_missing_in_either_list_is_noticed() {
+    fn a_group_of_which_something_else_is_said_is_noticed() {
         let summary = |free, order, fragments| Summary {
             free,
             orders: Orders::only(order),
@@ -121,7 +127,7 @@ mod tests {
         };
         let directory = Directory::new(3);
         let now = summary(40, 4, 2);
-        directory.update(1, Summary::default(), now);
+        directory.update(1, now);
         assert!(directory.agrees(1, now));
         assert!(!directory.agrees(1, summary(40, 5, 2)));
         assert!(!directory.agrees(1, summary(40, 4, 1)));

@@ -85,13 +85,13 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(mut before) = self.before {
-            let now = self.group.summary();
+        if let Some(before) = self.before {
+            let mut now = self.group.summary();
             if self.allocator.probe.is(Mutation::StayInList) {
-                before = Summary::default();
+                now.orders = now.orders.or(before.orders);
             }
             if now != before {
-                self.allocator.directory.update(self.number, before, now);
+                self.allocator.directory.update(self.number, now);
             }
         }
     }

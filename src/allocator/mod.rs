@@ -70,7 +70,7 @@ use crate::sync::{Arc, Mutex, Rank};
 use crate::units::{DiskBlock, DiskRun, Geometry};
 
 use allocation::Extent;
-use directory::{Directory, Summary};
+use directory::Directory;
 use file_space::{SharedWindow, shared_windows};
 use group::Group;
 use group_set::GroupSet;
@@ -204,7 +204,7 @@ impl Allocator {
             .collect();
         let directory = Directory::new(groups.len());
         for (number, group) in groups.iter().enumerate() {
-            directory.update(number, Summary::default(), group.lock().summary());
+            directory.update(number, group.lock().summary());
         }
         let shared_windows = (0..shared_windows())
             .map(|_| CachePadded::new(SharedWindow::new()))

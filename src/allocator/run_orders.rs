@@ -39,9 +39,9 @@ impl Orders {
         Self(self.0 & other.0)
     }
 
-    /// Those that the other has not.
-    pub(super) const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
+    /// Those of either.
+    pub(super) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// The highest.

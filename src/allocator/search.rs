@@ -229,7 +229,7 @@ impl Allocator {
 
     /// The longest run of a group that has one of the highest order.
     fn any(&self, wanted: &Wanted) -> Option<Found<'_>> {
-        let orders = { 0..=TOP }.rev();
+        let orders = self.directory.known(0..=TOP).rev();
         let group = { orders }.find_map(|order| self.directory.with(order, 0).next())?;
         self.probe.reached(Moment::LookingAtGroup);
         let group = match self.probe.is(Mutation::PassByBusyGroups) {

@@ -76,7 +76,7 @@ impl Allocator {
     fn shortest(&self, wanted: &Wanted, most: u64) -> Option<Found<'_>> {
         let look = |number| self.look(number, |runs| runs.snug_fit(wanted.length));
         let orders = order_of(wanted.length)..=order_of(most.max(wanted.length));
-        let (number, len) = { orders }.find_map(|order| {
+        let (number, len) = self.directory.known(orders).find_map(|order| {
             let groups = self.directory.with(order, 0).filter_map(look);
             let lens = groups.map(|found| (found.group.number(), found.span.len()));
             // The first of the shortest.
@@ -96,7 +96,7 @@ impl Allocator {
         wanted: &Wanted,
     ) -> Option<Found<'_>> {
         let longest_of = |order| Some((self.longest_of(order)?, order));
-        let (number, order) = { orders }.rev().find_map(longest_of)?;
+        let (number, order) = self.directory.known(orders).rev().find_map(longest_of)?;
         let found = self.look(number, |runs| runs.longest_run_of(order))?;
         (found.span.len() >= minimum).then(|| found.truncated(wanted.length))
     }
