@@ -103,7 +103,8 @@ pub struct Allocator {
     streams: Streams,
     /// Small files lie together: a window for each of a few threads.
     shared_windows: Box<[CachePadded<SharedWindow>]>,
-    census: CachePadded<Census>,
+    /// Of the windows of each group.
+    census: Box<[Census]>,
     /// The right to withhold a run for a discard.
     discarding: Mutex<()>,
     probe: Probe,
@@ -219,9 +220,9 @@ impl Allocator {
             holding_back: GroupSet::new(groups.len()),
             ledger,
             streams: Streams::new(groups.len()),
+            census: groups.iter().map(|_| Census::default()).collect(),
             groups,
             shared_windows,
-            census: CachePadded::default(),
             discarding: Mutex::new(Rank::Discarding, ()),
             probe: Probe::default(),
         })

@@ -42,11 +42,25 @@ impl Kept {
     }
 }
 
-/// How many windows there were and are. None is open while the two numbers are the same.
+/// How many windows a group has had. None is open while the two numbers are the same. Changed under the group's lock.
 #[derive(Debug, Default)]
 pub(super) struct Census {
     opened: AtomicU64,
     ended: AtomicU64,
+}
+
+impl Census {
+    fn opens(&self) {
+        let opened = self.opened.load(Ordering::Relaxed);
+        // Release: pairs with the Acquire in `opened`: who is refused what this window has must see it.
+        self.opened.store(opened + 1, Ordering::Release);
+    }
+
+    fn ends(&self, windows: u64) {
+        let ended = self.ended.load(Ordering::Relaxed);
+        // Release: pairs with the Acquire in `ended`: who sees that a window has ended finds what it had.
+        self.ended.store(ended + windows, Ordering::Release);
+    }
 }
 
 impl Allocator {
@@ -56,13 +70,11 @@ impl Allocator {
         if self.probe.is(Mutation::KeepWindowsWhenFull) {
             return again();
         }
-        // Acquire: pairs with the Release in `end_listed`. A window that is open while `again` is refused ends later, so
-        // it is not among these.
-        let ended = self.census.ended.load(Ordering::Acquire);
+        // A window that is open while `again` is refused ends later, so it is not among these; and it has paid before
+        // that is refused anything, so it is among those that have opened.
+        let ended = self.windows_ended();
         let outcome = again();
-        // Acquire: pairs with the Release in `open_window`. Those that were open have paid before they were refused
-        // anything, and are counted.
-        if outcome.is_ok() || self.census.opened.load(Ordering::Acquire) == ended {
+        if outcome.is_ok() || self.windows_opened() == ended {
             return outcome;
         }
         let mut groups = self.lock_all();
@@ -73,12 +85,26 @@ impl Allocator {
 
     /// Clusters that windows have.
     pub(super) fn in_windows(&self) -> u64 {
-        let ended = self.census.ended.load(Ordering::Acquire);
-        if self.census.opened.load(Ordering::Acquire) == ended {
+        let ended = self.windows_ended();
+        if self.windows_opened() == ended {
             return 0;
         }
         let groups = 0..self.groups.len();
         groups.map(|number| self.locked(number).in_windows()).sum()
+    }
+
+    /// How many windows have opened, in all groups.
+    fn windows_opened(&self) -> u64 {
+        // Acquire: pairs with the Release in `opens`.
+        let opened = |census: &Census| census.opened.load(Ordering::Acquire);
+        self.census.iter().map(opened).sum()
+    }
+
+    /// How many have ended. In no group are that more than have opened later, so where the sums are the same, all are.
+    fn windows_ended(&self) -> u64 {
+        // Acquire: pairs with the Release in `ends`.
+        let ended = |census: &Census| census.ended.load(Ordering::Acquire);
+        self.census.iter().map(ended).sum()
     }
 
     /// An extent out of a window is paid for, so the promise for it ends.
@@ -195,13 +221,12 @@ impl Allocator {
 
     /// Lists a window of `span`.
     fn list_window(&self, group: &mut Locked<'_>, span: Span) -> Kept {
-        // Release: pairs with the Acquire in `without_windows`, which must see it once it is refused what this window has.
-        self.census.opened.fetch_add(1, Ordering::Release);
+        let census = &self.census[group.number()];
+        census.opens();
         let left = Left::new(span);
         let rest = Arc::new(Rest::new(left));
         let used_up = group.add_window(Arc::clone(&rest));
-        // Release: as in `end_listed`.
-        self.census.ended.fetch_add(used_up, Ordering::Release);
+        census.ends(used_up);
         Kept {
             group: group.number(),
             left,
@@ -212,9 +237,7 @@ impl Allocator {
     /// Strikes a window off its list, unless that has happened.
     fn unlist_window(&self, group: &mut Locked<'_>, rest: &Arc<Rest>) {
         let listed = group.remove_window(rest);
-        self.census
-            .ended
-            .fetch_add(u64::from(listed), Ordering::Release);
+        self.census[group.number()].ends(u64::from(listed));
     }
 
     /// Ends a window, if nobody has.
@@ -228,8 +251,7 @@ impl Allocator {
     pub(super) fn end_listed(&self, group: &mut Locked<'_>) {
         for rest in group.take_windows() {
             self.give(group, &rest);
-            // Release: pairs with the Acquire in `without_windows`: who sees that it has ended finds what it had.
-            self.census.ended.fetch_add(1, Ordering::Release);
+            self.census[group.number()].ends(1);
         }
     }
 
@@ -274,10 +296,7 @@ mod tests {
     #[test]
     fn the_census_knows_when_no_window_is_open() {
         let (allocator, file) = (allocator(), FileSpace::new(0));
-        let counted = || {
-            let Census { opened, ended } = &*allocator.census;
-            [opened, ended].map(|count| count.load(Ordering::Relaxed))
-        };
+        let counted = || [allocator.windows_opened(), allocator.windows_ended()];
         write(&allocator, &file, 100);
         // Divides the window in two.
         write(&allocator, &file, 200);
