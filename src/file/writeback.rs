@@ -101,7 +101,9 @@ impl Inode {
     /// place stays dirty.
     fn plan(&self, range: FileRange) -> Vec<Command> {
         let mut unplaced = Vec::new();
-        for run in self.blocks.place(range) {
+        // What is delayed and not dirty is about to be written: it is placed with its bytes.
+        let dirty = self.pages.dirty_runs(range);
+        for run in dirty.into_iter().flat_map(|run| self.blocks.place(run)) {
             self.errors.record(run.error);
             unplaced.push(run.range);
         }
