@@ -262,7 +262,8 @@ impl Allocator {
         &self.shared_windows[thread_slot::current() % self.shared_windows.len()]
     }
 
-    fn bytes(&self, clusters: u64) -> u64 {
+    /// How many bytes so many clusters are.
+    pub(super) fn bytes(&self, clusters: u64) -> u64 {
         clusters.saturating_mul(self.geometry.cluster_bytes())
     }
 }

@@ -28,7 +28,7 @@ const LEFT_OVER: u64 = 3;
 impl Allocator {
     /// The whole wish.
     pub(super) fn snug(&self, wanted: &Wanted) -> Option<Found<'_>> {
-        let small = wanted.length.saturating_mul(self.geometry.cluster_bytes()) <= SMALL;
+        let small = self.bytes(wanted.length) <= SMALL;
         let found = match small && self.has_free(SOME) {
             true => self.lowest(wanted),
             false => self.shortest(wanted, self.long()),
