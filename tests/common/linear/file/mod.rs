@@ -309,8 +309,14 @@ impl Plan {
 
     /// What is to be said about it.
     pub(crate) fn judge(&self, history: &[Done<Call, Answer>]) -> Verdict {
-        let rules = rules::Rules::new(&self.shape, history);
-        judge(rules.empty_file(), history, |done| rules.parts(done))
+        let by = |steps| {
+            let rules = rules::Rules::new(&self.shape, history, steps);
+            judge(rules.begin(), history, |done| rules.parts(done))
+        };
+        match by(rules::Steps::Few) {
+            Verdict::Explained => Verdict::Explained,
+            _ => by(rules::Steps::All),
+        }
     }
 }
 

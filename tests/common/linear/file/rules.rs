@@ -2,15 +2,15 @@
 //! seen at one instant.
 //!
 //! * A page is read, written and stored to at one instant; several are, one after the other.
-//! * A store comes after page faults, as many as others make necessary. A page fault looks at the size, and then
-//!   backs its blocks one after the other.
+//! * A store comes after page faults, as many as others make necessary. A page fault looks at the size, then backs
+//!   its blocks one after the other, and then dirties them; before that writeback leaves them alone.
 //! * A walk (extents, seek) sees its blocks one after the other, while no other call changes content or size; page
 //!   faults and writeback go on.
 //! * Writeback takes a block in two steps: what is delayed gets its place, then it is written. The blocks of a page come
 //!   in any order.
 //! * Zeroing a range grows the file afterwards. Everything else is over at once.
 
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 use extent_map::Error;
 use extent_map::file::{AllocateMode, ExtentKind};
@@ -22,18 +22,79 @@ use super::{Answer, Call, Shape, by_page};
 
 /// A call that is over.
 type FileCall = Done<Call, Answer>;
-type FileParts = Parts<DenseFile>;
+type FileParts = Parts<Moment>;
+
+/// A file between two instants.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Moment {
+    file: DenseFile,
+    /// Bits of blocks that a page fault has delayed and not dirtied yet.
+    backed: u128,
+}
+
+impl Deref for Moment {
+    type Target = DenseFile;
+
+    fn deref(&self) -> &DenseFile {
+        &self.file
+    }
+}
+
+impl DerefMut for Moment {
+    fn deref_mut(&mut self) -> &mut DenseFile {
+        &mut self.file
+    }
+}
+
+impl Moment {
+    /// A page fault backs a block that is a hole below `end`.
+    fn back(&mut self, block: FileBlock, end: u64, delayed: bool) {
+        let (offset, len) = (
+            self.block_size().offset_of(block),
+            self.block_size().bytes(),
+        );
+        if offset >= end || self.kind(block).is_some() {
+            return;
+        }
+        if delayed {
+            self.fault(FileRange::at(block, 1), end);
+            self.backed |= bit(block);
+        } else {
+            let mode = AllocateMode::AllocateKeepSize;
+            let allocated = self.apply(&FileOp::Allocate { mode, offset, len });
+            allocated.expect("a block of a file");
+        }
+    }
+
+    /// The page fault dirties what it has backed.
+    fn dirty(&mut self, blocks: FileRange, end: u64) {
+        self.fault(blocks, end);
+        for block in blocks.blocks() {
+            self.backed &= !bit(block);
+        }
+    }
+}
+
+/// How finely calls are divided. What few steps explain is explained; for the rest all are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Steps {
+    /// Page faults back a page at once, and writeback takes blocks in their order in the file: a short search.
+    Few,
+    All,
+}
 
 /// The rules for one history.
 pub(super) struct Rules<'h> {
     history: &'h [FileCall],
+    delayed: bool,
+    steps: Steps,
     empty: DenseFile,
     /// No block from this one on is ever anything but a hole.
     blocks: u64,
 }
 
 impl<'h> Rules<'h> {
-    pub(super) fn new(shape: &Shape, history: &'h [FileCall]) -> Self {
+    pub(super) fn new(shape: &Shape, history: &'h [FileCall], steps: Steps) -> Self {
         let oracle = Oracle::new(shape.block_size, shape.cluster_blocks, shape.delayed);
         let empty = oracle.expect("sizes of a volume").file();
         let ends = history.iter().map(|done| end_of(&done.call));
@@ -42,13 +103,18 @@ impl<'h> Rules<'h> {
         let blocks = bytes.next_multiple_of(PAGE_SIZE) / shape.block_size;
         Self {
             history,
+            delayed: shape.delayed,
+            steps,
             empty,
             blocks,
         }
     }
 
-    pub(super) fn empty_file(&self) -> DenseFile {
-        self.empty.clone()
+    pub(super) fn begin(&self) -> Moment {
+        Moment {
+            file: self.empty.clone(),
+            backed: 0,
+        }
     }
 
     /// What one call and its answer are made of.
@@ -188,7 +254,8 @@ impl<'h> Rules<'h> {
             let stored = left.min(in_page);
             let page = self.page_of(at);
             parts.then(move |file, _| {
-                file.fault(page, file.size());
+                let size = file.size();
+                file.dirty(page, size);
                 file.store(at, &vec![byte; in_page as usize]) == Some(stored as usize)
             });
             left -= stored;
@@ -226,7 +293,7 @@ impl<'h> Rules<'h> {
             *end = if is_behind { 0 } else { file.size() };
             !(is_behind && must)
         };
-        if blocks.len() == 1 || !self.is_watched(done) {
+        if !self.is_watched(done) {
             parts.then(move |file, end| {
                 let found = look(file, end);
                 file.fault(blocks, *end);
@@ -234,13 +301,27 @@ impl<'h> Rules<'h> {
             });
             return;
         }
+        let delayed = self.delayed;
         parts.then(move |file, end| look(file, end));
-        for block in blocks.blocks() {
+        let backed: Vec<FileRange> = match self.steps {
+            Steps::Few => vec![blocks],
+            Steps::All => blocks
+                .blocks()
+                .map(|block| FileRange::at(block, 1))
+                .collect(),
+        };
+        for blocks in backed {
             parts.then(move |file, end| {
-                file.fault(FileRange::at(block, 1), *end);
+                for block in blocks.blocks() {
+                    file.back(block, *end, delayed);
+                }
                 true
             });
         }
+        parts.then(move |file, end| {
+            file.dirty(blocks, *end);
+            true
+        });
     }
 
     fn seek(&self, offset: u64, data: bool, answer: &Answer) -> FileParts {
@@ -312,13 +393,20 @@ impl<'h> Rules<'h> {
     }
 
     /// Blocks get their places and are written, which is one moment where nobody could tell.
-    fn written(&self, parts: &mut FileParts, done: &FileCall, blocks: FileRange) {
+    fn written(&self, parts: &mut FileParts, last: &mut Last, done: &FileCall, blocks: FileRange) {
         let seen = self.kinds_seen(done, blocks);
-        if seen.contains(&ExtentKind::Unwritten) {
-            let begun = write_back(parts, None, vec![blocks], true, false);
-            write_back(parts, Some(begun), vec![blocks], false, true);
+        let before = *last;
+        let now = if seen.contains(&ExtentKind::Unwritten) {
+            let placed = write_back(parts, before.placed, vec![blocks], true, false);
+            let before = before.written.into_iter().chain([placed]);
+            let written = write_back(parts, before, vec![blocks], false, true);
+            [placed, written]
         } else {
-            write_back(parts, None, vec![blocks], true, true);
+            let before = before.placed.into_iter().chain(before.written);
+            [write_back(parts, before, vec![blocks], true, true); 2]
+        };
+        if self.steps == Steps::Few {
+            [last.placed, last.written] = now.map(Some);
         }
     }
 
@@ -329,6 +417,7 @@ impl<'h> Rules<'h> {
             _ => offset.saturating_add(len),
         };
         let mut quiet = Vec::new();
+        let mut last = Last::default();
         let mut parts = FileParts::new(Lock::Free);
         for page in (0..self.blocks * self.empty.block_size().bytes()).step_by(PAGE_SIZE as usize) {
             if page >= end || page + PAGE_SIZE <= offset {
@@ -340,12 +429,12 @@ impl<'h> Rules<'h> {
             let at_once = is_one && !self.is_dirtied(done, blocks);
             match seen.first() {
                 None | Some(ExtentKind::Written) if at_once => quiet.push(blocks),
-                _ if at_once => self.written(&mut parts, done, blocks),
+                _ if at_once => self.written(&mut parts, &mut last, done, blocks),
                 // In the order of their places on the device, which may be any; and what is dirtied meanwhile may
                 // not be written any more.
                 _ => {
                     for block in blocks.blocks() {
-                        self.written(&mut parts, done, FileRange::at(block, 1));
+                        self.written(&mut parts, &mut last, done, FileRange::at(block, 1));
                     }
                 }
             }
@@ -355,6 +444,13 @@ impl<'h> Rules<'h> {
         }
         parts
     }
+}
+
+/// The parts of a sync before which others do not come: blocks get their places in order, and are written in order.
+#[derive(Clone, Copy, Debug, Default)]
+struct Last {
+    placed: Option<usize>,
+    written: Option<usize>,
 }
 
 /// The pages, in bytes, that hold `len` bytes from `offset` on.
@@ -372,7 +468,7 @@ fn write_back(
 ) -> usize {
     parts.after(before, move |file, _| {
         for block in blocks.iter().flat_map(|range| range.blocks()) {
-            if begins {
+            if begins && file.backed & bit(block) == 0 {
                 file.begin_writing(block);
             }
             if ends {
@@ -381,6 +477,11 @@ fn write_back(
         }
         true
     })
+}
+
+fn bit(block: FileBlock) -> u128 {
+    assert!(block.0 < 128, "a long file");
+    1 << block.0
 }
 
 /// The end of the bytes that a call names.
