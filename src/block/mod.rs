@@ -37,6 +37,7 @@ mod queued;
 mod scheduler;
 mod sieve;
 
+pub use crate::device::{Buffer, Buffers};
 pub use batch::{Batch, Ends};
 pub use bio::{Bio, Priority};
 pub use dispatcher::Depth;

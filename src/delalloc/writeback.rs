@@ -1,8 +1,8 @@
 //! Writeback of a run of dirty blocks: allocate, write, convert.
 
-use std::sync::Arc;
+use std::mem;
 
-use crate::block::Bio;
+use crate::block::{Bio, Buffer, Buffers};
 use crate::error::{Error, Result};
 use crate::mapping::ExtentState;
 use crate::probe::Mutation;
@@ -25,12 +25,12 @@ pub struct WrittenPiece {
 }
 
 /// The content of a run of dirty blocks.
-#[derive(Clone, Copy, Debug)]
-pub struct DirtyRun<'a> {
+#[derive(Clone, Debug)]
+pub struct DirtyRun {
     /// The blocks.
     pub range: FileRange,
-    /// Their bytes.
-    pub bytes: &'a [u8],
+    /// Their bytes, which go to the device from here: where they are shared, no byte is copied.
+    pub bytes: Buffers,
 }
 
 /// The end of a delayed run that could not be allocated, and why. It stays delayed, with its promise.
@@ -99,10 +99,11 @@ impl FileBlocks {
         }
     }
 
-    /// Writes `bytes`, the content of the dirty blocks of `range`, to the volume and makes them readable: what
+    /// Writes a copy of `bytes`, the content of the dirty blocks of `range`, to the volume and makes them readable: what
     /// [`send`](Self::send) and [`Sent::make_readable`] do.
     pub fn write_back(&self, range: FileRange, bytes: &[u8]) -> Vec<WrittenPiece> {
-        self.send(&[DirtyRun { range, bytes }]).make_readable()
+        let bytes = Buffer::copy_of(bytes).into();
+        self.send(vec![DirtyRun { range, bytes }]).make_readable()
     }
 
     /// Writes runs of dirty blocks, which are in order, to the volume.
@@ -112,35 +113,32 @@ impl FileBlocks {
     /// which keep their blocks backed, until what arrived is readable.
     ///
     /// Caches nothing about blocks outside the runs.
-    pub fn send(&self, runs: &[DirtyRun<'_>]) -> Sent<'_> {
+    pub fn send(&self, runs: Vec<DirtyRun>) -> Sent<'_> {
         let block_size = self.backing.geometry.block_size.bytes();
         let counters = &self.backing.counters;
         let mut mapped = Vec::new();
         let mut unmapped = Vec::new();
         let mut batch = self.backing.queue.batch();
-        for run in runs {
-            let expected = run.range.len().checked_mul(block_size);
-            if Some(run.bytes.len() as u64) != expected || run.range.is_empty() {
+        for DirtyRun { range, mut bytes } in runs {
+            if Some(bytes.byte_len()) != range.len().checked_mul(block_size) || range.is_empty() {
                 let error = Error::InvalidInput("bytes do not fill the run of blocks");
-                unmapped.push((run.range, error));
+                unmapped.push((range, error));
                 continue;
             }
             counters.count(Counter::WritebackRuns);
-            counters.add(Counter::WritebackBlocks, run.range.len());
-            let (pieces, error) = self.map_for_writing(run.range);
+            counters.add(Counter::WritebackBlocks, range.len());
+            let (pieces, error) = self.map_for_writing(range);
             for piece in &pieces {
-                let Some(disk) = piece.status.disk_block() else {
-                    continue;
-                };
-                let from = (piece.range.start().0 - run.range.start().0) * block_size;
-                let to = from + piece.range.len() * block_size;
-                note(|| format!("sends {:?} to the device", piece.range));
-                let data: Arc<[u8]> = run.bytes[from as usize..to as usize].into();
-                batch.push(Bio::write(disk, data));
+                let later = bytes.split_off(piece.range.len() * block_size);
+                let bytes = mem::replace(&mut bytes, later);
+                if let Some(disk) = piece.status.disk_block() {
+                    note(|| format!("sends {:?} to the device", piece.range));
+                    batch.push(Bio::write_from(disk, bytes));
+                }
             }
             if let Some(error) = error {
-                let mapped_to = pieces.last().map_or(run.range.start(), |m| m.range.end());
-                unmapped.push((FileRange::new(mapped_to, run.range.end()), error));
+                let mapped_to = pieces.last().map_or(range.start(), |m| m.range.end());
+                unmapped.push((FileRange::new(mapped_to, range.end()), error));
             }
             mapped.extend(pieces);
         }

@@ -8,8 +8,8 @@ use crate::sync::Arc;
 
 /// Bytes that a request owns while it is under way.
 ///
-/// Memory from [`zeroed`](Self::zeroed) starts at a multiple of [`ALIGNMENT`](Self::ALIGNMENT). Memory that was
-/// shared before (`From<Arc<[u8]>>`) is taken as it is, and stays shared: it is copied before the first change.
+/// Memory from [`zeroed`](Self::zeroed) starts at a multiple of [`ALIGNMENT`](Self::ALIGNMENT). Memory that may be
+/// shared (`From<Arc<[u8]>>`) is taken as it is, and is copied before the first change that somebody else would see.
 ///
 /// One word: it is moved more often than it is looked into.
 pub struct Buffer(Box<Place>);
@@ -121,14 +121,17 @@ impl Deref for Buffer {
 impl DerefMut for Buffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        if let Memory::Shared(_) = self.0.memory {
+        if let Memory::Shared(memory) = &mut self.0.memory
+            && Arc::get_mut(memory).is_none()
+        {
             self.become_own();
         }
         let Place { memory, start, len } = &mut *self.0;
-        match memory {
-            Memory::Own(memory) => &mut memory[*start..][..*len],
-            Memory::Shared(_) => unreachable!("exchanged above"),
-        }
+        let memory = match memory {
+            Memory::Own(memory) => memory,
+            Memory::Shared(memory) => Arc::make_mut(memory),
+        };
+        &mut memory[*start..][..*len]
     }
 }
 
@@ -182,6 +185,31 @@ impl Buffers {
                 self.0 = List::Many(buffers);
             }
         }
+    }
+
+    /// The bytes from `at` on, which these buffers lose: all others stay here. A buffer with bytes of both is shared by
+    /// them.
+    #[must_use]
+    pub fn split_off(&mut self, at: u64) -> Self {
+        let mut left = at;
+        let (mut before, mut behind) = (Vec::new(), Vec::new());
+        if at >= self.byte_len() {
+            return Self::default();
+        }
+        for mut buffer in std::mem::take(self) {
+            let len = buffer.0.len as u64;
+            match left {
+                0 => behind.push(buffer),
+                left if left >= len => before.push(buffer),
+                left => {
+                    before.push(buffer.share(0..left as usize));
+                    behind.push(buffer.share(left as usize..len as usize));
+                }
+            }
+            left = left.saturating_sub(len);
+        }
+        *self = before.into_iter().collect();
+        behind.into_iter().collect()
     }
 
     /// All bytes, one behind the other.
@@ -297,10 +325,27 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_its_own_is_changed_in_place() {
-        let mut own = Buffer::copy_of(&[1, 2, 3]);
-        let before = own.as_ptr();
-        own[2] = 4;
-        assert_eq!((&*own, own.as_ptr()), (&[1, 2, 4][..], before));
+    fn memory_that_nobody_else_has_is_changed_in_place() {
+        let shared: Arc<[u8]> = [1, 2, 3].into();
+        let mut lent = Buffer::from(shared);
+        drop(lent.share(0..2));
+        for mut own in [Buffer::copy_of(&[1, 2, 3]), lent] {
+            let before = own.as_ptr();
+            own[2] = 4;
+            assert_eq!((&*own, own.as_ptr()), (&[1, 2, 4][..], before));
+        }
+    }
+
+    #[test]
+    fn buffers_are_split_where_they_are_told() {
+        let all: Vec<u8> = (0..9).collect();
+        for at in 0..=10 {
+            let parts = [&all[..2], &all[2..3], &all[3..9]];
+            let mut before: Buffers = parts.into_iter().map(Buffer::copy_of).collect();
+            let behind = before.split_off(at);
+            let at = at.min(9) as usize;
+            assert_eq!(before.to_vec(), &all[..at]);
+            assert_eq!(behind.to_vec(), &all[at..]);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Reading and writing past the page cache, of which nothing stale is left behind.
 
 use crate::delalloc::DirtyRun;
+use crate::device::Buffer;
 use crate::error::{Error, Result};
 use crate::probe::Mutation;
 use crate::status::Status;
@@ -136,7 +137,8 @@ impl Inode {
     fn write_through(&self, offset: u64, bytes: &[u8]) -> (u64, Result<()>) {
         let size = self.block_size();
         let range = size.covering(offset, offset + bytes.len() as u64);
-        let sent = self.blocks.send(&[DirtyRun { range, bytes }]);
+        let bytes = Buffer::copy_of(bytes).into();
+        let sent = self.blocks.send(vec![DirtyRun { range, bytes }]);
         // No crash may leave data behind the end of the file, to be seen when it grows.
         let _together = self.store().together();
         let mut arrived = offset;

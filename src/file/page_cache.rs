@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+use crate::device::Buffer;
 use crate::probe::{Mutation, Probe};
 use crate::sync::journal::note;
 use crate::sync::uncounted::{AtomicBool, Ordering::Relaxed};
@@ -26,8 +27,8 @@ pub(super) struct Page {
 
 /// What the folio lock protects.
 pub(super) struct PageState {
-    /// The content; blocks that are not valid hold zeros.
-    pub(super) bytes: Box<[u8; PAGE_SIZE as usize]>,
+    /// The content; blocks that are not valid hold zeros. Lent to the device while it is written back.
+    pub(super) bytes: Buffer,
     /// Blocks whose bytes are the file's.
     pub(super) valid: BlockMask,
     /// Blocks whose bytes must get to the device; always valid ones.
@@ -123,6 +124,11 @@ impl PageState {
     }
 }
 
+fn empty_bytes() -> Buffer {
+    let bytes: Arc<[u8]> = Arc::new([0; PAGE_SIZE as usize]);
+    Buffer::from(bytes)
+}
+
 /// The numbers of the set bits.
 pub(super) fn bits(mask: BlockMask) -> impl Iterator<Item = usize> {
     (0..BlockMask::BITS as usize).filter(move |bit| mask & (1 << bit) != 0)
@@ -214,7 +220,7 @@ impl PageCache {
         let empty = || {
             is_new = true;
             let state = PageState {
-                bytes: Box::new([0; PAGE_SIZE as usize]),
+                bytes: empty_bytes(),
                 valid: 0,
                 dirty: 0,
                 writable_to: 0,

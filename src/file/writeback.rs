@@ -10,7 +10,7 @@ use crate::units::{FileRange, PAGE_SIZE};
 
 use super::File;
 use super::inode::Inode;
-use super::page_cache::{Page, PageState, bits, mask_of, pages_meeting, pages_of, push_runs};
+use super::page_cache::{BlockMask, Page, PageState, mask_of, pages_meeting, pages_of, push_runs};
 use super::plan::{Command, Plan, meeting};
 
 /// Bytes in one command to the device, the pages of which are locked at once.
@@ -156,7 +156,6 @@ impl Inode {
             .map(|page| (page.blocks(self.block_size()), page.lock()))
             .collect();
         let mut runs = Vec::new();
-        let mut bytes = Vec::new();
         for (blocks, state) in &mut locked {
             let ranges = meeting(command, *blocks);
             let planned = ranges
@@ -173,33 +172,14 @@ impl Inode {
             if !self.backing.probe.is(Mutation::KeepMappingsWritable) {
                 state.writable_to = 0;
             }
-            push_runs(&mut runs, *blocks, dirty);
-            let size = self.block_size().bytes() as usize;
-            for bit in bits(dirty) {
-                bytes.extend_from_slice(&state.bytes[bit * size..(bit + 1) * size]);
-            }
+            add_runs(&mut runs, *blocks, dirty, state);
         }
-        self.send(&runs, &bytes, &mut locked);
+        self.send(runs, &mut locked);
     }
 
-    /// Writes `bytes`, the content of `runs`, whose pages are `locked`.
-    fn send(
-        &self,
-        runs: &[FileRange],
-        mut bytes: &[u8],
-        locked: &mut [(FileRange, MutexGuard<'_, PageState>)],
-    ) {
-        let with_bytes = |range: &FileRange| {
-            let len = range.len() * self.block_size().bytes();
-            let (of_run, rest) = bytes.split_at(len as usize);
-            bytes = rest;
-            DirtyRun {
-                range: *range,
-                bytes: of_run,
-            }
-        };
-        let runs: Vec<_> = runs.iter().map(with_bytes).collect();
-        let sent = self.blocks.send(&runs);
+    /// Writes `runs`, whose pages are `locked`.
+    fn send(&self, runs: Vec<DirtyRun>, locked: &mut [(FileRange, MutexGuard<'_, PageState>)]) {
+        let sent = self.blocks.send(runs);
         // No crash may leave data behind the end of the file, to be seen when it grows.
         let _together = self.store().together();
         for piece in sent.make_readable() {
@@ -224,24 +204,23 @@ impl Inode {
     /// For [`Mutation::UnlockFoliosOverIo`]: what is stored meanwhile counts as written.
     fn write_back_unlocked(&self, page: &Page) {
         let size = self.block_size();
-        let (blocks, len) = (page.blocks(size), size.bytes() as usize);
-        let (bytes, dirty) = {
-            let state = page.lock();
-            (state.bytes.clone(), state.dirty())
+        let mut runs = Vec::new();
+        let dirty = {
+            let mut state = page.lock();
+            let dirty = state.dirty();
+            add_runs(&mut runs, page.blocks(size), dirty, &mut state);
+            dirty
         };
-        for bit in bits(dirty) {
-            let block = FileRange::at(blocks.start().advance(bit as u64), 1);
-            let sent = self.blocks.send(&[DirtyRun {
-                range: block,
-                bytes: &bytes[bit * len..][..len],
-            }]);
+        for run in runs {
+            let end = run.range.end();
+            let sent = self.blocks.send(vec![run]);
             let _together = self.store().together();
             for piece in sent.make_readable() {
                 if let Err(error) = piece.outcome {
                     self.errors.record(error);
                 }
             }
-            self.extend_stored_size(size.offset_of(block.end()));
+            self.extend_stored_size(size.offset_of(end));
         }
         page.lock().mark_clean(dirty);
     }
@@ -254,6 +233,29 @@ impl Inode {
         };
         if let Err(error) = self.store().extend_size(self.number, end) {
             self.errors.record(error);
+        }
+    }
+}
+
+/// Adds the `dirty` blocks of a page whose blocks are `page` to the runs, which share its bytes.
+fn add_runs(runs: &mut Vec<DirtyRun>, page: FileRange, dirty: BlockMask, state: &mut PageState) {
+    let block = PAGE_SIZE / page.len();
+    let mut of_page = Vec::new();
+    push_runs(&mut of_page, page, dirty);
+    for range in of_page {
+        let from = (range.start().0 - page.start().0) * block;
+        let bytes = state
+            .bytes
+            .share(from as usize..(from + range.len() * block) as usize);
+        match runs.last_mut() {
+            Some(last) if last.range.end() == range.start() => {
+                last.range = FileRange::new(last.range.start(), range.end());
+                last.bytes.push(bytes);
+            }
+            _ => runs.push(DirtyRun {
+                range,
+                bytes: bytes.into(),
+            }),
         }
     }
 }
