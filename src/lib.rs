@@ -72,6 +72,8 @@ pub mod mapping;
 #[cfg(feature = "std")]
 pub mod probe;
 #[cfg(feature = "std")]
+mod spans;
+#[cfg(feature = "std")]
 pub mod stats;
 #[cfg(feature = "std")]
 pub mod status;

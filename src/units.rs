@@ -5,6 +5,7 @@
 //! name. All ranges are half-open.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 
@@ -16,14 +17,17 @@ pub const MAX_FILE_BLOCKS: u64 = u32::MAX as u64;
 
 /// A block of a file, counted from the file's start in blocks of the volume.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FileBlock(pub u64);
 
 /// A block of the volume, counted from the device's start in blocks of the volume.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct DiskBlock(pub u64);
 
 /// The number by which a volume knows a file (an inode number).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FileNumber(pub u64);
 
 impl fmt::Debug for FileBlock {
@@ -66,6 +70,8 @@ impl DiskBlock {
 
 /// A half-open range of file blocks. `start <= end` always.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "Range<u64>", into = "Range<u64>"))]
 pub struct FileRange {
     start: u64,
     end: u64,
@@ -74,6 +80,19 @@ pub struct FileRange {
 impl fmt::Debug for FileRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "file blocks {}..{}", self.start, self.end)
+    }
+}
+
+/// As [`FileRange::new`].
+impl From<Range<u64>> for FileRange {
+    fn from(blocks: Range<u64>) -> Self {
+        Self::new(FileBlock(blocks.start), FileBlock(blocks.end))
+    }
+}
+
+impl From<FileRange> for Range<u64> {
+    fn from(range: FileRange) -> Self {
+        range.start..range.end
     }
 }
 
@@ -141,6 +160,7 @@ impl FileRange {
 
 /// A run of consecutive blocks of the volume.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct DiskRun {
     /// The first block.
     pub start: DiskBlock,
@@ -168,8 +188,25 @@ impl DiskRun {
 
 /// Bytes in one block: a power of two from 512 to [`PAGE_SIZE`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "u64", into = "u64"))]
 pub struct BlockSize {
     log2: u8,
+}
+
+/// As [`BlockSize::new`].
+impl TryFrom<u64> for BlockSize {
+    type Error = Error;
+
+    fn try_from(bytes: u64) -> Result<Self> {
+        Self::new(bytes)
+    }
+}
+
+impl From<BlockSize> for u64 {
+    fn from(size: BlockSize) -> Self {
+        size.bytes()
+    }
 }
 
 impl BlockSize {
@@ -232,8 +269,25 @@ impl BlockSize {
 
 /// Blocks in one allocation cluster (ext4 calls more than one "bigalloc"): a power of two up to 2^16.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "u64", into = "u64"))]
 pub struct ClusterRatio {
     log2: u8,
+}
+
+/// As [`ClusterRatio::new`].
+impl TryFrom<u64> for ClusterRatio {
+    type Error = Error;
+
+    fn try_from(blocks: u64) -> Result<Self> {
+        Self::new(blocks)
+    }
+}
+
+impl From<ClusterRatio> for u64 {
+    fn from(ratio: ClusterRatio) -> Self {
+        ratio.blocks()
+    }
 }
 
 impl ClusterRatio {
@@ -316,6 +370,7 @@ impl ClusterRatio {
 
 /// The shape of a volume: its block size and how many blocks one allocation cluster has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Geometry {
     /// Bytes in one block.
     pub block_size: BlockSize,

@@ -40,8 +40,8 @@ const LAYERS: [(&str, &[&str]); 9] = [
 ];
 
 /// What everything may import, itself importing no layer; the last two are names in the crate's root.
-const SHARED: [&str; 7] = [
-    "units", "error", "stats", "sync", "probe", "Error", "Result",
+const SHARED: [&str; 8] = [
+    "units", "error", "stats", "spans", "sync", "probe", "Error", "Result",
 ];
 
 const UNSAFE_ALLOWED: [&str; 2] = ["map/", "device/uring/"];

@@ -59,6 +59,7 @@ pub(super) struct Flags {
 
 /// Which bios a scheduler that knows priorities sends first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Priority {
     /// Before all others.
     Urgent,

@@ -10,6 +10,7 @@ use crate::device::{
 };
 use crate::error::{Error, Result};
 use crate::probe::{Mutation, Probe};
+use crate::spans::span;
 use crate::stats::{Counter, Counters};
 use crate::sync::uncounted::{AtomicBool, Ordering};
 use crate::sync::{Arc, DoingIo, begin_io, thread_slot};
@@ -229,6 +230,7 @@ impl Core {
 
     /// Makes durable what was written, and waits for that.
     pub(super) fn flush(&self) -> Result<()> {
+        span!(TRACE, "flush");
         if self.limits.asynchronous {
             let (place, done) = self.outcomes.expect(0);
             self.flush_then(done, Buffers::default());

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 
 /// How often a request is tried, and how long it is waited for. By default: once, and until it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Policy {
     attempts: u32,
     patience: Option<Duration>,

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::mapping::{MappedExtent, Shift};
 use crate::probe::Mutation;
+use crate::spans::span;
 use crate::status::{Status, StatusExtent};
 use crate::sync::journal::note;
 use crate::units::{DiskRun, FileBlock, FileRange};
@@ -19,6 +20,7 @@ impl FileBlocks {
     /// # Errors
     /// Those of the mapping store; [`Error::Corrupt`] when the allocator disagrees about what was used.
     pub fn punch(&self, range: FileRange) -> Result<()> {
+        span!(DEBUG, "punch", file = self.file.0, ?range);
         if range.is_empty() {
             return Ok(());
         }
@@ -34,6 +36,7 @@ impl FileBlocks {
     /// Drops every block from `start` on, as a truncation does. Locks and errors as for
     /// [`punch`](Self::punch).
     pub fn truncate(&self, start: FileBlock) -> Result<()> {
+        span!(DEBUG, "truncate", file = self.file.0, ?start);
         let tail = FileRange::from(start);
         self.remove(&self.lock_data(), tail, tail)
     }

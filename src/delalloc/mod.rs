@@ -49,6 +49,7 @@ pub use writeback::{DirtyRun, Sent, Unplaced, WrittenPiece};
 
 /// When blocks are allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Policy {
     /// Delay allocation until writeback. Off: every write to a hole allocates at once.
     pub delayed: bool,

@@ -6,6 +6,7 @@ use crate::block::{Bio, Buffer, Buffers};
 use crate::error::{Error, Result};
 use crate::mapping::ExtentState;
 use crate::probe::Mutation;
+use crate::spans::span;
 use crate::stats::Counter;
 use crate::status::{Status, StatusExtent};
 use crate::sync::journal::note;
@@ -59,6 +60,7 @@ impl FileBlocks {
     }
 
     fn place_run(&self, run: FileRange) -> Option<Unplaced> {
+        span!(DEBUG, "place", file = self.file.0, ?run);
         let mut rest = run;
         while !rest.is_empty() {
             // What was delayed may be anything by now.
@@ -114,6 +116,7 @@ impl FileBlocks {
     ///
     /// Caches nothing about blocks outside the runs.
     pub fn send(&self, runs: Vec<DirtyRun>) -> Sent<'_> {
+        span!(DEBUG, "send", file = self.file.0, runs = runs.len());
         let block_size = self.backing.geometry.block_size.bytes();
         let counters = &self.backing.counters;
         let mut mapped = Vec::new();

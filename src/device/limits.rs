@@ -3,6 +3,7 @@
 /// What a queue in front of a device should know about it. The default is right for every device that implements
 /// nothing but the operations that block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits {
     /// Bytes that one read or write may have. Discards and zeroes may be as large as the device.
     pub max_bytes: u64,

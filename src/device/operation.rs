@@ -2,6 +2,7 @@
 
 /// What a device is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum OperationKind {
     /// [`BlockDevice::read_at`](super::BlockDevice::read_at).
     Read,
@@ -30,6 +31,7 @@ impl OperationKind {
 
 /// One operation a device was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Operation {
     /// What was asked.
     pub kind: OperationKind,

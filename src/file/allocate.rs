@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::probe::{Moment, Mutation};
+use crate::spans::span;
 use crate::units::{FileRange, PAGE_SIZE};
 
 use super::File;
@@ -9,6 +10,7 @@ use super::inode::Inode;
 
 /// What [`File::allocate`] does to a range; the names of Linux' `fallocate` flags are in parentheses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum AllocateMode {
     /// Back every hole with unwritten blocks; grow the file to the end of the range (no flag).
@@ -42,6 +44,14 @@ impl File {
     /// grow the file, the size following it; device errors, those of writing back what a collapse or insert is to
     /// move among them: nothing is moved then.
     pub fn allocate(&self, mode: AllocateMode, offset: u64, len: u64) -> Result<()> {
+        span!(
+            DEBUG,
+            "allocate",
+            file = self.inode.number.0,
+            ?mode,
+            offset,
+            len
+        );
         let inode = &*self.inode;
         let end = inode.checked_end(offset, len)?;
         let _exclusive = inode.inode_lock.write();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam_skiplist::SkipMap;
 
 use crate::probe::{Mutation, Probe};
+use crate::spans::span;
 use crate::stats::{Counter, Counters};
 use crate::sync::uncounted::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Condvar, Mutex, Rank, thread};
@@ -203,6 +204,7 @@ impl Background {
     /// Writes the dirty pages of all files back, those that are dirty longest first, or those that are older than
     /// `age` only.
     fn pass(&self, everything: bool, age: Option<Duration>) {
+        span!(DEBUG, "background_pass", everything);
         let Some(files) = self.files.upgrade() else {
             return;
         };

@@ -4,6 +4,7 @@ use crate::delalloc::DirtyRun;
 use crate::device::Buffer;
 use crate::error::{Error, Result};
 use crate::probe::Mutation;
+use crate::spans::span;
 use crate::status::Status;
 use crate::units::{FileBlock, FileRange};
 
@@ -24,6 +25,13 @@ impl File {
     /// # Errors
     /// [`Error::InvalidInput`] when the range is not whole blocks; those of writing back; device errors.
     pub fn read_direct_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        span!(
+            TRACE,
+            "read_direct",
+            file = self.inode.number.0,
+            offset,
+            len = buf.len()
+        );
         let inode = &*self.inode;
         let shared = inode.inode_lock.read();
         if inode.inline_bytes()?.is_some() {
@@ -68,6 +76,13 @@ impl File {
     /// [`Error::InvalidInput`] when the range is not whole blocks; as [`write_at`](Self::write_at); those of writing
     /// back. What a block holds whose write failed is unspecified: its old or new bytes, or some of both.
     pub fn write_direct_at(&self, offset: u64, data: &[u8]) -> Result<usize> {
+        span!(
+            TRACE,
+            "write_direct",
+            file = self.inode.number.0,
+            offset,
+            len = data.len()
+        );
         let inode = &*self.inode;
         inode.check_alignment(offset, data.len())?;
         if data.is_empty() {

@@ -1,6 +1,7 @@
 //! Stores through a shared mapping, and the page fault that precedes them.
 
 use crate::error::{Error, Result};
+use crate::spans::span;
 use crate::units::{FileRange, PAGE_SIZE};
 
 use super::File;
@@ -18,6 +19,7 @@ impl File {
     /// [`Error::BeyondEnd`] when the page lies wholly behind the end of the file, [`Error::NoSpace`]
     /// (a process would get `SIGBUS` for both), device errors.
     pub fn page_fault(&self, offset: u64) -> Result<()> {
+        span!(TRACE, "page_fault", file = self.inode.number.0, offset);
         let inode = &*self.inode;
         inode.background.before_dirtying();
         let _filling = inode.invalidate_lock.read();

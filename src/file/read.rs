@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::probe::Mutation;
+use crate::spans::span;
 use crate::units::PAGE_SIZE;
 
 use super::File;
@@ -17,6 +18,13 @@ impl File {
     /// # Errors
     /// Device errors, if nothing could be read before them. Never fails for any `offset`.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        span!(
+            TRACE,
+            "read",
+            file = self.inode.number.0,
+            offset,
+            len = buf.len()
+        );
         let inode = &*self.inode;
         if let Some(bytes) = inode.inline_bytes()? {
             let start = usize::try_from(offset)

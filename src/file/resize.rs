@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::probe::{Moment, Mutation};
+use crate::spans::span;
 use crate::units::{FileBlock, FileRange};
 
 use super::File;
@@ -18,6 +19,7 @@ impl File {
     /// [`Error::FileTooBig`]; device errors when the old or new last block must be read, with nothing changed;
     /// [`Error::NoSpace`] when an inline file grows out of the mapping store.
     pub fn set_len(&self, size: u64) -> Result<()> {
+        span!(DEBUG, "set_len", file = self.inode.number.0, size);
         let inode = &*self.inode;
         if size > inode.backing.geometry.max_file_size() {
             return Err(Error::FileTooBig);

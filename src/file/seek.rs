@@ -10,6 +10,7 @@ use super::inode::Inode;
 
 /// How a range of a file is backed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum ExtentKind {
     /// On the volume, with data.
@@ -24,6 +25,7 @@ pub enum ExtentKind {
 
 /// One extent of a file, as `FIEMAP` would tell.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct FileExtent {
     /// The blocks of the file.

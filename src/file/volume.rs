@@ -13,6 +13,7 @@ use crate::device::BlockDevice;
 use crate::error::{Error, Result};
 use crate::mapping::{Finding, LogStore, MappingStore, MemoryStore};
 use crate::probe::Mutation;
+use crate::spans::span;
 use crate::stats::{Counters, Stats};
 use crate::status::{ShrinkOutcome, ShrinkerList, StatusContext};
 use crate::sync::{Arc, Mutex, Rank};
@@ -26,6 +27,7 @@ use super::{File, VolumeOptions};
 
 /// Space of a volume, in blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Statfs {
     /// Bytes in one block.
@@ -97,6 +99,7 @@ impl Volume {
     /// [`Error::Corrupt`] when the device holds no volume or a damaged one; [`Error::NotSupported`] for another
     /// format version; those of the device.
     pub fn open(device: Arc<dyn BlockDevice>, options: &VolumeOptions) -> Result<Self> {
+        span!(DEBUG, "open_volume");
         let store = LogStore::open_probed(Arc::clone(&device), options.probe.clone())?;
         Self::over_log(device, store, options)
     }
@@ -303,6 +306,7 @@ impl Volume {
     /// # Errors
     /// A writeback error that occurred meanwhile. Open files still hear of theirs.
     pub fn sync(&self) -> Result<()> {
+        span!(DEBUG, "sync_volume");
         let inodes = self.inodes();
         let before: Vec<_> = inodes.iter().map(|inode| inode.errors.count()).collect();
         inodes
@@ -321,6 +325,7 @@ impl Volume {
     /// # Errors
     /// A writeback error that occurred meanwhile. Pages that could not be given to the device stay.
     pub fn drop_caches(&self) -> Result<()> {
+        span!(DEBUG, "drop_caches");
         let mut outcome = Ok(());
         for inode in self.inodes() {
             let _exclusive = inode.inode_lock.write();

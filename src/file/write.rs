@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::probe::{Moment, Mutation};
+use crate::spans::span;
 use crate::sync::Arc;
 use crate::units::{FileRange, PAGE_SIZE};
 
@@ -22,6 +23,13 @@ impl File {
     /// [`Error::NoSpace`], [`Error::FileTooBig`] or a device error if not one byte could be written;
     /// nothing has changed then.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<usize> {
+        span!(
+            TRACE,
+            "write",
+            file = self.inode.number.0,
+            offset,
+            len = data.len()
+        );
         let inode = &*self.inode;
         inode.background.before_dirtying();
         let _exclusive = inode.inode_lock.write();

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::delalloc::DirtyRun;
 use crate::error::{Error, Result};
 use crate::probe::Mutation;
+use crate::spans::span;
 use crate::sync::{Arc, MutexGuard};
 use crate::units::{FileRange, PAGE_SIZE};
 
@@ -25,6 +26,7 @@ impl File {
     /// handle has not been told of yet. Blocks that the device failed to write are clean afterwards, as in Linux;
     /// others stay dirty.
     pub fn sync_data(&self) -> Result<()> {
+        span!(DEBUG, "sync", file = self.inode.number.0);
         self.inode.write_back(0..u64::MAX);
         if let Err(error) = self.inode.backing.make_durable() {
             self.inode.flush_errors.record(error);
@@ -47,6 +49,7 @@ impl File {
     /// # Errors
     /// As [`sync_data`](Self::sync_data); [`Error::FileTooBig`] when the range overflows.
     pub fn sync_range(&self, offset: u64, len: u64) -> Result<()> {
+        span!(DEBUG, "sync_range", file = self.inode.number.0, offset, len);
         let end = match len {
             0 => u64::MAX,
             _ => offset.checked_add(len).ok_or(Error::FileTooBig)?,
@@ -73,6 +76,7 @@ impl Inode {
     /// Delayed runs are allocated first, each as a whole, so that it is known which blocks can go to the device
     /// together. That is a plan; what is still dirty is seen under the folio locks.
     pub(super) fn write_back(&self, pages: Range<u64>) {
+        span!(DEBUG, "write_back", file = self.number.0);
         let probe = &self.backing.probe;
         let _one_at_a_time = probe.unless(Mutation::WritebackBesideWriteback, || {
             self.writeback_lock.lock()

@@ -10,6 +10,7 @@ use super::leaf::Entry;
 ///
 /// Both ends are inclusive inside, because an extent may end with block [`u64::MAX`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Extent<V> {
     start: u64,
     last: u64,

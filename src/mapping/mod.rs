@@ -31,6 +31,7 @@ pub use memory::MemoryStore;
 
 /// Whether mapped blocks hold data or read as zeros.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ExtentState {
     /// The blocks hold the file's data.
     Written,
@@ -40,6 +41,7 @@ pub enum ExtentState {
 
 /// A run of file blocks that lives in a run of disk blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MappedExtent {
     /// The blocks of the file.
     pub range: FileRange,
@@ -74,6 +76,7 @@ impl MappedExtent {
 
 /// What a store knows about a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Mapping {
     /// The block is part of this extent.
     Mapped(MappedExtent),
@@ -83,6 +86,7 @@ pub enum Mapping {
 
 /// Which way [`MappingStore::shift`] moves extents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Shift {
     /// Towards the start of the file by this many blocks; what they move over must be a hole.
     Left(u64),

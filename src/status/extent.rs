@@ -6,6 +6,7 @@ use crate::units::{DiskBlock, DiskRun, FileBlock, FileRange, MAX_FILE_BLOCKS};
 
 /// What is known about the blocks of an extent; exactly one of four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Status {
     /// Space is allocated, the first block at this place, and holds data.
     Written(DiskBlock),
@@ -94,6 +95,7 @@ impl Value for Status {
 
 /// A range of file blocks and their status; a [`DiskBlock`] in it is that of the first block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StatusExtent {
     /// The blocks; none only in what [`clip`](Self::clip) returns.
     pub range: FileRange,

@@ -15,6 +15,7 @@ use crate::units::{FileBlock, FileRange};
 
 /// What a shrinker run did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ShrinkOutcome {
     /// How many entries were looked at.
     pub scanned: u64,

@@ -2,6 +2,7 @@
 
 /// For whom clusters are promised: whoever stands higher may have what is kept from those below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Tier {
     /// Data of anybody: leaves both reserves alone.
     Normal,

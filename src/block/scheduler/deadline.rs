@@ -10,6 +10,7 @@ use super::super::command::Command;
 
 /// How the scheduler weighs order against waiting. The default is that of Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Deadline {
     /// How long a read, or a write that is waited for ([`Bio::sync`](crate::block::Bio::sync)), should wait at most.
     pub read_expiry: Duration,

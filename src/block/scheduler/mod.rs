@@ -15,6 +15,7 @@ use fifo::Fifo;
 
 /// How a queue orders what waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Scheduler {
     /// As it comes.
     #[default]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::block::BlockQueue;
 use crate::error::{Error, Result};
 use crate::probe::Mutation;
+use crate::spans::span;
 use crate::sync::atomic::Ordering;
 use crate::sync::uncounted::Ordering::Relaxed;
 use crate::sync::{begin_io, yield_now};
@@ -163,6 +164,7 @@ impl LogStore {
 
     /// Makes the running change durable.
     fn commit_running(&self, tail: &mut Tail, data: &BlockQueue) -> Result<()> {
+        span!(DEBUG, "commit");
         self.wait_for_company(tail);
         tail.company = self.committing.load(Relaxed);
         let start = Instant::now();
@@ -259,6 +261,7 @@ impl LogStore {
         files: &[(FileNumber, Arc<FileState>)],
         data: &BlockQueue,
     ) -> Result<()> {
+        span!(DEBUG, "checkpoint", files = files.len());
         // First make sure which image is in use: the other one will be overwritten.
         if let Some(unsure) = &tail.unsure {
             self.write_superblocks(unsure, data)?;

@@ -6,6 +6,7 @@ use std::mem;
 use crate::device::BlockDevice;
 use crate::error::{Error, Result};
 use crate::probe::{Mutation, Probe};
+use crate::spans::span;
 use crate::units::FileNumber;
 
 use super::super::table::FileState;
@@ -57,6 +58,7 @@ impl Recovered {
 
 /// Reads the store on `device`.
 pub(super) fn recover(device: &dyn BlockDevice, probe: &Probe) -> Result<Recovered> {
+    span!(DEBUG, "recover");
     let (copies, layout) = superblocks(device)?;
     let superblock = latest(&copies)?.clone();
     if superblock.device_bytes > device.size()
