@@ -2,6 +2,7 @@
 
 use crate::device::{Buffers, Completion};
 use crate::error::Result;
+use crate::spans::span;
 use crate::sync::Arc;
 
 use super::core::Core;
@@ -141,6 +142,7 @@ impl<'a> Batch<'a> {
 
     /// Sends everything, and tells the completions of what has ended already. The slots are free from now on.
     fn send(&mut self) -> &mut [Pushed] {
+        span!(TRACE, "submit", bios = self.len);
         let sent = &mut self.slots[..std::mem::take(&mut self.len)];
         push::submit(self.core, sent, &mut self.desk);
         if std::mem::take(&mut self.tells) {

@@ -6,7 +6,6 @@ use smallvec::SmallVec;
 
 use crate::device::{Buffers, OperationKind};
 use crate::error::Error;
-use crate::spans::span;
 use crate::stats::Counter;
 use crate::sync::Arc;
 
@@ -127,7 +126,6 @@ impl Pushed {
 /// Sends all of `pushed` to the device, section by section: a section ends at each flush, and before each bio that
 /// overlaps an earlier one of it, unless both read.
 pub(super) fn submit(core: &Arc<Core>, pushed: &mut [Pushed], desk: &mut Desk) {
-    span!(TRACE, "submit", bios = pushed.len());
     core.counters.add(Counter::Bios, pushed.len() as u64);
     desk.clear();
     for index in 0..pushed.len() {
