@@ -56,6 +56,7 @@ impl fmt::Display for FileNumber {
 
 impl FileBlock {
     /// The block `by` blocks further on.
+    #[must_use]
     pub const fn advance(self, by: u64) -> Self {
         Self(self.0.saturating_add(by))
     }
@@ -63,6 +64,7 @@ impl FileBlock {
 
 impl DiskBlock {
     /// The block `by` blocks further on.
+    #[must_use]
     pub const fn advance(self, by: u64) -> Self {
         Self(self.0.saturating_add(by))
     }
@@ -145,6 +147,7 @@ impl FileRange {
     }
 
     /// The blocks both ranges have; empty when they have none in common.
+    #[must_use]
     pub fn intersect(self, other: Self) -> Self {
         Self::new(
             FileBlock(self.start.max(other.start)),

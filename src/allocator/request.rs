@@ -17,6 +17,7 @@ pub struct AllocRequest {
 /// Where on the volume a run would best lie. The cluster of the block is meant; a block outside the volume is no goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Goal {
     /// Beginning exactly here, behind the extent before it in the file, even if only a part of the wish is free here.
     From(DiskBlock),

@@ -10,6 +10,7 @@ use super::background::DirtyLimits;
 
 /// Options of [`Volume::format`](super::Volume::format); the defaults are those of a plain ext4.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct VolumeOptions {
     pub(super) block_size: u64,
     pub(super) cluster_blocks: u64,

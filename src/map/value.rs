@@ -22,6 +22,7 @@ pub trait Value: Copy + Send + Sync + 'static {
     fn unpack(bits: u64) -> Self;
 
     /// The value of the block `by` blocks behind the one that has `self`.
+    #[must_use]
     fn advance(self, by: u64) -> Self;
 
     /// Whether an extent of `len` blocks with value `self` and the extent right behind it, with

@@ -64,6 +64,7 @@ impl MappedExtent {
     }
 
     /// The part of the extent inside `range`; empty when they do not meet.
+    #[must_use]
     pub fn clip(&self, range: FileRange) -> Self {
         let range = self.range.intersect(range);
         Self {

@@ -35,6 +35,7 @@ pub struct Accounting {
 
 /// What became of an offer to remember what was read from the mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CacheOutcome {
     /// Nothing in the range was known, now it is.
     Inserted,

@@ -122,6 +122,7 @@ impl StatusExtent {
     }
 
     /// The part inside `range`; a part without blocks when they have none in common.
+    #[must_use]
     pub fn clip(self, range: FileRange) -> Self {
         let range = self.range.intersect(range);
         let skipped = range.start().0.saturating_sub(self.range.start().0);

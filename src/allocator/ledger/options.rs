@@ -17,6 +17,7 @@ const MAX_LIMIT: u32 = 2048;
 
 /// Options of [`Ledger::with_options`](super::Ledger::with_options).
 #[derive(Clone, Copy, Debug)]
+#[must_use]
 pub struct LedgerOptions {
     pub(super) total: u64,
     pub(super) shares: Option<usize>,

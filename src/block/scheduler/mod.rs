@@ -16,6 +16,7 @@ use fifo::Fifo;
 /// How a queue orders what waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Scheduler {
     /// As it comes.
     #[default]
