@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::iter::FusedIterator;
-use core::ops::{Deref, RangeBounds};
+use core::ops::RangeBounds;
 
 use smallvec::{Array, SmallVec};
 
@@ -11,6 +11,7 @@ use super::iter::Batches;
 use super::leaf::Entry;
 use super::probe::{Mutation, Step};
 use super::reclaim::Handle;
+use super::replaced::Replaced;
 use super::search::Steps;
 use super::splice::{flip, grow, splice};
 use super::tree::Place;
@@ -284,25 +285,4 @@ impl<'m, V: Value> Editor<'m, V> {
 /// merge with what lies between.
 fn around(first: u64, last: u64) -> (u64, u64) {
     (first.saturating_sub(1), last.saturating_add(1))
-}
-
-/// What an edit replaced: the extents that were in its range, clipped to the range, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replaced<V: Value>(SmallVec<[Extent<V>; 4]>);
-
-impl<V: Value> Deref for Replaced<V> {
-    type Target = [Extent<V>];
-
-    fn deref(&self) -> &[Extent<V>] {
-        &self.0
-    }
-}
-
-impl<V: Value> IntoIterator for Replaced<V> {
-    type Item = Extent<V>;
-    type IntoIter = smallvec::IntoIter<[Extent<V>; 4]>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
 }

@@ -73,6 +73,7 @@ pub mod probe;
 #[cfg(not(feature = "testing"))]
 mod probe;
 mod reclaim;
+mod replaced;
 mod search;
 mod splice;
 #[cfg(feature = "std")]
@@ -85,11 +86,12 @@ mod writer;
 /// Model checkers follow every atomic, so they get small nodes.
 const MODELLED: bool = cfg!(any(loom, feature = "shuttle"));
 
-pub use editor::{Editor, Replaced};
+pub use editor::Editor;
 pub use extent::Extent;
 pub use extent_map::ExtentMap;
 pub use iter::{Gaps, Overlapping};
 pub use lookup::Lookup;
 pub use pinned::Pinned;
 pub use reclaim::{Handle, Reclaimer};
+pub use replaced::{IntoIter, Replaced};
 pub use value::Value;
