@@ -1,4 +1,5 @@
-//! Devices against a vector of bytes, and under faults, truncation and threads.
+//! Devices are vectors of bytes, for many threads too; what fails is an error and never made-up bytes; faults strike
+//! what they were made for, and nothing else.
 
 use std::fs::OpenOptions;
 use std::io::{IoSlice, IoSliceMut};

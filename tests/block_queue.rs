@@ -1,4 +1,5 @@
-//! The block queue, seen through what reaches the device and what comes back.
+//! The block queue, seen through what reaches the device and what comes back: few requests in an order that is allowed,
+//! and the right end for each bio.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};

@@ -1,4 +1,5 @@
-//! The device that the kernel works for while nobody waits.
+//! `UringDevice`, for which the kernel works while nobody waits: in each way of working it is a vector of bytes, every
+//! request ends once, and errors are typed. `cargo test --features uring --test device_uring`
 #![cfg(all(target_os = "linux", feature = "uring"))]
 
 use std::fs::OpenOptions;

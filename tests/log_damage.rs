@@ -1,4 +1,5 @@
-//! Damage: what is no longer as it was written is an error or is not needed, and is never taken for something else.
+//! Damage to a mapping on a device (`LogStore`): what is no longer as it was written is an error or is not needed, and is
+//! never taken for something else.
 
 use std::sync::Arc;
 

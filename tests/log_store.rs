@@ -1,4 +1,5 @@
-//! The store that survives: against the one in memory, when its log and its images are full, and when many commit at once.
+//! `LogStore`, the mapping on a device: it answers as the store in memory does, also opened again, when its log and its
+//! images are full, and when many commit at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
