@@ -11,10 +11,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use extent_map::Result;
-use extent_map::device::{BlockDevice, FileDevice, MemoryDevice};
+use extent_map::device::{BlockDevice, FileDevice, MemoryDevice, OperationKind};
 use extent_map::file::{Volume, VolumeOptions};
 use extent_map::testing::ignore_lock_order;
 use extent_map::units::FileNumber;
+
+#[path = "../tests/common/around.rs"]
+#[allow(dead_code, reason = "others use the rest")]
+mod around;
+
+use around::Around;
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(700);
@@ -23,26 +29,14 @@ const THREADS: [u64; 2] = [1, 16];
 const BYTES: u64 = 256 << 20;
 
 /// A device in memory whose flush takes a while, whatever else the machine does.
-#[derive(Debug)]
-struct SlowFlush(MemoryDevice);
-
-impl BlockDevice for SlowFlush {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.0.read_at(offset, buffer)
-    }
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.0.write_at(offset, data)
-    }
-    fn flush(&self) -> Result<()> {
-        thread::sleep(Duration::from_millis(2));
-        Ok(())
-    }
-    fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.0.discard(offset, len)
-    }
+fn slow_flush() -> Arc<dyn BlockDevice> {
+    let memory = Arc::new(MemoryDevice::new(BYTES));
+    Arc::new(Around::new(memory, |operation, carry_out| {
+        if operation.kind == OperationKind::Flush {
+            thread::sleep(Duration::from_millis(2));
+        }
+        carry_out()
+    }))
 }
 
 /// Syncs per second of `threads` threads.
@@ -93,10 +87,7 @@ fn compare(name: &str, device: Arc<dyn BlockDevice>) -> Result<()> {
 
 fn main() -> Result<()> {
     ignore_lock_order();
-    compare(
-        "flushes of 2 ms",
-        Arc::new(SlowFlush(MemoryDevice::new(BYTES))),
-    )?;
+    compare("flushes of 2 ms", slow_flush())?;
     let folder = tempfile::tempdir_in(".").expect("a folder");
     let image = FileDevice::create(folder.path().join("image"), BYTES)?;
     compare("a file", Arc::new(image))

@@ -179,6 +179,8 @@ pub enum Mutation {
     LogBeforeData,
     /// Sectors of a transaction that did not arrive are passed by, and the rest is replayed.
     AcceptTornTransaction,
+    /// A mapping on a device is opened though it contradicts itself.
+    OpenContradictions,
     /// What is freed can be used again before it is durable that it was freed.
     ReuseBeforeDurable,
     /// After a commit that failed the next one goes on in the log, whatever of it the device has.

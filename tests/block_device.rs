@@ -1,7 +1,8 @@
-//! Devices against a vector of bytes, and under faults, truncation and threads.
+//! Devices are vectors of bytes, for many threads too; what fails is an error and never made-up bytes; faults strike
+//! what they were made for, and nothing else.
 
 use std::fs::OpenOptions;
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::thread;
 
@@ -193,6 +194,7 @@ fn an_error_can_be_injected_at_each_operation_in_turn() {
             device.flush(),
             device.discard(16, 4),
             device.write_zeroes(20, 4),
+            device.read_vectored_at(24, &mut [&mut [0; 4][..], &mut [0; 2]].map(IoSliceMut::new)),
         ]
     };
     let clean = faulty(64);
@@ -206,15 +208,16 @@ fn an_error_can_be_injected_at_each_operation_in_turn() {
         (Flush, 0, 0),
         (Discard, 16, 4),
         (WriteZeroes, 20, 4),
+        (Read, 24, 6),
     ];
     assert_eq!(
         log,
         expected.map(|(kind, offset, len)| operation(kind, offset, len))
     );
-    assert_eq!(clean.operation_count(), 6);
+    assert_eq!(clean.operation_count(), 7);
     assert_eq!(clean.take_log(), []);
 
-    for nth in 0..6 {
+    for nth in 0..7 {
         let device = faulty(64);
         device.fail_at(None, nth);
         for (index, outcome) in workload(&device).into_iter().enumerate() {

@@ -4,10 +4,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use extent_map::Result;
 use extent_map::block::{Batch, Bio, BlockQueue, Deadline, Scheduler};
-use extent_map::device::{BlockDevice, Buffer, Buffers, Limits, MemoryDevice, Request};
+use extent_map::device::{BlockDevice, Buffer, Buffers, Limits, MemoryDevice};
 use extent_map::units::{BlockSize, DiskBlock};
+
+#[path = "common/around.rs"]
+mod around;
+
+use around::Around;
 
 const BLOCK: usize = 4096;
 const BLOCKS: u64 = 256;
@@ -44,35 +48,17 @@ fn asked(work: impl FnOnce()) -> u64 {
 }
 
 /// Works by itself, and ends at once what is started.
-#[derive(Debug)]
-struct Starting(MemoryDevice);
+fn starting() -> Arc<dyn BlockDevice> {
+    let limits = Limits {
+        asynchronous: true,
+        ..Limits::default()
+    };
+    let device = Around::new(memory(), |_, carry_out| carry_out());
+    Arc::new(device.with_limits(limits))
+}
 
-impl BlockDevice for Starting {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.0.read_at(offset, buffer)
-    }
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.0.write_at(offset, data)
-    }
-    fn flush(&self) -> Result<()> {
-        self.0.flush()
-    }
-    fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.0.discard(offset, len)
-    }
-    fn start(&self, mut request: Request) {
-        let result = request.carry_out(&self.0);
-        request.complete(result);
-    }
-    fn limits(&self) -> Limits {
-        Limits {
-            asynchronous: true,
-            ..Limits::default()
-        }
-    }
+fn memory() -> Arc<MemoryDevice> {
+    Arc::new(MemoryDevice::new(BLOCKS * BLOCK as u64))
 }
 
 fn bio(block: u64, buffers: Buffers) -> Bio {
@@ -112,8 +98,7 @@ fn one_by_one(queue: &BlockQueue, buffers: &mut [Buffers], rounds: u64) {
 
 #[test]
 fn bios_that_are_not_merged_ask_for_no_memory() {
-    let memory = || MemoryDevice::new(BLOCKS * BLOCK as u64);
-    let devices: [Arc<dyn BlockDevice>; 2] = [Arc::new(memory()), Arc::new(Starting(memory()))];
+    let devices: [Arc<dyn BlockDevice>; 2] = [memory(), starting()];
     for device in devices {
         for scheduler in [Scheduler::None, Scheduler::Deadline(Deadline::default())] {
             let block_size = BlockSize::new(BLOCK as u64).unwrap();

@@ -1,4 +1,5 @@
-//! The block queue, seen through what reaches the device and what comes back.
+//! The block queue, seen through what reaches the device and what comes back: few requests in an order that is allowed,
+//! and the right end for each bio.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -14,6 +15,9 @@ use extent_map::units::{BlockSize, DiskBlock, DiskRun};
 use extent_map::{Error, IoError, Result};
 use proptest::prelude::*;
 
+#[path = "common/around.rs"]
+#[allow(dead_code, reason = "others use the rest")]
+mod around;
 #[path = "common/batches.rs"]
 mod batches;
 #[path = "common/commands.rs"]
@@ -24,6 +28,7 @@ mod io;
 #[path = "common/random.rs"]
 mod random;
 
+use around::Around;
 use batches::{DEVICE_BYTES, Setup, Step};
 use commands::Ends;
 use io::{EIO, is_io};
@@ -371,31 +376,10 @@ proptest! {
 
 // --- flushes ----------------------------------------------------------------------------------------
 
-/// A device of which nothing but the flushes matters: `flush` is a function.
-struct Flushing<F>(F);
-
-impl<F> std::fmt::Debug for Flushing<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Flushing")
-    }
-}
-
-impl<F: Fn() -> Result<()> + Send + Sync> BlockDevice for Flushing<F> {
-    fn size(&self) -> u64 {
-        0
-    }
-    fn read_at(&self, _: u64, _: &mut [u8]) -> Result<()> {
-        Err(Error::NotSupported("read"))
-    }
-    fn write_at(&self, _: u64, _: &[u8]) -> Result<()> {
-        Err(Error::NotSupported("write"))
-    }
-    fn flush(&self) -> Result<()> {
-        self.0()
-    }
-    fn discard(&self, _: u64, _: u64) -> Result<()> {
-        Err(Error::NotSupported("discard"))
-    }
+/// A device of which nothing but the flushes matters: they are `flush`.
+fn flushing(flush: impl Fn() -> Result<()> + Send + Sync + 'static) -> Arc<dyn BlockDevice> {
+    let nothing = Arc::new(MemoryDevice::new(0));
+    Arc::new(Around::new(nothing, move |_, _| flush()))
 }
 
 /// What "was written" before a thread calls flush is durable when it returns, though callers share flushes.
@@ -407,7 +391,7 @@ fn a_shared_flush_covers_what_each_of_its_callers_had_written() {
     let durable = Arc::new(AtomicU64::new(0));
     let device = {
         let (written, durable) = (written.clone(), durable.clone());
-        Flushing(move || {
+        flushing(move || {
             let seen = written.load(Ordering::SeqCst);
             thread::sleep(Duration::from_millis(1));
             durable.fetch_max(seen, Ordering::SeqCst);
@@ -415,11 +399,7 @@ fn a_shared_flush_covers_what_each_of_its_callers_had_written() {
         })
     };
     let counters = Arc::new(Counters::default());
-    let queue = BlockQueue::new(
-        Arc::new(device),
-        BlockSize::new(512).unwrap(),
-        counters.clone(),
-    );
+    let queue = BlockQueue::new(device, BlockSize::new(512).unwrap(), counters.clone());
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -455,7 +435,7 @@ fn every_caller_of_a_shared_flush_hears_of_its_failure() {
     let results = Mutex::new([Ok(()), Err(failure())].into_iter());
     let device = {
         let (entered, leave) = (entered.clone(), leave.clone());
-        Flushing(move || {
+        flushing(move || {
             let result = results.lock().unwrap().next().expect("two flushes");
             if result.is_ok() {
                 entered.wait();
@@ -465,11 +445,7 @@ fn every_caller_of_a_shared_flush_hears_of_its_failure() {
         })
     };
     let counters = Arc::new(Counters::default());
-    let queue = BlockQueue::new(
-        Arc::new(device),
-        BlockSize::new(512).unwrap(),
-        counters.clone(),
-    );
+    let queue = BlockQueue::new(device, BlockSize::new(512).unwrap(), counters.clone());
     thread::scope(|scope| {
         let first = scope.spawn(|| queue.flush());
         entered.wait();

@@ -11,6 +11,8 @@ use extent_map::stats::Counters;
 use extent_map::units::{BlockSize, DiskBlock, DiskRun};
 use extent_map::{Error, IoError, Result};
 
+#[path = "common/around.rs"]
+mod around;
 #[path = "common/commands.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod commands;
@@ -20,6 +22,7 @@ mod io;
 #[path = "common/random.rs"]
 mod random;
 
+use around::Around;
 use commands::{Commands, Ends};
 use io::is_io;
 use random::Random;
@@ -268,47 +271,37 @@ fn who_waits_for_room_gets_it() {
     assert_eq!(waiting.order(), [0, 10, 20]);
 }
 
-/// Blocks its writers until both barriers are passed.
-#[derive(Debug)]
+/// What a writer in a device waits for, twice.
 struct Gate {
     inside: Barrier,
     leave: Barrier,
 }
 
-impl BlockDevice for Gate {
-    fn size(&self) -> u64 {
-        64 * BLOCK
-    }
-    fn read_at(&self, _: u64, _: &mut [u8]) -> Result<()> {
-        Ok(())
-    }
-    fn write_at(&self, _: u64, _: &[u8]) -> Result<()> {
-        self.inside.wait();
-        self.leave.wait();
-        Ok(())
-    }
-    fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-    fn discard(&self, _: u64, _: u64) -> Result<()> {
-        Ok(())
-    }
-    fn limits(&self) -> Limits {
-        Limits {
-            depth: 1,
-            ..Limits::default()
+/// A device for one thread, in which writers wait.
+fn gated() -> (Arc<dyn BlockDevice>, Arc<Gate>) {
+    let [inside, leave] = [2, 2].map(Barrier::new);
+    let gate = Arc::new(Gate { inside, leave });
+    let passed = Arc::clone(&gate);
+    let memory = Arc::new(MemoryDevice::new(64 * BLOCK));
+    let device = Around::new(memory, move |operation, carry_out| {
+        if operation.kind == Write {
+            passed.inside.wait();
+            passed.leave.wait();
         }
-    }
+        carry_out()
+    });
+    let one = Limits {
+        depth: 1,
+        ..Limits::default()
+    };
+    (Arc::new(device.with_limits(one)), gate)
 }
 
 #[test]
 fn who_does_not_want_to_wait_is_refused_by_a_device_that_is_busy() {
-    let gate = Arc::new(Gate {
-        inside: Barrier::new(2),
-        leave: Barrier::new(2),
-    });
+    let (device, gate) = gated();
     let block_size = BlockSize::new(BLOCK).unwrap();
-    let queue = BlockQueue::new(gate.clone(), block_size, Arc::default());
+    let queue = BlockQueue::new(device, block_size, Arc::default());
     thread::scope(|scope| {
         let writer = scope.spawn(|| queue.submit(write(0)).finish().1);
         gate.inside.wait();

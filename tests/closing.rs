@@ -1,51 +1,39 @@
 //! Closing a volume: everything is written back, and promises that nobody needs are an accounting defect.
 
-use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::Error;
+use extent_map::device::{BlockDevice, MemoryDevice, OperationKind};
 use extent_map::file::{AllocateMode, Volume, VolumeOptions};
 use extent_map::probe::{Mutation, Probe};
 use extent_map::units::FileNumber;
-use extent_map::{Error, Result};
+
+#[path = "common/around.rs"]
+#[allow(dead_code, reason = "others use the rest")]
+mod around;
+
+use around::Around;
 
 const BLOCK: u64 = 4096;
 
-/// A device during whose next flush something else happens.
-struct Interrupted {
-    memory: MemoryDevice,
-    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
+/// Something to do once.
+type Act = Box<dyn FnOnce() + Send>;
 
-impl fmt::Debug for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Interrupted").finish_non_exhaustive()
-    }
-}
-
-impl BlockDevice for Interrupted {
-    fn size(&self) -> u64 {
-        self.memory.size()
-    }
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.memory.read_at(offset, buffer)
-    }
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.memory.write_at(offset, data)
-    }
-    fn flush(&self) -> Result<()> {
-        if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
-            thread::spawn(meanwhile).join().unwrap();
+/// A device during whose next flush something else happens: what is put into the place.
+fn interrupted() -> (Arc<dyn BlockDevice>, Arc<Mutex<Option<Act>>>) {
+    let place: Arc<Mutex<Option<Act>>> = Arc::default();
+    let meanwhile = Arc::clone(&place);
+    let memory = Arc::new(MemoryDevice::new(1 << 20));
+    let device = Around::new(memory, move |operation, carry_out| {
+        if operation.kind == OperationKind::Flush
+            && let Some(act) = meanwhile.lock().unwrap().take()
+        {
+            thread::spawn(act).join().unwrap();
         }
-        self.memory.flush()
-    }
-    fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.memory.discard(offset, len)
-    }
-    fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.memory.write_zeroes(offset, len)
-    }
+        carry_out()
+    });
+    (Arc::new(device), place)
 }
 
 #[test]
@@ -61,15 +49,12 @@ fn promised_data_is_written_back() {
 
 #[test]
 fn what_an_open_file_writes_meanwhile_is_no_leak() {
-    let device = Arc::new(Interrupted {
-        memory: MemoryDevice::new(1 << 20),
-        meanwhile: Mutex::default(),
-    });
-    let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+    let (device, meanwhile) = interrupted();
+    let volume = Volume::format(device, &VolumeOptions::new()).unwrap();
     let file = volume.file(FileNumber(1)).unwrap();
     let writing = file.clone();
     let write = move || assert_eq!(writing.write_at(0, &[1; 100]), Ok(100));
-    *device.meanwhile.lock().unwrap() = Some(Box::new(write));
+    *meanwhile.lock().unwrap() = Some(Box::new(write));
     assert_eq!(volume.close().map(drop), Ok(()));
     assert_eq!(file.reserved_blocks(), 1);
     file.sync_all().unwrap();

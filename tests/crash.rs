@@ -34,6 +34,7 @@ mod whitebox;
 #[path = "../examples/crash/workload.rs"]
 mod workload;
 
+use std::env;
 use std::path::Path;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
@@ -65,16 +66,30 @@ fn every_tenth_trace_and_random_runs_survive_a_power_cut_at_every_moment() {
     assert!(states >= 2000, "{states} states");
 }
 
+/// `EXTENT_MAP_ERROR_WORKLOADS` is how many workloads there are; the device fails once at each operation of each of them.
 #[test]
 fn an_error_at_any_operation_of_the_device_is_told_and_what_is_left_survives_a_power_cut() {
-    (0..6u64).into_par_iter().for_each(|seed| {
-        let run = |fault| workload::random(seed, 25, |options| options, fault).unwrap();
-        let operations = run(None).recording.operations().len() as u64;
-        for fault in (seed % 3..operations).step_by(3) {
-            let judged = judge(&run(Some(fault)), 0, fault);
-            judged.unwrap_or_else(|wrong| panic!("run {seed}, fault {fault}: {wrong}"));
-        }
+    let wanted = env::var("EXTENT_MAP_ERROR_WORKLOADS");
+    let workloads: u64 = wanted.map_or(12, |number| number.parse().expect("a number"));
+    let run = |seed, fault| workload::random(seed, 25, |options| options, fault).unwrap();
+    let errors = (0..workloads).into_par_iter().flat_map(|seed| {
+        let operations = run(seed, None).recording.operations().len() as u64;
+        (0..operations)
+            .into_par_iter()
+            .map(move |fault| (seed, fault))
     });
+    let injected = errors.map(|(seed, fault)| {
+        let run = run(seed, Some(fault));
+        let failed = run.recording.operations().iter();
+        let failed = failed.filter(|one| one.ended.is_some_and(|end| !end.ok));
+        assert_eq!(failed.count(), 1, "run {seed}, fault {fault}");
+        let judged = judge(&run, 0, fault);
+        judged.unwrap_or_else(|wrong| panic!("run {seed}, fault {fault}: {wrong}"))
+    });
+    let (errors, states) = injected
+        .map(|states| (1, states))
+        .reduce(|| (0, 0), |one, other| (one.0 + other.0, one.1 + other.1));
+    println!("{errors} errors in {workloads} workloads, {states} states after them");
 }
 
 #[test]

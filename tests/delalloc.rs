@@ -1,4 +1,5 @@
-//! Delayed allocation without the file layer above it.
+//! Delayed allocation (`FileBlocks`) without the file layer above it: what is promised for which blocks, where they come
+//! to lie, and that each promise ends once.
 
 use std::sync::Arc;
 

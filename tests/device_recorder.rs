@@ -1,4 +1,5 @@
-//! The device that remembers everything, and the devices that share their bytes.
+//! `Recorder`, which remembers everything a device was asked for, and `ImageDevice`, whose clones share their bytes: what
+//! tests of power cuts are made of.
 
 use std::io::IoSlice;
 use std::sync::Arc;

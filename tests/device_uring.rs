@@ -1,4 +1,5 @@
-//! The device that the kernel works for while nobody waits.
+//! `UringDevice`, for which the kernel works while nobody waits: in each way of working it is a vector of bytes, every
+//! request ends once, and errors are typed. `cargo test --features uring --test device_uring`
 #![cfg(all(target_os = "linux", feature = "uring"))]
 
 use std::fs::OpenOptions;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use extent_map::block::{Bio, BlockQueue, Deadline, Scheduler};
 use extent_map::device::{
@@ -40,8 +42,8 @@ const SHAPE: Shape = Shape {
 };
 const BLOCK: usize = 4096;
 
-/// Ways of working that every system with `io_uring` has.
-const WAYS: [UringOptions; 3] = [
+/// Ways of working. Polling, which not every disk knows, is the last: a test may end there.
+const WAYS: [UringOptions; 4] = [
     UringOptions {
         depth: 128,
         registered: true,
@@ -57,7 +59,17 @@ const WAYS: [UringOptions; 3] = [
         registered: true,
         polled: false,
     },
+    POLLED,
 ];
+
+const POLLED: UringOptions = UringOptions {
+    depth: 8,
+    registered: true,
+    polled: true,
+};
+
+/// Longer than anything takes, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The device, or a message that there can be none.
 fn uring(path: &Path, options: UringOptions) -> Option<UringDevice> {
@@ -99,7 +111,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
 
     #[test]
-    fn an_io_uring_is_a_vector_of_bytes(steps in prop::collection::vec(step(SHAPE), 1..20), way in 0..3_usize) {
+    fn an_io_uring_is_a_vector_of_bytes(steps in prop::collection::vec(step(SHAPE), 1..20), way in 0..WAYS.len()) {
         if let Some((device, _folder)) = fresh(SHAPE.size as u64, WAYS[way]) {
             if device.is_registered() != WAYS[way].registered {
                 // The limit of locked memory may be low.
@@ -475,28 +487,45 @@ fn who_panics_at_the_end_of_a_request_takes_nobody_along() {
     assert_eq!(ended.recv().unwrap().2, Ok(()));
 }
 
+/// `WAYS` has polling too; here it is seen that nobody waits for ever.
 #[test]
-fn a_polled_device_works_or_says_that_it_cannot() {
-    let polled = UringOptions {
-        polled: true,
-        ..UringOptions::default()
-    };
-    let Some((device, _folder)) = fresh(SHAPE.size as u64, polled) else {
+fn a_polled_device_ends_what_is_started_or_says_that_it_cannot() {
+    let Some((device, _folder)) = fresh(SHAPE.size as u64, POLLED) else {
         return;
     };
     let (waiting, ended) = ends();
-    let data = pattern(3, BLOCK);
-    device.start(Request::write(
-        0,
-        Buffer::copy_of(&data).into(),
-        (Arc::clone(&waiting), 0),
-    ));
-    assert_eq!(ended.recv().unwrap().2, Ok(()));
-    device.start(Request::flush((Arc::clone(&waiting), 1)));
-    assert_eq!(ended.recv().unwrap().2, Ok(()));
-    device.start(Request::read(0, Buffer::zeroed(BLOCK).into(), (waiting, 2)));
-    let (_, seen, result) = ended.recv().unwrap();
-    assert_eq!((seen.to_vec() == data, result), (true, Ok(())));
+    let data = Buffers::from(Buffer::copy_of(&pattern(3, BLOCK)));
+    let start = |request: &dyn Fn((Arc<dyn Completion>, u64)) -> Request| {
+        device.start(request((Arc::clone(&waiting), 0)));
+        let (_, buffers, result) = ended.recv_timeout(PATIENCE).expect("it ends");
+        assert_eq!(result, Ok(()));
+        buffers
+    };
+    start(&|end| Request::write(0, data.clone(), end));
+    start(&Request::flush);
+    let read = start(&|end| Request::read(0, Buffer::zeroed(BLOCK).into(), end));
+    assert!(read.to_vec() == data.to_vec());
+}
+
+#[test]
+fn a_file_of_which_nothing_can_be_polled_is_refused_with_the_reason() {
+    // It is in memory: there is no disk that the kernel could ask.
+    let is_in_memory = |fs: rustix::fs::StatFs| fs.f_type == 0x0102_1994;
+    if !rustix::fs::statfs("/dev/shm").is_ok_and(is_in_memory) {
+        return println!("not tested: no file system in memory");
+    }
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = folder.path().join("image");
+    let Ok(device) = DirectDevice::create(&path, 1 << 20) else {
+        return println!("not tested: no direct access to files in memory");
+    };
+    let Err(Error::NotSupported(why)) = UringDevice::new(device, POLLED) else {
+        panic!("it cannot work");
+    };
+    println!("{why}");
+    // Without polling it works, unless the reason was another one.
+    let plain = UringDevice::open(&path, UringOptions::default());
+    assert_eq!(plain.is_ok(), why.contains("polling"));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Tables of facts from the unit tests of kernel filesystems, replayed here (`tests/facts/*.json`).
+//! What the unit tests of kernel filesystems say of splits, conversions and reservations is so here, too: their tables
+//! of facts (`tests/facts/*.json`), replayed.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Damage: what is no longer as it was written is an error or is not needed, and is never taken for something else.
+//! Damage to a mapping on a device (`LogStore`): what is no longer as it was written is an error or is not needed, and is
+//! never taken for something else.
 
 use std::sync::Arc;
 
@@ -213,27 +214,34 @@ fn a_device_that_was_cut_off_is_refused_and_one_that_has_grown_opens() {
     assert_eq!(fate(resized(64 << 20), &expected), Fate::Unneeded);
 }
 
+/// A device with a store that has these extents (file, block, number of blocks, disk block), clusters of four blocks, and a
+/// file 1 of this size.
+fn stored(extents: &[(u64, u64, u64, u64)], size: u64) -> Arc<MemoryDevice> {
+    let geometry = Geometry {
+        block_size: BlockSize::new(1024).unwrap(),
+        cluster: ClusterRatio::new(4).unwrap(),
+    };
+    let device = Arc::new(MemoryDevice::new(1 << 20));
+    let store = LogStore::format(device.clone(), geometry).unwrap();
+    for &(file, start, len, disk) in extents {
+        let extent = MappedExtent {
+            range: FileRange::at(FileBlock(start), len),
+            disk: DiskBlock(disk),
+            state: ExtentState::Written,
+        };
+        store.insert(FileNumber(file), extent).unwrap();
+    }
+    store.set_size(FileNumber(1), size).unwrap();
+    let counters = Arc::new(Counters::default());
+    let queue = BlockQueue::new(device.clone(), geometry.block_size, counters);
+    store.commit(&queue).unwrap();
+    device
+}
+
 #[test]
 fn a_store_that_overlaps_is_refused_when_it_is_opened_and_found_by_the_check() {
     let findings = |extents: &[(u64, u64, u64, u64)], size: u64| {
-        let geometry = Geometry {
-            block_size: BlockSize::new(1024).unwrap(),
-            cluster: ClusterRatio::new(4).unwrap(),
-        };
-        let device = Arc::new(MemoryDevice::new(1 << 20));
-        let store = LogStore::format(device.clone(), geometry).unwrap();
-        for &(file, start, len, disk) in extents {
-            let extent = MappedExtent {
-                range: FileRange::at(FileBlock(start), len),
-                disk: DiskBlock(disk),
-                state: ExtentState::Written,
-            };
-            store.insert(FileNumber(file), extent).unwrap();
-        }
-        store.set_size(FileNumber(1), size).unwrap();
-        let counters = Arc::new(Counters::default());
-        let queue = BlockQueue::new(device.clone(), geometry.block_size, counters);
-        store.commit(&queue).unwrap();
+        let device = stored(extents, size);
         let findings = Volume::check(&*device).unwrap();
         let opened = Volume::open(device, &VolumeOptions::new()).map(drop);
         assert_eq!(opened.is_err(), !findings.is_empty(), "{findings:?}");
@@ -271,6 +279,14 @@ fn a_store_that_overlaps_is_refused_when_it_is_opened_and_found_by_the_check() {
     }
     let huge = findings(&[(1, 0, 4, 80)], u64::MAX);
     assert!(matches!(huge[..], [Finding::Size { file, size: u64::MAX }] if file == one));
+}
+
+#[test]
+fn without_the_look_for_contradictions_a_size_that_cannot_be_is_opened() {
+    let probe = Probe::new().mutations([Mutation::OpenContradictions]);
+    let options = VolumeOptions::new().probe(probe);
+    let huge = stored(&[(1, 0, 4, 80)], u64::MAX);
+    assert_eq!(Volume::open(huge, &options).map(drop), Ok(()));
 }
 
 #[test]

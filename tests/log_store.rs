@@ -1,11 +1,12 @@
-//! The store that survives: against the one in memory, when its log and its images are full, and when many commit at once.
+//! `LogStore`, the mapping on a device: it answers as the store in memory does, also opened again, when its log and its
+//! images are full, and when many commit at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use extent_map::block::BlockQueue;
-use extent_map::device::{BlockDevice, ImageDevice, MemoryDevice};
+use extent_map::device::{BlockDevice, ImageDevice, MemoryDevice, OperationKind};
 use extent_map::file::{AllocateMode, Volume, VolumeOptions};
 use extent_map::mapping::{ExtentState, LogStore, MappedExtent, MappingStore, MemoryStore, Shift};
 use extent_map::stats::Counters;
@@ -14,6 +15,12 @@ use extent_map::units::{
 };
 use extent_map::{Error, Result};
 use proptest::prelude::*;
+
+#[path = "common/around.rs"]
+#[allow(dead_code, reason = "others use the rest")]
+mod around;
+
+use around::Around;
 
 const BLOCK: u64 = 512;
 
@@ -314,58 +321,43 @@ fn space_that_was_freed_can_be_used_again_once_that_is_durable_and_no_writer_is_
 
 // --- many at once -----------------------------------------------------------------------------------
 
-/// A device whose flushes wait until they may go on.
-#[derive(Debug)]
-struct SlowFlush {
-    inner: MemoryDevice,
-    flushes: AtomicU64,
-    /// How many flushes may go on; more than will come once all may.
+/// What flushes of a device wait for.
+#[derive(Default)]
+struct Turnstile {
+    came: AtomicU64,
+    /// How many may go on; more than will come once all may.
     allowed: Mutex<u64>,
     changed: Condvar,
 }
 
-impl SlowFlush {
+impl Turnstile {
     fn allow(&self, flushes: u64) {
         *self.allowed.lock().unwrap() = flushes;
         self.changed.notify_all();
     }
-}
 
-impl BlockDevice for SlowFlush {
-    fn size(&self) -> u64 {
-        self.inner.size()
-    }
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.inner.read_at(offset, buffer)
-    }
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.inner.write_at(offset, data)
-    }
-    fn flush(&self) -> Result<()> {
-        let number = self.flushes.fetch_add(1, Ordering::SeqCst);
-        let mut allowed = self.allowed.lock().unwrap();
-        while number >= *allowed {
-            allowed = self.changed.wait(allowed).unwrap();
-        }
-        Ok(())
-    }
-    fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.inner.discard(offset, len)
+    fn pass(&self) {
+        let number = self.came.fetch_add(1, Ordering::SeqCst);
+        let allowed = self.allowed.lock().unwrap();
+        let waits = |allowed: &mut u64| number >= *allowed;
+        drop(self.changed.wait_while(allowed, waits).unwrap());
     }
 }
 
 #[test]
 fn callers_that_arrive_during_a_commit_share_the_next_one() {
-    let device = Arc::new(SlowFlush {
-        inner: MemoryDevice::new(1 << 20),
-        flushes: AtomicU64::new(0),
-        allowed: Mutex::new(u64::MAX),
-        changed: Condvar::new(),
-    });
-    let log = LogStore::format(device.clone(), geometry()).unwrap();
+    let memory = Arc::new(MemoryDevice::new(1 << 20));
+    drop(LogStore::format(memory.clone(), geometry()).unwrap());
+    let flushes = Arc::new(Turnstile::default());
+    let passed = Arc::clone(&flushes);
+    let device = Arc::new(Around::new(memory, move |operation, carry_out| {
+        if operation.kind == OperationKind::Flush {
+            passed.pass();
+        }
+        carry_out()
+    }));
+    let log = LogStore::open(device.clone()).unwrap();
     let queue = queue(device.clone());
-    device.flushes.store(0, Ordering::SeqCst);
-    device.allow(0);
     let arrived = AtomicU64::new(0);
     thread::scope(|scope| {
         let commit = |file| {
@@ -374,7 +366,7 @@ fn callers_that_arrive_during_a_commit_share_the_next_one() {
             log.commit(&queue).unwrap();
         };
         scope.spawn(move || commit(0));
-        while device.flushes.load(Ordering::SeqCst) == 0 {
+        while flushes.came.load(Ordering::SeqCst) == 0 {
             thread::yield_now();
         }
         // The first commit is flushing. What is changed now belongs to the next, which is of all these together.
@@ -384,11 +376,10 @@ fn callers_that_arrive_during_a_commit_share_the_next_one() {
         while arrived.load(Ordering::SeqCst) < 16 {
             thread::yield_now();
         }
-        device.allow(u64::MAX);
+        flushes.allow(u64::MAX);
     });
     // Two for each commit, and the second had all fifteen changes. Who came too late for it needs one more.
-
-    let flushes = device.flushes.load(Ordering::SeqCst);
+    let flushes = flushes.came.load(Ordering::SeqCst);
     assert!((4..16).contains(&flushes), "{flushes} flushes");
     let opened = LogStore::open(device).unwrap();
     for file in 0..16 {

@@ -1,4 +1,5 @@
-//! The extent map against a dense oracle, tables of other projects, and in named cases.
+//! Any edits leave in an extent map what they would leave in a dense array; and named cases, some from tables of other
+//! projects.
 
 use std::fmt::Debug;
 use std::ops::Bound;

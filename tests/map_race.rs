@@ -1,4 +1,5 @@
-//! The extent map beside racing threads.
+//! The extent map beside racing threads: readers see every edit whole or not at all, and what is mapped all the time they
+//! see mapped all the time.
 
 use std::collections::BTreeSet;
 use std::thread;

@@ -1,4 +1,5 @@
-//! What views and handles of a map do beyond single lookups.
+//! The ways to read an extent map beside single lookups: many at once, views that remember where they were, iteration. They
+//! answer as single lookups do.
 
 use extent_map::map::{Extent, ExtentMap, Reclaimer};
 

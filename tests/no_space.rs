@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::thread;
 
-use extent_map::Error;
 use extent_map::device::MemoryDevice;
-use extent_map::file::{AllocateMode, Volume, VolumeOptions};
+use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
 use extent_map::probe::{Mutation, Probe};
 use extent_map::testing;
 use extent_map::units::FileNumber;
+use extent_map::{Error, Result};
 
 const BLOCK: u64 = 4096;
 
@@ -188,4 +188,63 @@ fn a_volume_that_ends_with_promises_for_nothing_says_whose_they_are() {
         clusters: 3,
     };
     assert_eq!(volume.close(), Err(leak));
+}
+
+/// A full volume whose mapping is on its device, and a file of one cluster: its `mapped` blocks are there, its `delayed`
+/// blocks live on the space of those.
+fn full_but_for_one_cluster(mapped: &[u64], delayed: &[u64]) -> (Volume, File) {
+    let options = VolumeOptions::new().cluster_blocks(4).low_space_clusters(0);
+    let device = Arc::new(MemoryDevice::new(1 << 20));
+    let volume = Volume::format_persistent(device, &options).unwrap();
+    let [file, other] = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
+    let write = |block: &u64| {
+        let bytes = [1 + *block as u8; BLOCK as usize];
+        assert_eq!(file.write_at(block * BLOCK, &bytes), Ok(bytes.len()));
+    };
+    mapped.iter().for_each(write);
+    volume.sync().unwrap();
+    delayed.iter().for_each(write);
+    assert_eq!(file.reserved_blocks(), 0, "they need no other space");
+    while other.write_at(other.size(), &[9; BLOCK as usize]).is_ok() {}
+    assert_eq!(volume.statfs().free_blocks, 0);
+    (volume, file)
+}
+
+/// Without what `free` frees the delayed blocks of the file are still there, in the only space there is.
+fn delayed_blocks_stay(mapped: &[u64], delayed: &[u64], free: impl Fn(&File) -> Result<()>) {
+    let (volume, file) = full_but_for_one_cluster(mapped, delayed);
+    assert_eq!(free(&file), Ok(()));
+    testing::check(&volume).unwrap();
+    assert_eq!(
+        (file.reserved_blocks(), file.blocks()),
+        (0, 4 * BLOCK / 512)
+    );
+    volume.sync().unwrap();
+    testing::check_synced(&volume).unwrap();
+    volume.drop_caches().unwrap();
+    for block in 0..file.size() / BLOCK {
+        let mut bytes = [0xee; BLOCK as usize];
+        file.read_at(block * BLOCK, &mut bytes).unwrap();
+        let expected = match delayed.contains(&block) {
+            true => 1 + block as u8,
+            false => 0,
+        };
+        assert_eq!(bytes, [expected; BLOCK as usize], "block {block}");
+    }
+    // The cluster goes with its last block.
+    file.set_len(0).unwrap();
+    volume.sync().unwrap();
+    assert_eq!(volume.statfs().free_blocks, 4);
+    testing::check_synced(&volume).unwrap();
+}
+
+#[test]
+fn delayed_blocks_keep_a_cluster_that_is_freed_under_them_where_there_is_no_other() {
+    let punch = |start: u64, blocks: u64| {
+        let bytes = (start * BLOCK, blocks * BLOCK);
+        move |file: &File| file.allocate(AllocateMode::PunchHole, bytes.0, bytes.1)
+    };
+    delayed_blocks_stay(&[0], &[2], punch(0, 1));
+    delayed_blocks_stay(&[1, 2], &[0, 3], punch(1, 2));
+    delayed_blocks_stay(&[2, 3], &[0, 1], |file| file.set_len(2 * BLOCK));
 }

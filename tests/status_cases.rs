@@ -1,4 +1,5 @@
-//! The status tree in named cases and beside racing threads.
+//! The status tree (what is known of a file's blocks) in named cases: which reservations end when, what the shrinker
+//! may forget; and what readers see beside changes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The status tree against recordings of the kernel, a dense oracle, and racing threads.
+//! The status tree (what is known of a file's blocks) does what recordings of the kernel's show, and what a dense oracle
+//! says.
 
 use std::io::Read;
 use std::path::Path;

@@ -5,11 +5,16 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use extent_map::Result;
 use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice, OperationKind};
 use extent_map::file::{File, Volume, VolumeOptions};
 use extent_map::mapping::MemoryStore;
 use extent_map::units::FileNumber;
+
+#[path = "common/around.rs"]
+#[allow(dead_code, reason = "others use the rest")]
+mod around;
+
+use around::Around;
 
 const PAGE: u64 = 4096;
 
@@ -40,10 +45,8 @@ fn writes(device: &FaultyDevice) -> usize {
         .count()
 }
 
-/// A device in memory that takes its time for a write, and knows how many it was asked for at once.
-#[derive(Debug)]
-struct SlowDevice {
-    memory: MemoryDevice,
+/// How the writes of a slow device come and go.
+struct Pace {
     delay: Duration,
     /// Writes wait until so many are under way, for the first time.
     company: u64,
@@ -52,50 +55,39 @@ struct SlowDevice {
     done: AtomicU64,
 }
 
-impl SlowDevice {
-    fn new(delay: Duration, company: u64) -> Arc<Self> {
-        Arc::new(Self {
-            memory: MemoryDevice::new(64 << 20),
-            delay,
-            company,
-            under_way: Mutex::new(0),
-            came: Condvar::new(),
-            done: AtomicU64::new(0),
-        })
+impl Pace {
+    /// A write comes, and waits until it may go on.
+    fn begin(&self) {
+        let mut under_way = self.under_way.lock().unwrap();
+        *under_way += 1;
+        self.came.notify_all();
+        let alone = |under_way: &mut u64| *under_way < self.company;
+        let waited = self.came.wait_timeout_while(under_way, PATIENCE, alone);
+        let timed_out = waited.unwrap().1.timed_out();
+        assert!(!timed_out, "one file after the other");
+        thread::sleep(self.delay);
     }
 }
 
-impl BlockDevice for SlowDevice {
-    fn size(&self) -> u64 {
-        self.memory.size()
-    }
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.memory.read_at(offset, buffer)
-    }
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        {
-            let mut under_way = self.under_way.lock().unwrap();
-            *under_way += 1;
-            self.came.notify_all();
-            let (_all, waited) = self
-                .came
-                .wait_timeout_while(under_way, PATIENCE, |under_way| *under_way < self.company)
-                .unwrap();
-            assert!(!waited.timed_out(), "one file after the other");
+/// A device in memory that takes its time for a write, and knows how many it was asked for at once.
+fn slow(delay: Duration, company: u64) -> (Arc<dyn BlockDevice>, Arc<Pace>) {
+    let pace = Arc::new(Pace {
+        delay,
+        company,
+        under_way: Mutex::new(0),
+        came: Condvar::new(),
+        done: AtomicU64::new(0),
+    });
+    let writes = Arc::clone(&pace);
+    let memory = Arc::new(MemoryDevice::new(64 << 20));
+    let device = Around::new(memory, move |operation, carry_out| {
+        if operation.kind == OperationKind::Write {
+            writes.begin();
+            writes.done.fetch_add(1, SeqCst);
         }
-        thread::sleep(self.delay);
-        self.done.fetch_add(1, SeqCst);
-        self.memory.write_at(offset, data)
-    }
-    fn flush(&self) -> Result<()> {
-        self.memory.flush()
-    }
-    fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.memory.discard(offset, len)
-    }
-    fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.memory.write_zeroes(offset, len)
-    }
+        carry_out()
+    });
+    (Arc::new(device), pace)
 }
 
 #[test]
@@ -142,7 +134,7 @@ fn what_is_dirty_for_long_is_written() {
 
 #[test]
 fn writers_ahead_of_the_device_wait_for_it() {
-    let device = SlowDevice::new(Duration::from_millis(1), 1);
+    let (device, _) = slow(Duration::from_millis(1), 1);
     let options = VolumeOptions::new().dirty_pages(4, 16);
     let volume = Volume::format(device.clone(), &options).unwrap();
     let files = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
@@ -210,25 +202,25 @@ fn a_store_that_maps_nothing_stops_no_writer() {
 #[test]
 fn several_files_are_written_at_once() {
     // No write ends before a second one has begun.
-    let device = SlowDevice::new(Duration::ZERO, 2);
+    let (device, pace) = slow(Duration::ZERO, 2);
     let options = VolumeOptions::new().dirty_pages(2, 1000);
     let volume = Volume::format(device.clone(), &options).unwrap();
     let files = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
     files.iter().for_each(|file| write(file, 0));
     write(&files[0], 1);
-    wait_until("both are written", || device.done.load(SeqCst) >= 2);
+    wait_until("both are written", || pace.done.load(SeqCst) >= 2);
 }
 
 #[test]
 fn the_volume_takes_its_writeback_with_it() {
-    let device = SlowDevice::new(Duration::from_millis(20), 1);
+    let (device, pace) = slow(Duration::from_millis(20), 1);
     let options = VolumeOptions::new().dirty_pages(1, 1000);
     let volume = Volume::format(device.clone(), &options).unwrap();
     let file = volume.file(FileNumber(1)).unwrap();
     (0..4).for_each(|page| write(&file, page * 2));
-    wait_until("it writes", || *device.under_way.lock().unwrap() > 0);
+    wait_until("it writes", || *pace.under_way.lock().unwrap() > 0);
     drop(volume);
-    let (begun, done) = (*device.under_way.lock().unwrap(), device.done.load(SeqCst));
+    let (begun, done) = (*pace.under_way.lock().unwrap(), pace.done.load(SeqCst));
     assert_eq!(begun, done, "a write is left behind");
     // A file outlives its volume, without anybody to wait for.
     (0..64).for_each(|page| write(&file, page));

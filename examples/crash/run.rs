@@ -37,18 +37,18 @@ struct Tracked {
 }
 
 impl Watched {
-    /// Formats a device of `bytes` bytes that is full of other data. Behind the operation with the number `fault` on the
-    /// volume the device fails once.
+    /// Formats a device of `bytes` bytes that is full of other data, and opens it. Of the operations from then on the one
+    /// with the number `fault` fails.
     fn new(bytes: u64, options: VolumeOptions, fault: Option<u64>) -> Result<Self> {
         let junk = Arc::new(MemoryDevice::new(bytes));
         junk.write_at(0, &b"left by others. ".repeat(bytes as usize / 16))?;
         Volume::format_persistent(junk.clone(), &options)?;
         let faulty = Arc::new(FaultyDevice::new(junk));
         let device = Arc::new(Recorder::new(faulty.clone())?);
-        let volume = Volume::open(device.clone(), &options)?;
         if let Some(nth) = fault {
             faulty.tear_at(None, nth, nth);
         }
+        let volume = open(&device, &options)?;
         Ok(Self {
             device,
             options,
@@ -70,9 +70,7 @@ impl Watched {
     /// Closes the volume and opens it again.
     fn reopen(&mut self, files: &mut [Tracked]) -> Result<()> {
         self.volume.sync()?;
-        // The device fails only once.
-        let open = || Volume::open(self.device.clone(), &self.options);
-        self.volume = open().or_else(|_| open())?;
+        self.volume = open(&self.device, &self.options)?;
         for tracked in files {
             tracked.file = self.volume.file(tracked.file.number())?;
         }
@@ -97,6 +95,12 @@ impl Watched {
             options: self.options,
         })
     }
+}
+
+/// Opens a volume on a device that fails at most once.
+fn open(device: &Arc<Recorder>, options: &VolumeOptions) -> Result<Volume> {
+    let open = || Volume::open(device.clone(), options);
+    open().or_else(|_| open())
 }
 
 impl Tracked {

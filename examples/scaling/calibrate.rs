@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::clock::stay_on;
+
 const TRIALS: usize = 20_000;
 
 /// Nanoseconds per operation in the fastest of many trials of so many operations.
@@ -80,17 +82,4 @@ pub(crate) fn measured(threads: usize, operations: u64, work: impl Fn() + Sync) 
         done.sum()
     });
     done as f64 / TIME.as_nanos() as f64
-}
-
-/// Keeps this thread on one core, where the system allows it.
-fn stay_on(core: usize) {
-    #[cfg(target_os = "linux")]
-    {
-        let mut cores = rustix::thread::CpuSet::new();
-        cores.set(core);
-        // On a machine with fewer cores the thread stays free.
-        let _ = rustix::thread::sched_setaffinity(None, &cores);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = core;
 }

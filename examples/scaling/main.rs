@@ -6,6 +6,9 @@
 //! ```
 
 mod calibrate;
+#[path = "../../benches/common/clock.rs"]
+#[allow(dead_code, reason = "benches use the rest")]
+mod clock;
 mod model;
 mod ours;
 

@@ -11,7 +11,9 @@ use extent_map::map::probe::{Mutation, Probe};
 use extent_map::map::{ExtentMap, Reclaimer};
 use extent_map::testing::{Script, Shape};
 use extent_map::units::{DiskBlock, DiskRun};
-use extent_map_fuzz::{allocator, block_queue, device_faults, file_ops, map_concurrent};
+use extent_map_fuzz::{
+    allocator, block_queue, device_faults, file_ops, map_concurrent, open_image,
+};
 
 #[path = "common/inputs.rs"]
 #[allow(dead_code, reason = "some is for other tests")]
@@ -56,6 +58,15 @@ fn a_volume_with_other_clusters_than_it_should_have_is_found() {
             ..script.shape
         };
         file_ops::compare(&script, other.oracle().unwrap());
+    }));
+}
+
+#[test]
+fn a_volume_that_opens_whatever_its_mapping_says_is_found() {
+    assert!(is_found("open_image", |seed| {
+        let mutation = extent_map::probe::Mutation::OpenContradictions;
+        let probe = extent_map::probe::Probe::new().mutations([mutation]);
+        open_image::run_with(seed, probe);
     }));
 }
 

@@ -5,28 +5,44 @@ use std::mem;
 use crate::device::{Buffers, Completion};
 use crate::error::Result;
 use crate::probe::{Mutation, Probe};
-use crate::sync::{Arc, Mutex, Rank, begin_io};
+use crate::sync::{Arc, Condvar, Mutex, Rank, begin_io};
 
 use super::core::Core;
 use super::outcome::Done;
 
-/// Flushes of callers who wait in their own thread: one of them flushes for all who came before it began.
+/// Flushes of callers who wait in their own thread: one of them flushes for all who came before it began. They hear of
+/// its end at once; the next flush holds up nobody but those it is for.
 #[derive(Debug)]
 pub(super) struct SharedFlush {
-    /// Callers that no flush has taken on yet.
-    waiting: Mutex<Vec<FlushOutcome>>,
-    /// Held over the device's flush.
-    flushing: Mutex<()>,
+    turn: Mutex<Turn>,
+    /// A flush has ended.
+    ended: Condvar,
 }
 
-/// Where a caller finds the answer.
+#[derive(Debug)]
+struct Turn {
+    /// Whether a caller is in the device.
+    taken: bool,
+    /// Of the flush that begins next.
+    next: FlushOutcome,
+}
+
+/// Where all callers of one flush find the answer.
 type FlushOutcome = Arc<Mutex<Option<Result<()>>>>;
+
+fn no_answer_yet() -> FlushOutcome {
+    Arc::new(Mutex::new(Rank::FlushOutcome, None))
+}
 
 impl SharedFlush {
     pub(super) fn new() -> Self {
+        let turn = Turn {
+            taken: false,
+            next: no_answer_yet(),
+        };
         Self {
-            waiting: Mutex::new(Rank::Flushers, Vec::new()),
-            flushing: Mutex::new(Rank::Flushing, ()),
+            turn: Mutex::new(Rank::FlushTurn, turn),
+            ended: Condvar::default(),
         }
     }
 
@@ -38,22 +54,38 @@ impl SharedFlush {
     ) -> Result<()> {
         // Also where another caller's flush will do.
         let _waiting_for_io = begin_io();
-        let outcome: FlushOutcome = Arc::new(Mutex::new(Rank::FlushOutcome, None));
-        self.waiting.lock().push(Arc::clone(&outcome));
-        let _flushing = self.flushing.lock();
-        // Whoever flushed last may have taken this caller on: its flush began after the push above.
-        if let Some(result) = outcome.lock().take() {
-            return result;
+        let mut turn = self.turn.lock();
+        let outcome = Arc::clone(&turn.next);
+        while turn.taken {
+            turn = self.ended.wait(turn);
+            if let Some(result) = &*outcome.lock() {
+                return result.clone();
+            }
         }
-        let mut covered = mem::take(&mut *self.waiting.lock());
+        turn.taken = true;
+        let for_latecomers = probe.is(Mutation::FlushForLatecomers);
+        if !for_latecomers {
+            turn.next = no_answer_yet();
+        }
+        drop(turn);
+        let in_device = InDevice(self);
         let result = device_flush();
-        if probe.is(Mutation::FlushForLatecomers) {
-            covered.append(&mut self.waiting.lock());
+        if for_latecomers {
+            self.turn.lock().next = no_answer_yet();
         }
-        for caller in covered {
-            *caller.lock() = Some(result.clone());
-        }
+        *outcome.lock() = Some(result.clone());
+        drop(in_device);
         result
+    }
+}
+
+/// The turn of a caller, also if the device panics: somebody else flushes then.
+struct InDevice<'a>(&'a SharedFlush);
+
+impl Drop for InDevice<'_> {
+    fn drop(&mut self) {
+        self.0.turn.lock().taken = false;
+        self.0.ended.notify_all();
     }
 }
 
@@ -157,5 +189,76 @@ impl Completion for ThenFlush {
             Ok(()) => self.core.flush_then(done, buffers),
             Err(_) => done.finish(buffers, result),
         }
+    }
+}
+
+#[cfg(all(test, not(any(loom, feature = "shuttle"))))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    use crate::sync::thread;
+
+    const CALLERS: u64 = 16;
+
+    /// How many callers share the flush that begins next.
+    fn sharing(flush: &SharedFlush) -> u64 {
+        Arc::strong_count(&flush.turn.lock().next) as u64 - 1
+    }
+
+    /// Waits until it is so; not for ever, so that a test can end.
+    fn becomes(is_so: impl Fn() -> bool) -> bool {
+        let begin = Instant::now();
+        while !is_so() && begin.elapsed() < Duration::from_secs(20) {
+            thread::yield_now();
+        }
+        is_so()
+    }
+
+    #[test]
+    fn one_flush_is_for_all_who_came_before_it_and_who_is_answered_waits_for_no_later_one() {
+        for _ in 0..20 {
+            let flush = SharedFlush::new();
+            let [begun, allowed, answered] = [const { AtomicU64::new(0) }; 3];
+            let device = || {
+                let number = begun.fetch_add(1, SeqCst) + 1;
+                while allowed.load(SeqCst) < number {
+                    thread::yield_now();
+                }
+                Ok(())
+            };
+            let call = || flush.flush(&Probe::default(), device).unwrap();
+            let (shared, answers_come) = thread::scope(|scope| {
+                for _ in 0..CALLERS {
+                    scope.spawn(|| {
+                        call();
+                        answered.fetch_add(1, SeqCst);
+                        // Again, so that there is a third flush while the answer of the second is on its way.
+                        call();
+                    });
+                }
+                let shared = becomes(|| sharing(&flush) == CALLERS - 1);
+                allowed.store(2, SeqCst);
+                let answers_come = becomes(|| answered.load(SeqCst) == CALLERS);
+                allowed.store(u64::MAX, SeqCst);
+                (shared, answers_come)
+            });
+            assert!(shared, "not one flush for all of them");
+            assert!(answers_come, "an answer waits for the third flush");
+        }
+    }
+
+    #[test]
+    fn a_device_that_panics_leaves_the_turn_to_others() {
+        let flush = SharedFlush::new();
+        let panics = || {
+            flush.flush(&Probe::default(), || {
+                std::panic::resume_unwind(Box::new(()))
+            })
+        };
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert_eq!(flush.flush(&Probe::default(), || Ok(())), Ok(()));
     }
 }

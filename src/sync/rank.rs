@@ -45,10 +45,8 @@ pub(crate) enum Rank {
     Store,
     /// The records of the change of a mapping store that is running.
     Running,
-    /// The device's flush, which this lock is held over.
-    Flushing,
-    /// The callers that wait for a flush.
-    Flushers,
+    /// Who of the callers that wait for a flush carries it out.
+    FlushTurn,
     /// The answer of a flush.
     FlushOutcome,
     /// What waits at a queue of the device, and what is under way there.

@@ -14,7 +14,7 @@ use crate::scene::{
     BLOCK, STALE, block, content, delayed_before_space_ran_low, steered_volume, used_device,
     volume, with_first_file,
 };
-use crate::steered::{Cue, DeviceCall, Others, SteeredDevice, StoreCall};
+use crate::steered::{Cue, DeviceCall, Others, StoreCall, steered_device};
 
 regressions! {
     the_head_of_an_extent_zeroed_instead_of_split_shows_zeros: Bug {
@@ -125,16 +125,16 @@ fn read_beside_a_punch(probe: Probe) -> Outcome {
 }
 
 fn zeroing_beside_a_write(probe: Probe) -> Outcome {
-    let device = Arc::new(SteeredDevice::new(16 * BLOCK));
+    let (device, steering) = steered_device(16 * BLOCK);
     let store = Arc::new(MemoryStore::with_max_extents(1));
     let options = VolumeOptions::new().probe(probe);
-    let (volume, file) = with_first_file(Volume::with_store(device.clone(), store, &options)?)?;
+    let (volume, file) = with_first_file(Volume::with_store(device, store, &options)?)?;
     file.allocate(AllocateMode::Allocate, 0, 3 * BLOCK)?;
     file.write_at(0, &block(1))?;
     file.write_at(2 * BLOCK, &block(2))?;
     let (others, writing) = (Others::new(), file.clone());
     let sync = others.action(move || writing.sync_range(0, BLOCK));
-    device.at_next(DeviceCall::Written, sync);
+    steering.at_next(DeviceCall::Written, sync);
     file.sync_range(2 * BLOCK, BLOCK)?;
     others.join()?;
     check(&volume)?;
@@ -190,14 +190,14 @@ fn punched_half_page(probe: Probe) -> Outcome {
 
 fn truncation_beside_a_write(probe: Probe) -> Outcome {
     // One block for the volume and one for files.
-    let device = Arc::new(SteeredDevice::new(2 * BLOCK));
+    let (device, steering) = steered_device(2 * BLOCK);
     let options = VolumeOptions::new().probe(probe);
-    let (volume, old) = with_first_file(Volume::format(device.clone(), &options)?)?;
+    let (volume, old) = with_first_file(Volume::format(device, &options)?)?;
     let new = volume.file(FileNumber(2))?;
     old.write_at(0, &block(1))?;
     let (others, truncated) = (Others::new(), old.clone());
     let acting = others.clone();
-    device.at_next(DeviceCall::Write, move || {
+    steering.at_next(DeviceCall::Write, move || {
         acting.act(move || truncated.set_len(0));
         acting.act(move || match new.write_at(0, &block(2)) {
             Ok(_) => new.sync_all(),

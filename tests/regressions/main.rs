@@ -2,6 +2,9 @@
 //! it they break. `README.md` lists all of them, with those that cannot be written down here.
 
 mod allocator;
+#[path = "../common/around.rs"]
+#[allow(dead_code, reason = "others use the rest")]
+mod around;
 mod bug;
 mod by_construction;
 mod exposure;

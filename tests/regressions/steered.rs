@@ -6,10 +6,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use extent_map::Result;
-use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::device::{BlockDevice, MemoryDevice, OperationKind};
 use extent_map::mapping::{ExtentState, MappedExtent, Mapping, MappingStore, MemoryStore, Shift};
 use extent_map::units::{FileBlock, FileNumber, FileRange};
 
+use crate::around::Around;
 use crate::passed_on::passed_on;
 
 thread_local! {
@@ -77,7 +78,7 @@ impl Others {
 type Action = Box<dyn FnOnce() -> Result<()> + Send>;
 
 /// An action for the next call of one kind.
-struct Steering<C>(Mutex<Option<(C, Action)>>);
+pub(crate) struct Steering<C>(Mutex<Option<(C, Action)>>);
 
 impl<C> Default for Steering<C> {
     fn default() -> Self {
@@ -92,7 +93,8 @@ impl<C> std::fmt::Debug for Steering<C> {
 }
 
 impl<C: PartialEq> Steering<C> {
-    fn set(&self, call: C, action: impl FnOnce() -> Result<()> + Send + 'static) {
+    /// Acts at the next `call`.
+    pub(crate) fn at_next(&self, call: C, action: impl FnOnce() -> Result<()> + Send + 'static) {
         *self.0.lock().unwrap() = Some((call, Box::new(action)));
     }
 
@@ -110,7 +112,7 @@ pub(crate) struct Cue(Arc<Steering<()>>);
 impl Cue {
     /// Chooses the action.
     pub(crate) fn set(&self, action: impl FnOnce() -> Result<()> + Send + 'static) {
-        self.0.set((), action);
+        self.0.at_next((), action);
     }
 
     /// What the probe is to do.
@@ -147,7 +149,7 @@ impl SteeredStore {
         call: StoreCall,
         action: impl FnOnce() -> Result<()> + Send + 'static,
     ) {
-        self.steering.set(call, action);
+        self.steering.at_next(call, action);
     }
 }
 
@@ -186,56 +188,18 @@ pub(crate) enum DeviceCall {
     Written,
 }
 
-/// A device in memory that can be steered.
-#[derive(Debug)]
-pub(crate) struct SteeredDevice {
-    memory: MemoryDevice,
-    steering: Steering<DeviceCall>,
-}
-
-impl SteeredDevice {
-    /// A device of `size` bytes.
-    pub(crate) fn new(size: u64) -> Self {
-        Self {
-            memory: MemoryDevice::new(size),
-            steering: Steering::default(),
+/// A device of `size` bytes in memory, and what steers it. An error of an action is what the write answers.
+pub(crate) fn steered_device(size: u64) -> (Arc<dyn BlockDevice>, Arc<Steering<DeviceCall>>) {
+    let steering = Arc::new(Steering::default());
+    let steered = Arc::clone(&steering);
+    let memory = Arc::new(MemoryDevice::new(size));
+    let device = Around::new(memory, move |operation, carry_out| {
+        if operation.kind != OperationKind::Write {
+            return carry_out();
         }
-    }
-
-    /// Acts at the next `call`; an error is what the write answers.
-    pub(crate) fn at_next(
-        &self,
-        call: DeviceCall,
-        action: impl FnOnce() -> Result<()> + Send + 'static,
-    ) {
-        self.steering.set(call, action);
-    }
-}
-
-impl BlockDevice for SteeredDevice {
-    fn size(&self) -> u64 {
-        self.memory.size()
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.memory.read_at(offset, buffer)
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.steering.reached(DeviceCall::Write)?;
-        self.memory.write_at(offset, data)?;
-        self.steering.reached(DeviceCall::Written)
-    }
-
-    fn flush(&self) -> Result<()> {
-        self.memory.flush()
-    }
-
-    fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.memory.discard(offset, len)
-    }
-
-    fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.memory.write_zeroes(offset, len)
-    }
+        steered.reached(DeviceCall::Write)?;
+        carry_out()?;
+        steered.reached(DeviceCall::Written)
+    });
+    (Arc::new(device), steering)
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use extent_map::Result;
-use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::device::{MemoryDevice, OperationKind};
 use extent_map::file::{AllocateMode, Volume, VolumeOptions};
 use extent_map::mapping::MemoryStore;
 use extent_map::probe::{Mutation, Probe};
 use extent_map::units::FileNumber;
 
+use crate::around::Around;
 use crate::model::{Case, Model, ensure, violated};
 use crate::schedules::{first_violation, holds};
 use crate::world::{PAGE, World};
@@ -86,37 +86,6 @@ fn what_was_planned_is_not_written_when_it_is_gone() {
     .verify();
 }
 
-/// A device that was told that its volume is gone.
-#[derive(Debug)]
-struct Left {
-    memory: MemoryDevice,
-    gone: AtomicBool,
-}
-
-impl BlockDevice for Left {
-    fn size(&self) -> u64 {
-        self.memory.size()
-    }
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.memory.read_at(offset, buffer)
-    }
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        if self.gone.load(SeqCst) {
-            violated(20, "a write comes after the end of the volume");
-        }
-        self.memory.write_at(offset, data)
-    }
-    fn flush(&self) -> Result<()> {
-        self.memory.flush()
-    }
-    fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.memory.discard(offset, len)
-    }
-    fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.memory.write_zeroes(offset, len)
-    }
-}
-
 #[test]
 fn writeback_in_the_background_ends_with_its_volume() {
     Model {
@@ -124,22 +93,27 @@ fn writeback_in_the_background_ends_with_its_volume() {
         asserts: &[20],
         broken: &[&[Mutation::LeaveWritebackBehind]],
         body: |case| {
-            let device = Arc::new(Left {
-                memory: MemoryDevice::new(16 * PAGE),
-                gone: AtomicBool::new(false),
+            let gone = Arc::new(AtomicBool::new(false));
+            let is_gone = Arc::clone(&gone);
+            let memory = Arc::new(MemoryDevice::new(16 * PAGE));
+            let device = Around::new(memory, move |operation, carry_out| {
+                if operation.kind == OperationKind::Write && is_gone.load(SeqCst) {
+                    violated(20, "a write comes after the end of the volume");
+                }
+                carry_out()
             });
             let options = VolumeOptions::new()
                 .dirty_pages(1, 100)
                 .low_space_clusters(0)
                 .probe(case.probe.clone());
-            let volume = Volume::format(device.clone(), &options).unwrap();
+            let volume = Volume::format(Arc::new(device), &options).unwrap();
             let file = volume.file(FileNumber(1)).unwrap();
             for page in 0..2 {
                 let written = file.write_at(page * PAGE, &[1; PAGE as usize]);
                 ensure(21, written.is_ok(), || format!("write: {written:?}"));
             }
             drop(volume);
-            device.gone.store(true, SeqCst);
+            gone.store(true, SeqCst);
         },
     }
     .verify();

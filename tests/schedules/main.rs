@@ -11,6 +11,9 @@
 //! points: their steps happen at once here. Those of the maps are, reclamation too.
 #![cfg(feature = "shuttle")]
 
+#[path = "../common/around.rs"]
+#[allow(dead_code, reason = "others use the rest")]
+mod around;
 #[path = "../common/schedules.rs"]
 #[allow(dead_code, reason = "the models of the map use the rest")]
 mod schedules;
