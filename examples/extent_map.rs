@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::Result;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::thread;
 
@@ -21,7 +20,8 @@ struct Disk {
 
 impl Disk {
     /// Writes to each sector its number, and finds a place for those that have none at the end of the file.
-    fn write(&self, sectors: Range<u64>) -> Result<()> {
+    fn write(&self, start: u64, len: u64) -> Result<()> {
+        let sectors = start..start + len;
         let (mut editor, view) = (self.places.edit(), self.places.pin());
         let mut end = self.file.metadata()?.len() / 512;
         let extents = view.overlapping(sectors.clone());
@@ -48,14 +48,14 @@ impl Disk {
         let place = self.places.get(sector)?.clip(sector..)?.value();
         let mut bytes = [0; 8];
         let read = self.file.read_exact_at(&mut bytes, place * 512);
-        read.ok().map(|()| u64::from_le_bytes(bytes))
+        Some(read.map_or(u64::MAX, |()| u64::from_le_bytes(bytes)))
     }
 }
 
 fn main() -> Result<()> {
     let (places, file) = (ExtentMap::new(), tempfile::tempfile()?);
     let disk = Disk { places, file };
-    disk.write(0..SECTORS / 2)?;
+    disk.write(0, SECTORS / 2)?;
     let (written, wrong) = thread::scope(|scope| {
         let is_wrong = |sector: &u64| match disk.read(*sector) {
             Some(number) => number != *sector,
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
         };
         let sectors = (0..500_000).map(|n| n * 7_919 % SECTORS);
         let reader = scope.spawn(move || sectors.filter(is_wrong).count());
-        let written = (0..500).try_for_each(|n| disk.write(n * 37..n * 37 + 1 + n % 64));
+        let written = (0..500).try_for_each(|n| disk.write(n * 6_007 % 19_900, 1 + n % 64));
         (written, reader.join().unwrap_or(usize::MAX))
     });
     assert!(written.is_ok() && wrong == 0, "{written:?}, {wrong} wrong");

@@ -62,15 +62,15 @@ fn main() -> Result<()> {
     assert_eq!(space.fault(text + 3, false), Some(43));
     assert_eq!(space.fault(text + 3, true), None);
     let seen = thread::scope(|scope| {
-        let faults = (0..100_000).filter_map(|n| space.fault(heap + n % 1_000, false));
+        let faults = (0..2_000_000).filter_map(|n| space.fault(heap + n % 1_000, false));
         let reader = scope.spawn(|| faults.count());
-        for round in 0..2_000 {
+        for round in 0..100_000 {
             space.mprotect(heap + 10..heap + 990, round % 2 == 1)?;
         }
         Result::Ok(reader.join().unwrap_or(0))
     })?;
-    println!("{seen} of 100000 faults beside 2000 mprotects found their page");
-    assert_eq!((seen, space.0.pin().iter().count()), (100_000, 2)); // merged again
+    println!("{seen} of 2000000 faults beside 100000 mprotects found their page");
+    assert_eq!((seen, space.0.pin().iter().count()), (2_000_000, 2)); // merged again
     space.0.remove(heap + 10..heap + 20)?; // munmap
     println!("after munmap of ten: {:?}", space.0);
     assert_eq!(space.fault(heap + 15, false), None);
