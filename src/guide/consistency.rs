@@ -13,10 +13,10 @@
 //! map.insert(0..100, 1_000_u64)?;
 //! let view = map.pin();
 //! std::thread::scope(|scope| {
-//!     scope.spawn(|| for place in 2_000..2_100 {
+//!     scope.spawn(|| for place in 2_000..22_000 {
 //!         map.insert(40..60, place).expect("the range is not empty");
 //!     });
-//!     for _ in 0..100 {
+//!     for _ in 0..20_000 {
 //!         let extents: Vec<_> = view.overlapping(0..100).collect();
 //!         let blocks: u64 = extents.iter().map(|extent| extent.len()).sum();
 //!         assert_eq!(blocks, 100); // never a hole between two places

@@ -172,9 +172,19 @@
 //! file.sync_all()?;
 //! assert_eq!(table.look(FileNumber(1)).extents().len(), 1);
 //! assert_eq!(table.look(FileNumber(1)).size, 18_192);
-//! # file.set_len(9_000)?;
-//! # file.sync_all()?;
-//! # assert_eq!(table.look(FileNumber(1)).blocks.len(), 1);
+//!
+//! volume.drop_caches()?; // what is read now was found by way of the table
+//! let mut bytes = [0; 10_000];
+//! assert_eq!(file.read_at(8192, &mut bytes)?, 10_000);
+//! assert_eq!(bytes, [7; 10_000]);
+//! # use extent_map::file::AllocateMode;
+//! # file.allocate(AllocateMode::CollapseRange, 0, 4096)?;
+//! # file.set_len(5_000)?;
+//! # volume.drop_caches()?;
+//! # assert_eq!((file.read_at(0, &mut bytes)?, &bytes[4095..4097]), (5_000, &[0, 7][..]));
+//! # assert_eq!(table.look(FileNumber(1)).extents()[0].range, FileRange::at(FileBlock(1), 1));
+//! # let behind = Mapping::Hole(FileRange::from(FileBlock(2)));
+//! # assert_eq!(table.query(FileNumber(1), FileBlock(9))?, behind);
 //! volume.close()?;
 //! # Ok::<(), Error>(())
 //! ```

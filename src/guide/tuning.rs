@@ -15,10 +15,11 @@
 //!
 //! # Delayed allocation
 //!
-//! - **Cluster size** ([`VolumeOptions::cluster_blocks`]): larger clusters make bitmaps and ledger smaller, and small files larger.
+//! - **Cluster size** ([`VolumeOptions::cluster_blocks`]): larger clusters make bitmaps smaller, and small files larger.
 //!   Blocks of one cluster share its promise.
-//! - **When to stop delaying** ([`VolumeOptions::low_space_clusters`]): by default while less than a sixty-fourth of the volume is free beyond
-//!   what is promised, writes allocate at once, as ext4 does. Nothing is refused falsely in either case.
+//! - **When to stop delaying** ([`VolumeOptions::low_space_clusters`]): while less than a sixty-fourth of the volume is free beyond what is
+//!   promised, or promises are more than two thirds of what is free, writes allocate at once, as in ext4. Nothing is refused falsely in
+//!   either case.
 //! - **How much may be dirty** ([`VolumeOptions::dirty_pages`]): writers wait for writeback beyond it. More means larger runs.
 //! - **Windows** need no knob: a file that grows gets one, and they end before anything is refused. 64 files that grow in turns come to
 //!   lie in 4 extents each, where allocators that know no files give them 256.
@@ -35,7 +36,7 @@
 //! - **Scheduler**: none, by default. A [`Deadline`] pays where a disk seeks, and where reads must not wait behind writes.
 //! - **Queue depth** is the device's to say: [`Limits::depth`]. On a device that blocks, so many threads work in it at once.
 //! - **Devices**: random direct reads of 4 KiB by one `UringDevice` (feature `uring`) came to 3.6 to 4.1 times those of one thread on a
-//!   [`DirectDevice`], with a quarter of the processor time each. **32 threads that block did more**: the ring had 0.78 to 0.92 of their
+//!   [`DirectDevice`], with a quarter or less of the processor time each. **32 threads that block did more**: the ring had 0.78 to 0.92 of their
 //!   reads, for two thirds of their processor time. Registered memory was worth little.
 //! - **Group commit** is by itself: sixteen threads that each sync a file make 11.9 times as many syncs as one where a flush takes 2 ms.
 //!
