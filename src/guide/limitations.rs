@@ -13,8 +13,9 @@
 //!
 //! - The mapping of all files is in memory: 16 bytes an extent and more, also where it is kept on a device, too. Opening reads
 //!   all of it, and makes the bitmaps anew. On the device it may take 1/256 of it.
-//! - [`MemoryStore`](crate::mapping::MemoryStore) and [`LogStore`](crate::mapping::LogStore) keep a file's extents as one sorted list that readers take whole, so each change of a file
-//!   copies the list. A file of many thousand extents wants a store of your own.
+//! - [`MemoryStore`](crate::mapping::MemoryStore) and [`LogStore`](crate::mapping::LogStore) keep a file's extents as one sorted
+//!   list that readers take whole, so each change of a file copies the list; a collapse or insert copies it once for each extent
+//!   behind. A file of tens of thousands of extents wants a store of your own.
 //! - There are no directories, names, permissions, times, links or extended attributes, and no checksums of data. Files have numbers.
 //! - A file has at most 2^32 - 1 blocks, a volume 2^32 - 1 clusters, as ext4. A block has 512 to 4096 bytes, a page 4096.
 //! - Direct writes of one file wait for each other.
