@@ -14,7 +14,8 @@
 //! | 4b | [`block`] | bios, merging, flush |
 //! | 5 | [`device`] | memory, file and fault-injecting devices |
 //!
-//! [`units`], [`stats`] and [`Error`] belong to all of them.
+//! [`units`], [`stats`] and [`Error`] belong to all of them. The [`guide`] has more words: what readers see, the crate inside
+//! your own filesystem, what to tune, what it cannot do.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -66,6 +67,8 @@ pub mod device;
 mod error;
 #[cfg(feature = "std")]
 pub mod file;
+#[cfg(feature = "std")]
+pub mod guide;
 pub mod map;
 #[cfg(feature = "std")]
 pub mod mapping;

@@ -1,0 +1,33 @@
+//! What it cannot do, and what it costs.
+//!
+//! # The map
+//!
+//! - Edits of one map exclude each other. Many writers do not get more done than one.
+//! - A thread that is suspended in the middle of a lookup holds back all that edits replace meanwhile, without a bound.
+//!   Between lookups it holds nothing back.
+//! - There are no snapshots: a walk of more than 64 extents may see several states.
+//! - Values have 64 bits, and are copied out.
+//! - A static search tree that nobody can change is 1.6 to 2.5 times faster to look up in.
+//!
+//! # Volumes
+//!
+//! - The mapping of all files is in memory: 16 bytes an extent and more, also where it is kept on a device, too. Opening reads
+//!   all of it, and makes the bitmaps anew. On the device it may take 1/256 of it.
+//! - [`MemoryStore`](crate::mapping::MemoryStore) and [`LogStore`](crate::mapping::LogStore) keep a file's extents as one sorted
+//!   list that readers take whole, so each change of a file copies the list; a collapse or insert copies it once for each extent
+//!   behind. A file of tens of thousands of extents wants a store of your own.
+//! - There are no directories, names, permissions, times, links or extended attributes, and no checksums of data. Files have numbers.
+//! - A file has at most 2^32 - 1 blocks, a volume 2^32 - 1 clusters, as ext4. A block has 512 to 4096 bytes, a page 4096.
+//! - Direct writes of one file wait for each other.
+//! - Reads, read-ahead and writeback wait for the device; only the block queue works without waiting.
+//! - It does not read or write the disk format of ext4.
+//!
+//! # Leaks
+//!
+//! A [`Reservation`](crate::allocator::Reservation) given to [`mem::forget`](core::mem::forget) stays promised. The ledger says how much that was when it is
+//! closed.
+//!
+//! # Platforms
+//!
+//! Developed and measured on Linux, x86-64. The map needs `alloc` and atomics of 64 bits, and uses vectors only on x86-64. The rest needs
+//! the standard library; devices on files need Unix, direct ones Linux.
