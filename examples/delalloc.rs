@@ -14,14 +14,14 @@ use extent_map::{device::MemoryDevice, mapping::MemoryStore};
 /// A file and its dirty pages. Its owner has it alone, so there is no need for inode and folio locks.
 struct CachedFile {
     blocks: FileBlocks,
-    dirty: BTreeMap<FileBlock, [u8; 4096]>,
+    dirty: BTreeMap<FileBlock, Arc<[u8]>>,
 }
 
 impl CachedFile {
     fn write(&mut self, block: u64, byte: u8) -> Result<()> {
         let range = FileRange::at(FileBlock(block), 1);
         self.blocks.admit(range)?; // the only step that can find no space
-        self.dirty.insert(range.start(), [byte; 4096]);
+        self.dirty.insert(range.start(), Arc::new([byte; 4096]));
         Ok(())
     }
 
@@ -29,9 +29,9 @@ impl CachedFile {
         self.blocks.place(FileRange::from(FileBlock(0))); // all of it, so in one piece
         let runs = self.dirty.iter().map(|(block, page)| DirtyRun {
             range: FileRange::at(*block, 1),
-            bytes: page,
+            bytes: Arc::clone(page).into(), // shared with the device, not copied
         });
-        for piece in self.blocks.send(&runs.collect::<Vec<_>>()).make_readable() {
+        for piece in self.blocks.send(runs.collect()).make_readable() {
             piece.outcome?; // else its pages stay dirty
         }
         self.dirty.clear();

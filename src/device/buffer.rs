@@ -234,6 +234,12 @@ impl From<Buffer> for Buffers {
     }
 }
 
+impl From<Arc<[u8]>> for Buffers {
+    fn from(memory: Arc<[u8]>) -> Self {
+        Buffer::from(memory).into()
+    }
+}
+
 impl From<Vec<Buffer>> for Buffers {
     fn from(buffers: Vec<Buffer>) -> Self {
         Self(List::Many(Box::new(Many(buffers))))

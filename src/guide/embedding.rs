@@ -243,13 +243,14 @@
 //!     let backed = blocks.admit(rest)?;
 //!     rest = FileRange::new(backed.range.end(), rest.end());
 //! }
-//! let pages = vec![7; 8 * 4096]; // your page cache
+//! let pages: Arc<[u8]> = Arc::new([7; 8 * 4096]); // your page cache
 //! assert_eq!(blocks.reserved_clusters(), 8);
 //!
 //! // Writeback: a place for all of it at once, then the data, and only then what makes it readable.
 //! let range = FileRange::at(FileBlock(0), 8);
 //! assert!(blocks.place(range).is_empty(), "what was promised has its place");
-//! let sent = blocks.send(&[DirtyRun { range, bytes: &pages }]);
+//! let bytes = Arc::clone(&pages).into(); // lent to the device, not copied
+//! let sent = blocks.send(vec![DirtyRun { range, bytes }]);
 //! for piece in sent.make_readable() {
 //!     piece.outcome?; // the pages of a piece that failed stay dirty
 //! }
