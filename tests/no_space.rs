@@ -248,3 +248,32 @@ fn delayed_blocks_keep_a_cluster_that_is_freed_under_them_where_there_is_no_othe
     delayed_blocks_stay(&[1, 2], &[0, 3], punch(1, 2));
     delayed_blocks_stay(&[2, 3], &[0, 1], |file| file.set_len(2 * BLOCK));
 }
+
+#[test]
+fn delayed_blocks_keep_a_cluster_that_is_freed_under_them_where_the_mapping_is_full_too() {
+    let options = VolumeOptions::new()
+        .block_size(512)
+        .cluster_blocks(8)
+        .low_space_clusters(0);
+    let device = Arc::new(MemoryDevice::new(1 << 20));
+    let volume = Volume::format_persistent(device, &options).unwrap();
+    let [file, holes, other] = [1, 2, 3].map(|number| volume.file(FileNumber(number)).unwrap());
+    file.write_at(0, &[1; 512]).unwrap();
+    volume.sync().unwrap();
+    file.write_at(1024, &[2; 512]).unwrap();
+    holes.write_at(0, &[3; 1840 * 512]).unwrap();
+    while other.write_at(other.size(), &[9; 4096]).is_ok() {}
+    [&holes, &other].map(|file| file.sync_all().unwrap());
+    // The mapping of each hole takes room, and no cluster becomes free.
+    for hole in 0..919 {
+        let offset = 512 * (1 + 2 * hole);
+        holes
+            .allocate(AllocateMode::PunchHole, offset, 512)
+            .unwrap();
+    }
+    assert_eq!(volume.statfs().free_blocks, 0);
+    assert_eq!(file.allocate(AllocateMode::PunchHole, 0, 512), Ok(()));
+    testing::check(&volume).unwrap();
+    volume.sync().unwrap();
+    testing::check_synced(&volume).unwrap();
+}

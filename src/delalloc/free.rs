@@ -1,7 +1,7 @@
 //! Taking blocks away from a file: punch, truncate, collapse; and making room for an insert.
 
 use crate::error::{Error, Result};
-use crate::mapping::{MappedExtent, Shift};
+use crate::mapping::{ExtentState, MappedExtent, Shift};
 use crate::probe::Mutation;
 use crate::spans::span;
 use crate::status::{Status, StatusExtent};
@@ -9,7 +9,7 @@ use crate::sync::journal::note;
 use crate::units::{DiskRun, FileBlock, FileRange};
 
 use super::FileBlocks;
-use super::blocks::{DataLocked, cluster_base};
+use super::blocks::{DataLocked, cluster_base, status_of};
 
 impl FileBlocks {
     /// Makes every block of `range` a hole: promises end, allocated clusters that no block uses any more
@@ -147,7 +147,8 @@ impl FileBlocks {
     }
 
     /// Frees a cluster of which delayed blocks remain when its space is not theirs before that is durable: they are
-    /// promised another one. Where there is none they stay, and are allocated at once.
+    /// promised another one. Where there is none they stay, and one of them is
+    /// allocated in the place of what was freed.
     fn free_under_delayed(&self, cluster: u64, run: DiskRun) -> Result<()> {
         match self.backing.allocator.ledger().reserve(1) {
             Ok(space) => {
@@ -158,13 +159,17 @@ impl FileBlocks {
             }
             Err(Error::NoSpace) => {
                 let range = self.backing.geometry.cluster.range_of(cluster);
-                for block in range.blocks() {
-                    if self.is_delayed(block) {
-                        let disk = run.start.advance(block.0 - range.start().0);
-                        self.map_unwritten(FileRange::at(block, 1), disk, 0)?;
-                    }
-                }
-                Ok(())
+                // One is enough: the others live beside an allocated block, as before.
+                let delayed = range.blocks().find(|block| self.is_delayed(*block));
+                let block =
+                    delayed.ok_or(Error::Corrupt("a pending cluster without delayed blocks"))?;
+                let extent = MappedExtent {
+                    range: FileRange::at(block, 1),
+                    disk: run.start.advance(block.0 - range.start().0),
+                    state: ExtentState::Unwritten,
+                };
+                self.backing.store.insert_in_place(self.file, extent)?;
+                self.note(&status_of(&extent))
             }
             Err(error) => Err(error),
         }

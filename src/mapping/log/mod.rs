@@ -235,6 +235,10 @@ impl MappingStore for LogStore {
         self.change(file, &Change::Insert(extent)).map(drop)
     }
 
+    fn insert_in_place(&self, file: FileNumber, extent: MappedExtent) -> Result<()> {
+        self.change(file, &Change::InsertInPlace(extent)).map(drop)
+    }
+
     fn convert(&self, file: FileNumber, range: FileRange, to: ExtentState) -> Result<()> {
         self.change(file, &Change::Convert(possible(range), to))
             .map(drop)

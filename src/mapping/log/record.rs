@@ -13,6 +13,8 @@ use super::wire::Reader;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Insert(MappedExtent),
+    /// The same where others were removed; reads back as `Insert`.
+    InsertInPlace(MappedExtent),
     Convert(FileRange, ExtentState),
     Remove(FileRange),
     Shift(FileBlock, Shift),
@@ -45,7 +47,7 @@ impl Change {
     pub(super) fn apply(&self, file: &FileState) -> Result<(FileState, Vec<MappedExtent>)> {
         let changed = match self {
             Self::Remove(range) => return Ok(file.without(*range)),
-            Self::Insert(extent) => file.inserted(*extent)?,
+            Self::Insert(extent) | Self::InsertInPlace(extent) => file.inserted(*extent)?,
             Self::Convert(range, to) => file.converted(*range, *to),
             Self::Shift(from, shift) => file.shifted(*from, *shift)?,
             Self::Resize(size) => file.sized(*size),
@@ -59,7 +61,11 @@ impl Change {
     pub(super) fn must_not_fail(&self) -> bool {
         matches!(
             self,
-            Self::Remove(_) | Self::Shift(..) | Self::Resize(_) | Self::Extend(_)
+            Self::InsertInPlace(_)
+                | Self::Remove(_)
+                | Self::Shift(..)
+                | Self::Resize(_)
+                | Self::Extend(_)
         )
     }
 
@@ -70,7 +76,7 @@ impl Change {
             log.extend(file.0.to_le_bytes());
         };
         match self {
-            Self::Insert(extent) => {
+            Self::Insert(extent) | Self::InsertInPlace(extent) => {
                 put(kind::INSERT);
                 encode_extent(extent, log);
             }
