@@ -31,11 +31,8 @@ clippy-fuzz-targets:
 clippy-schedules-of-the-fuzz-targets:
     .ci/run "clippy, schedules of the fuzz targets"
 
-clippy-map-without-std:
-    .ci/run "clippy, map without std"
-
-clippy-std-alone:
-    .ci/run "clippy, std alone"
+clippy-features:
+    .ci/run "clippy, features"
 
 documentation:
     .ci/run "documentation"
@@ -45,6 +42,15 @@ tests:
 
 tests-of-io_uring:
     .ci/run "tests of io_uring"
+
+tests-of-serde:
+    .ci/run "tests of serde"
+
+package:
+    .ci/run "package"
+
+manifest:
+    .ci/run "manifest"
 
 example-extent_map:
     .ci/run "example extent_map"
@@ -126,6 +132,3 @@ figures-of-the-ledger:
 
 figures-of-group-commit:
     .ci/run "figures of group commit"
-
-licences-bans-sources:
-    .ci/run "licences, bans, sources"

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// What CI does not run as it is written, and why that will do.
-const OTHERWISE: [(&str, &str); 11] = [
+const OTHERWISE: [(&str, &str); 12] = [
     (
         "cargo bench --bench versus",
         "minutes; CI runs --check-only",
@@ -27,6 +27,10 @@ const OTHERWISE: [(&str, &str); 11] = [
     ),
     (".ci/coverage", "wants the tools of LLVM"),
     (".ci/mutants status", "hours"),
+    (
+        "cargo deny check licenses bans sources",
+        "cargo-deny takes minutes to build",
+    ),
     ("cargo deny check advisories", "fetches its database"),
     ("cargo install just", "for those who like recipes"),
     ("just --list", "likewise"),
