@@ -1,0 +1,306 @@
+//! The map alone: threads that look blocks up and overwrite ranges, on our map and on others.
+//!
+//! A map starts with extents of 16 blocks that do not merge. Any thread looks up any block; it changes extents of its
+//! own only, so that it knows what they hold.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::io;
+use std::time::Duration;
+
+use super::contest::{Contestant, Turn, Work, side_by_side};
+use super::latencies::Latencies;
+use super::maps::{self, Extents, Run, STRIDE, Visit};
+use super::memory;
+use super::mix::{Kind, Mix};
+use super::places::{Places, below};
+use super::random::Random;
+use super::worker::Job;
+
+/// Operations between two looks at the clock; one of them is timed.
+const BATCH: u64 = 32;
+/// How many extents a thread keeps in pieces: a write makes three of one, or one of three.
+const PIECES: usize = 64;
+/// The most extents that a truncation takes away.
+const CUT: u64 = 8;
+/// A tag for what is written is below this.
+const TAGS: u64 = 1 << 20;
+
+/// One thread and what it remembers.
+#[derive(Debug)]
+struct Editor {
+    mix: Mix,
+    random: Random,
+    reads: Places,
+    writes: Places,
+    /// Its first extent.
+    first: u64,
+    /// Of each block of its extents; 0 is a hole.
+    tags: Vec<u32>,
+    /// The last tag it used, which nobody else uses.
+    tag: u64,
+    step: u64,
+    in_pieces: VecDeque<u64>,
+    /// Where it appends.
+    end: u64,
+}
+
+/// A map and those who work on it.
+struct Alone<M> {
+    map: M,
+    blocks: u64,
+    editors: Vec<Editor>,
+    /// Bytes that the map has now, and what it had too much at most.
+    bytes: i64,
+    peak: i64,
+}
+
+impl Editor {
+    fn new(job: &Job, number: u64, extents: u64) -> Self {
+        let mut random = Random(!(job.seed ^ number << 32));
+        let mut places = |count| Places::new(job.distribution, below(&mut random, count));
+        let tags = |index| {
+            let run = Run::dense(index);
+            (run.first..=run.last).map(move |_| (run.value >> 40) as u32)
+        };
+        let first = number * extents;
+        Self {
+            reads: places(extents * job.workers * STRIDE),
+            writes: places(extents),
+            mix: job.mix.clone(),
+            random,
+            first,
+            tags: (first..first + extents).flat_map(tags).collect(),
+            tag: 3 + number,
+            step: job.workers,
+            in_pieces: VecDeque::new(),
+            end: 0,
+        }
+    }
+
+    fn extents(&self) -> u64 {
+        self.tags.len() as u64 / STRIDE
+    }
+
+    /// A tag that is none of those around.
+    fn fresh(&mut self) -> u64 {
+        self.tag += self.step;
+        if self.tag >= TAGS {
+            self.tag = 3 + self.tag % self.step;
+        }
+        self.tag
+    }
+
+    /// Gives blocks of its own another tag, or makes them a hole.
+    fn change(&mut self, map: &impl Extents, first: u64, len: u64, tag: u64) {
+        let start = self.first * STRIDE + first;
+        let run = Run::tagged(tag, start, start + len - 1);
+        map.replace(run.first, run.last, (tag > 0).then_some(run.value));
+        self.tags[first as usize..][..len as usize].fill(tag as u32);
+    }
+
+    /// Gives an extent of its own back what it had in the beginning.
+    fn restore(&mut self, map: &impl Extents, extent: u64) {
+        let tag = Run::dense(self.first + extent).value >> 40;
+        self.change(map, extent * STRIDE, STRIDE, tag);
+    }
+
+    /// One operation; `blocks` has the map.
+    #[inline(always)]
+    fn step(
+        &mut self,
+        kind: Kind,
+        blocks: u64,
+        map: &impl Extents,
+        get: &impl Fn(u64) -> Option<Run>,
+    ) {
+        match kind {
+            Kind::Read => {
+                let block = self.reads.choose(blocks, &mut self.random);
+                black_box(get(block));
+            }
+            // What a sync needs of a map: some extents in a row.
+            Kind::Sync => {
+                let block = self.reads.choose(blocks, &mut self.random);
+                for block in (block..blocks).step_by(STRIDE as usize).take(CUT as usize) {
+                    black_box(get(block));
+                }
+            }
+            _ => self.edit(kind, map, get),
+        }
+    }
+
+    fn edit(&mut self, kind: Kind, map: &impl Extents, get: &impl Fn(u64) -> Option<Run>) {
+        let extents = self.extents();
+        let extent = self.writes.choose(extents, &mut self.random);
+        let inside = below(&mut self.random, STRIDE - 1);
+        let block = extent * STRIDE + inside;
+        let few = 1 + below(&mut self.random, 2);
+        match kind {
+            Kind::Write if self.in_pieces.len() == PIECES => {
+                let extent = self.in_pieces.pop_front().expect("there are some");
+                self.restore(map, extent);
+            }
+            Kind::Write => {
+                let tag = self.fresh();
+                self.change(map, block, few, tag);
+                self.in_pieces.push_back(extent);
+            }
+            // A fault looks first; what is there stays.
+            Kind::Fault => {
+                if get(self.first * STRIDE + block).is_none() {
+                    let tag = self.fresh();
+                    self.change(map, block, 1, tag);
+                }
+            }
+            Kind::Punch => self.change(map, block, few, 0),
+            Kind::Truncate => {
+                let count = (1 + below(&mut self.random, CUT)).min(extents - extent);
+                self.change(map, extent * STRIDE, count * STRIDE, 0);
+            }
+            Kind::Append => {
+                self.end = (self.end + 1) % extents;
+                self.restore(map, self.end);
+            }
+            _ => self.restore(map, extent),
+        }
+    }
+}
+
+/// An editor at work.
+struct AtWork<'a, M> {
+    map: &'a M,
+    blocks: u64,
+    editor: &'a mut Editor,
+}
+
+impl<M: Extents + Sync> Work for AtWork<'_, M> {
+    fn some(&mut self, seen: &mut Latencies) -> io::Result<u64> {
+        let Self {
+            map,
+            blocks,
+            editor,
+        } = self;
+        let get = map.reader();
+        for number in 0..BATCH {
+            let kind = editor.mix.kind(below(&mut editor.random, 100));
+            match number {
+                0 => seen.time(kind, || editor.step(kind, *blocks, *map, &get)),
+                _ => editor.step(kind, *blocks, *map, &get),
+            }
+        }
+        Ok(BATCH)
+    }
+}
+
+impl<M: Extents + Sync + 'static> Alone<M> {
+    fn new(job: &Job, extents: u64) -> Self {
+        maps::check::<M>();
+        let each = extents.div_ceil(job.workers);
+        let extents = each * job.workers;
+        let editors = (0..job.workers).map(|number| Editor::new(job, number, each));
+        let editors = editors.collect();
+        let before = memory::live();
+        let map = M::filled(extents, Run::dense);
+        Self {
+            map,
+            blocks: extents * STRIDE,
+            editors,
+            bytes: memory::live() - before,
+            peak: 0,
+        }
+    }
+}
+
+impl<M: Extents + Sync + 'static> Contestant for Alone<M> {
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn turn(&mut self, threads: usize, time: Duration) -> io::Result<Turn> {
+        let (map, blocks) = (&self.map, self.blocks);
+        let working = self.editors[..threads].iter_mut();
+        let working = working.map(|editor| AtWork {
+            map,
+            blocks,
+            editor,
+        });
+        let (mut before, mut bytes) = (None, self.bytes);
+        let peak = &mut self.peak;
+        let turn = side_by_side(working.collect(), time, || {
+            let live = memory::live();
+            bytes = self.bytes + live - *before.get_or_insert(live);
+            *peak = bytes.max(*peak);
+        });
+        self.bytes = bytes;
+        turn
+    }
+
+    /// What it had at most less what a copy takes.
+    fn garbage(&mut self) -> Option<u64> {
+        let get = self.map.reader();
+        let mut runs: Vec<Run> = (0..self.blocks)
+            .filter_map(|block| get(block).filter(|run| run.first == block))
+            .collect();
+        drop(get);
+        let mut random = Random(0);
+        for end in (1..runs.len()).rev() {
+            runs.swap(end, below(&mut random, end as u64 + 1) as usize);
+        }
+        let before = memory::live();
+        let mut copy = M::default();
+        copy.fill(runs.iter().copied());
+        let needed = memory::live() - before;
+        Some(u64::try_from(self.peak - needed).unwrap_or(0))
+    }
+
+    /// Every block, and that extents which can be one are one.
+    fn verify(&mut self) -> Result<String, String> {
+        let get = self.map.reader();
+        let tags = self.editors.iter().flat_map(|editor| &editor.tags);
+        let (mut before, mut extents) = (None::<Run>, 0);
+        for (block, tag) in (0..).zip(tags) {
+            let found = get(block);
+            let value = found.map_or(0, |run| run.at(block));
+            let expected = match tag {
+                0 => 0,
+                tag => u64::from(*tag) << 40 | block,
+            };
+            if value != expected {
+                return Err(format!("block {block} has {value:#x}, not {expected:#x}"));
+            }
+            let Some(run) = found.filter(|found| before != Some(*found)) else {
+                continue;
+            };
+            if run.first != block || before.is_some_and(|before| before.merges(&run)) {
+                return Err(format!(
+                    "extents before block {block} overlap or are not merged"
+                ));
+            }
+            before = Some(run);
+            extents += 1;
+        }
+        Ok(format!(
+            "{} blocks in {extents} extents hold what was put there last",
+            self.blocks
+        ))
+    }
+}
+
+/// Our map and the others that are wanted.
+pub(crate) fn contestants(
+    job: &Job,
+    extents: u64,
+    wanted: impl Fn(&str) -> bool,
+) -> Vec<Box<dyn Contestant>> {
+    struct Make<'a>(&'a Job, u64, Vec<Box<dyn Contestant>>);
+    impl Visit for Make<'_> {
+        fn visit<M: Extents + Sync + 'static>(&mut self) {
+            let Self(job, extents, made) = self;
+            made.push(Box::new(Alone::<M>::new(job, *extents)));
+        }
+    }
+    let mut make = Make(job, extents, Vec::new());
+    maps::visit(&mut make, wanted);
+    make.2
+}
