@@ -176,7 +176,11 @@ pub(crate) fn contest(
             for turn in 0..contestants.len() {
                 // Who is first changes.
                 let turn = (turn + round) % contestants.len();
-                let done = contestants[turn].turn(*count, time)?;
+                let contestant = &mut contestants[turn];
+                let done = contestant.turn(*count, time);
+                let done = done.map_err(|error| {
+                    io::Error::new(error.kind(), format!("{}: {error}", contestant.name()))
+                })?;
                 if interrupt::wanted() {
                     break 'all;
                 }

@@ -18,10 +18,12 @@ mod maps;
 mod memory;
 mod mix;
 mod options;
+mod picture;
 mod places;
 mod progress;
 #[path = "../../tests/common/random.rs"]
 mod random;
+mod report;
 mod spread;
 mod table;
 mod target;
@@ -29,21 +31,19 @@ mod whole;
 mod worker;
 
 use std::env;
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use contest::{Contestant, contest};
 use extent_map::device::BlockDevice;
 use options::{Instead, Options};
 use progress::Progress;
-use whole::{Finding, Playing};
+use report::Report;
+use whole::Playing;
 use worker::Job;
-
-/// How long is measured if nobody says.
-const TIME: Duration = Duration::from_secs(24);
 
 #[global_allocator]
 static ALLOCATOR: memory::Counting = memory::Counting;
@@ -97,15 +97,35 @@ fn run(
     device: &Arc<dyn BlockDevice>,
     folder: &Path,
 ) -> io::Result<bool> {
-    let mut out = io::stdout().lock();
-    let header = header::header(options, job);
-    for (name, what) in &header {
-        writeln!(out, "{name:9} {what}")?;
-    }
-    out.flush()?;
+    let mut report = Report {
+        header: header::header(options, job),
+        ..Report::default()
+    };
+    report.print_header(io::stdout())?;
     let progress = Progress::new();
-    let time = options.time.unwrap_or(TIME) / 2;
+    whole_crate(options, job, device, folder, &progress, &mut report)?;
+    if !interrupt::wanted() {
+        map_alone(options, job, &progress, &mut report)?;
+    }
+    progress.end();
+    report.interrupted = interrupt::wanted();
+    report.print(io::stdout())?;
+    fs::write(&options.svg, picture::svg(&report.outcomes))?;
+    if let Some(path) = &options.json {
+        fs::write(path, format!("{:#}\n", report.json()))?;
+    }
+    Ok(report.is_right())
+}
 
+fn whole_crate(
+    options: &Options,
+    job: &Job,
+    device: &Arc<dyn BlockDevice>,
+    folder: &Path,
+    progress: &Progress,
+    report: &mut Report,
+) -> io::Result<()> {
+    progress.say("Laying files out");
     let mut stage = whole::on_volume(job, Arc::clone(device))?;
     let mut peer = match options.wants("system") {
         true => Some(whole::on_system(job, folder)?),
@@ -115,39 +135,35 @@ fn run(
     if let Some(peer) = &mut peer {
         contestants.push(Box::new(Playing(peer)));
     }
-    let whole = contest(
-        "The whole crate",
-        &options.threads,
-        time,
-        &mut contestants,
-        &progress,
-    )?;
-    let mut findings: Vec<Finding> = contestants[1..]
-        .iter_mut()
-        .map(|contestant| (contestant.name().into(), contestant.verify()))
-        .collect();
-    drop(contestants);
-    drop(peer);
+    let (threads, time) = (&options.threads, options.time_of_a_part());
+    let outcome = contest("The whole crate", threads, time, &mut contestants, progress)?;
+    report.outcomes.push(outcome);
     progress.say("Checking");
-    let (ours, stats) = stage.end(device);
-    findings.extend(ours);
+    for peer in &mut contestants[1..] {
+        report.findings.push((peer.name().into(), peer.verify()));
+    }
+    drop(contestants);
+    let (findings, stats) = stage.end(device);
+    report.findings.extend(findings);
+    report.stats = stats;
+    Ok(())
+}
 
+fn map_alone(
+    options: &Options,
+    job: &Job,
+    progress: &Progress,
+    report: &mut Report,
+) -> io::Result<()> {
     progress.say("Filling maps");
     let mut contestants = alone::contestants(job, options.extents, |name| options.wants(name));
-    let map = contest(
-        "The map alone",
-        &options.threads,
-        time,
-        &mut contestants,
-        &progress,
-    )?;
+    let (threads, time) = (&options.threads, options.time_of_a_part());
+    let outcome = contest("The map alone", threads, time, &mut contestants, progress)?;
+    report.outcomes.push(outcome);
+    progress.say("Checking");
     for contestant in &mut contestants {
-        findings.push((contestant.name().into(), contestant.verify()));
+        let found = contestant.verify();
+        report.findings.push((contestant.name().into(), found));
     }
-    progress.end();
-
-    for outcome in [&whole, &map] {
-        writeln!(out, "\n{}", table::tables(outcome))?;
-    }
-    Ok(true)
+    Ok(())
 }

@@ -56,7 +56,7 @@ pub(crate) const NAMED: [(&str, &str); 7] = [
     ("random-write", "write=100"),
     (
         "mixed",
-        "read=54,write=20,append=10,fallocate=4,punch=5,truncate=2,fault=4,sync=1",
+        "read=55,write=20,append=10,fallocate=4,punch=5,truncate=2,fault=4",
     ),
     ("truncate-storm", "append=60,truncate=40"),
     ("fsync", "write=50,append=25,sync=25"),

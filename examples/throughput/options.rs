@@ -24,6 +24,9 @@ pub(crate) const OPPONENTS: [&str; 7] = [
     "masstree",
 ];
 
+/// How long is measured if nobody says.
+const TIME: Duration = Duration::from_secs(24);
+
 /// Measures the whole crate, and its map alone, with several threads; checks what they did; tells it in a table and a
 /// picture.
 #[derive(Debug, Parser)]
@@ -36,8 +39,8 @@ struct Arguments {
     /// read=50,write=30,append=10,fallocate=5,sync=5 (punch, truncate, fault)
     #[arg(long, default_value = "mixed")]
     mix: Mix,
-    /// Extents that the map has, and the files of the volume together
-    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1_000..=20_000_000))]
+    /// Extents that the map has; the files of the volume have a quarter of it together
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=20_000_000))]
     extents: u64,
     /// Which blocks are used
     #[arg(long = "dist", value_enum, default_value = "uniform")]
@@ -169,6 +172,11 @@ impl Options {
     /// Whether this opponent takes part.
     pub(crate) fn wants(&self, opponent: &str) -> bool {
         self.opponents.iter().any(|name| name == opponent)
+    }
+
+    /// How long the whole crate is measured, and as long the map alone.
+    pub(crate) fn time_of_a_part(&self) -> Duration {
+        self.time.unwrap_or(TIME) / 2
     }
 
     /// Refuses now what could not be written after the run.
