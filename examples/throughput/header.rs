@@ -5,7 +5,7 @@ use std::thread;
 
 use super::contest::ROUNDS;
 use super::options::Options;
-use super::worker::Job;
+use super::worker::{Job, SHARED};
 
 /// Names and what they stand for.
 pub(crate) fn header(options: &Options, job: &Job) -> Vec<(&'static str, String)> {
@@ -32,7 +32,7 @@ pub(crate) fn header(options: &Options, job: &Job) -> Vec<(&'static str, String)
             "{name}, a temporary one: what an application gets; --device memory leaves the disk out"
         ),
     };
-    vec![
+    let mut header = vec![
         (
             "machine",
             format!("{cores} cores, {}, {system}", std::env::consts::ARCH),
@@ -42,24 +42,49 @@ pub(crate) fn header(options: &Options, job: &Job) -> Vec<(&'static str, String)
             format!("extent-map {}; {peers}", env!("CARGO_PKG_VERSION")),
         ),
         ("device", device),
-        ("mix", options.mix.to_string()),
-        (
-            "files",
-            format!(
-                "{} extents, {:?}, seed {}, pages cached by both sides",
-                options.extents, options.distribution, options.seed
-            )
-            .to_lowercase(),
-        ),
-        (
-            "measured",
-            format!(
-                "{ROUNDS} rounds in turns, medians (lowest .. highest); {} threads at most have {} blocks",
-                job.workers,
-                job.blocks()
+    ];
+    let work = match &options.replay {
+        Some(path) => [
+            (
+                "trace",
+                format!(
+                    "{}, {} threads, as fast as they can",
+                    path.display(),
+                    job.workers
+                ),
             ),
-        ),
-    ]
+            (
+                "files",
+                "of the volume and of the system, holes at first, pages cached".into(),
+            ),
+            (
+                "measured",
+                "rounds of 4096 operations in turns; median (lowest .. highest)".into(),
+            ),
+        ],
+        None => {
+            let distribution = format!("{:?}", options.distribution).to_lowercase();
+            let seconds = 2.0 * options.time_of_a_part().as_secs_f64();
+            [
+                ("mix", options.mix.to_string()),
+                (
+                    "seed",
+                    format!(
+                        "{}; {} extents in a map, {} blocks in each of {SHARED} shared files; {distribution}",
+                        options.seed,
+                        options.extents,
+                        job.blocks()
+                    ),
+                ),
+                (
+                    "measured",
+                    format!("{seconds} s, {ROUNDS} rounds in turns; median (lowest .. highest)"),
+                ),
+            ]
+        }
+    };
+    header.extend(work);
+    header
 }
 
 /// The version of a crate that this was built with.

@@ -22,17 +22,20 @@ mod picture;
 mod places;
 mod progress;
 #[path = "../../tests/common/random.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
 mod random;
+mod replay;
 mod report;
 mod spread;
 mod table;
 mod target;
+mod trace;
 mod whole;
 mod worker;
 
 use std::env;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +45,7 @@ use extent_map::device::BlockDevice;
 use options::{Instead, Options};
 use progress::Progress;
 use report::Report;
+use trace::Trace;
 use whole::Playing;
 use worker::Job;
 
@@ -73,14 +77,20 @@ fn main() -> ExitCode {
         return refused(why);
     }
     let job = Job::new(&options);
-    let device = options
-        .device
-        .make(options.image.as_deref(), whole::device_bytes(&job));
+    let mut trace = match options.replay.as_deref().map(open_trace).transpose() {
+        Ok(trace) => trace,
+        Err(why) => return refused(why),
+    };
+    let bytes = match trace {
+        Some(_) => replay::DEVICE_BYTES,
+        None => whole::device_bytes(&job),
+    };
+    let device = options.device.make(options.image.as_deref(), bytes);
     let (device, folder) = match device {
         Ok(made) => made,
         Err(why) => return refused(why),
     };
-    match run(&options, &job, &device, &folder) {
+    match run(&options, &job, trace.as_mut(), (&device, &folder)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -90,12 +100,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// The device, and the folder for files of the system beside it.
+type Place<'a> = (&'a Arc<dyn BlockDevice>, &'a Path);
+
+/// Opens a trace, of which something must be usable.
+fn open_trace(path: &Path) -> Result<Trace<BufReader<File>>, String> {
+    let wrong = |what: String| format!("--replay {}: {what}", path.display());
+    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+    let mut trace = Trace::new(BufReader::new(file));
+    match trace.is_usable() {
+        Ok(true) => Ok(trace),
+        Ok(false) => Err(wrong(match trace.complaints().first() {
+            Some(first) => format!("no operation in it; {first}"),
+            None => "no operation in it".into(),
+        })),
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
 /// Measures, checks and tells; whether all was right.
 fn run(
     options: &Options,
     job: &Job,
-    device: &Arc<dyn BlockDevice>,
-    folder: &Path,
+    trace: Option<&mut Trace<BufReader<File>>>,
+    place: Place<'_>,
 ) -> io::Result<bool> {
     let mut report = Report {
         header: header::header(options, job),
@@ -103,9 +131,17 @@ fn run(
     };
     report.print_header(io::stdout())?;
     let progress = Progress::new();
-    whole_crate(options, job, device, folder, &progress, &mut report)?;
-    if !interrupt::wanted() {
-        map_alone(options, job, &progress, &mut report)?;
+    match trace {
+        Some(trace) => {
+            let how = (options.threads[0], options.time);
+            replay::replay(trace, how, place, &progress, &mut report)?;
+        }
+        None => {
+            whole_crate(options, job, place, &progress, &mut report)?;
+            if !interrupt::wanted() {
+                map_alone(options, job, &progress, &mut report)?;
+            }
+        }
     }
     progress.end();
     report.interrupted = interrupt::wanted();
@@ -120,8 +156,7 @@ fn run(
 fn whole_crate(
     options: &Options,
     job: &Job,
-    device: &Arc<dyn BlockDevice>,
-    folder: &Path,
+    (device, folder): Place<'_>,
     progress: &Progress,
     report: &mut Report,
 ) -> io::Result<()> {

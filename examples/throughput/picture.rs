@@ -1,6 +1,6 @@
 //! The picture: throughput against threads, and how long operations took. One file, for light and for dark.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use super::contest::{Entry, Outcome};
 use super::spread::Spread;
@@ -11,7 +11,7 @@ const HEIGHT: f64 = 300.0;
 /// Of the plot inside its panel.
 const LEFT: f64 = 64.0;
 const TOP: f64 = 40.0;
-const RIGHT: f64 = 16.0;
+const RIGHT: f64 = 28.0;
 const BOTTOM: f64 = 44.0;
 /// Between the lines of a legend.
 const LINE: f64 = 18.0;
@@ -21,10 +21,10 @@ const STYLE: &str = "<style>
   .title { font-size: 14px; font-weight: 600 }
   .small { font-size: 11px; fill: #57606a }
   .grid { stroke: #8c959f; stroke-opacity: .3 }
-  .line { fill: none; stroke-width: 2 }
+  .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round }
   .s0 { stroke: #0969da } .s1 { stroke: #bc4c00 } .s2 { stroke: #1a7f37 } .s3 { stroke: #8250df }
   .s4 { stroke: #bf3989 } .s5 { stroke: #9a6700 } .s6 { stroke: #57606a } .s7 { stroke: #cf222e }
-  .s0 { stroke-width: 3 }
+  .s0 { stroke-width: 3 } .dot { stroke-width: 7 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 }
     .small { fill: #9198a1 }
@@ -44,6 +44,8 @@ struct Panel {
     across: Vec<Tick>,
     up: Vec<Tick>,
     lines: Vec<Vec<(f64, f64)>>,
+    /// Whether each point is seen.
+    dots: bool,
 }
 
 /// The picture of some outcomes: a row of two panels and a legend for each.
@@ -96,6 +98,7 @@ fn throughput(outcome: &Outcome) -> Panel {
         across,
         up: up.collect(),
         lines,
+        dots: true,
     }
 }
 
@@ -170,6 +173,7 @@ fn latency(outcome: &Outcome) -> Panel {
         across: across.into(),
         up: up.collect(),
         lines,
+        dots: false,
     }
 }
 
@@ -194,15 +198,22 @@ impl Panel {
         text(into, "small", "middle", (middle, bottom + 32.0), self.below);
         // Ours last: it lies on top.
         for (number, points) in self.lines.iter().enumerate().rev() {
-            let points = points
-                .iter()
-                .map(|(x, y)| format!("{:.1},{:.1}", across(*x), up(*y)));
-            let points = points.collect::<Vec<_>>().join(" ");
-            writeln!(
+            let points = points.iter().map(|(x, y)| (across(*x), up(*y)));
+            let joined: Vec<_> = points
+                .clone()
+                .map(|(x, y)| format!("{x:.1},{y:.1}"))
+                .collect();
+            let joined = joined.join(" ");
+            put(
                 into,
-                "<polyline class=\"line s{number}\" points=\"{points}\"/>"
-            )
-            .expect("a string takes everything");
+                format_args!("<polyline class=\"line s{number}\" points=\"{joined}\"/>"),
+            );
+            for (x, y) in points.filter(|_| self.dots) {
+                put(
+                    into,
+                    format_args!("<path class=\"line s{number} dot\" d=\"M{x:.1} {y:.1}h0\"/>"),
+                );
+            }
         }
     }
 }
@@ -213,34 +224,35 @@ fn legend(outcome: &Outcome, y: f64, into: &mut String) -> f64 {
     for (number, entry) in outcome.entries.iter().enumerate() {
         let x = LEFT + (number % COLUMNS) as f64 * (2.0 * WIDTH - LEFT) / COLUMNS as f64;
         let y = y + (number / COLUMNS) as f64 * LINE + 4.0;
-        writeln!(
+        put(
             into,
-            "<path class=\"line s{number}\" d=\"M{x:.1} {y:.1}h24\"/>"
-        )
-        .expect("a string takes everything");
+            format_args!("<path class=\"line s{number}\" d=\"M{x:.1} {y:.1}h24\"/>"),
+        );
         text(into, "", "start", (x + 30.0, y + 4.0), entry.name);
     }
     outcome.entries.len().div_ceil(COLUMNS) as f64 * LINE
 }
 
-fn line(into: &mut String, from: (f64, f64), to: (f64, f64)) {
-    writeln!(
+fn line(into: &mut String, (x, y): (f64, f64), (right, bottom): (f64, f64)) {
+    put(
         into,
-        "<path class=\"grid\" d=\"M{:.1} {:.1}L{:.1} {:.1}\"/>",
-        from.0, from.1, to.0, to.1
-    )
-    .expect("a string takes everything");
+        format_args!("<path class=\"grid\" d=\"M{x:.1} {y:.1}L{right:.1} {bottom:.1}\"/>"),
+    );
 }
 
-fn text(into: &mut String, class: &str, anchor: &str, at: (f64, f64), what: &str) {
+fn text(into: &mut String, class: &str, anchor: &str, (x, y): (f64, f64), what: &str) {
     let what = what
         .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;");
-    writeln!(
+    put(
         into,
-        "<text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{:.1}\" y=\"{:.1}\">{what}</text>",
-        at.0, at.1
-    )
-    .expect("a string takes everything");
+        format_args!(
+            "<text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{x:.1}\" y=\"{y:.1}\">{what}</text>"
+        ),
+    );
+}
+
+fn put(into: &mut String, element: fmt::Arguments<'_>) {
+    writeln!(into, "{element}").expect("a string takes everything");
 }

@@ -152,7 +152,7 @@ pub(crate) fn end_volume(
 }
 
 /// Whether a volume keeps its books and invariants, with everything written back.
-fn accounting(volume: &Volume) -> Result<String, String> {
+pub(crate) fn accounting(volume: &Volume) -> Result<String, String> {
     volume.sync().map_err(|error| error.to_string())?;
     let (space, stats) = (volume.statfs(), volume.stats());
     if space.delayed_blocks > 0 {
