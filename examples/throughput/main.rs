@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         return refused(format!("Ctrl-C: {error}"));
     }
     if let Err(why) = options.check_paths() {
-        return refused(why);
+        return refused(why.to_string());
     }
     let job = Job::new(&options);
     let mut trace = match options.replay.as_deref().map(open_trace).transpose() {

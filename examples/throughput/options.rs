@@ -1,8 +1,9 @@
 //! What the command line asks for, or one line that says what is wrong with it.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub(crate) const OPPONENTS: [&str; 7] = [
 ];
 
 /// How long is measured if nobody says.
-const TIME: Duration = Duration::from_secs(24);
+const TIME: Duration = Duration::from_secs(20);
 
 /// Measures the whole crate, and its map alone, with several threads; checks what they did; tells it in a table and a
 /// picture.
@@ -45,7 +46,7 @@ struct Arguments {
     /// Which blocks are used
     #[arg(long = "dist", value_enum, default_value = "uniform")]
     distribution: Distribution,
-    /// How long to measure, all in all [default: 24; of a replay, to its end]
+    /// How long to measure, all in all [default: 20; of a replay, to its end]
     #[arg(long, value_name = "N", value_parser = seconds)]
     seconds: Option<f64>,
     /// What threads do depends on it, when they do it does not
@@ -180,11 +181,17 @@ impl Options {
     }
 
     /// Refuses now what could not be written after the run.
-    pub(crate) fn check_paths(&self) -> Result<(), String> {
-        let cannot = |path: &Path, error| format!("{}: {error}", path.display());
+    pub(crate) fn check_paths(&self) -> io::Result<()> {
         for path in [Some(&self.svg), self.json.as_ref()].into_iter().flatten() {
+            let is_new = !path.exists();
             let open = OpenOptions::new().create(true).append(true).open(path);
-            open.map_err(|error| cannot(path, error))?;
+            let tried = open.and_then(|_| match is_new {
+                true => fs::remove_file(path),
+                false => Ok(()),
+            });
+            tried.map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?;
         }
         Ok(())
     }

@@ -33,7 +33,10 @@ impl Report {
 
     pub(crate) fn print_header(&self, mut out: impl Write) -> io::Result<()> {
         for (name, what) in &self.header {
-            writeln!(out, "{name:9} {what}")?;
+            for (number, line) in table::wrapped(what, 90).iter().enumerate() {
+                let name = if number == 0 { name } else { "" };
+                writeln!(out, "{name:9} {line}")?;
+            }
         }
         out.flush()
     }
@@ -47,16 +50,18 @@ impl Report {
         }
         writeln!(out)?;
         if let Some(stats) = &self.stats {
-            writeln!(
-                out,
-                "Retries: {} second looks under the lock found something new, {} commands given to the\n\
-                 device again, {} writers waited for writeback; {} pages evicted, {} flushes",
+            let retries = format!(
+                "Retries: {} second looks under the lock found something new, {} commands given to the device \
+                 again. {} writers waited for writeback, {} pages evicted, {} flushes.",
                 stats.second_look_changed,
                 stats.device_retries,
                 stats.writers_throttled,
                 stats.pages_evicted,
                 stats.device_flushes
-            )?;
+            );
+            for line in table::wrapped(&retries, 100) {
+                writeln!(out, "{line}")?;
+            }
         }
         for note in &self.notes {
             writeln!(out, "{note}")?;

@@ -19,7 +19,7 @@ fn rates(outcome: &Outcome, text: &mut String) {
     let (ours, others) = (outcome.entries[0].name, outcome.entries.len() - 1);
     let ratio = match others {
         0 => String::new(),
-        _ => format!("{ours} is so many times as fast"),
+        _ => format!("{ours} is x times as fast"),
     };
     line(
         text,
@@ -80,6 +80,21 @@ fn latencies(outcome: &Outcome, text: &mut String) {
 
 fn line(text: &mut String, line: &str) {
     writeln!(text, "{}", line.trim_end()).expect("a string takes everything");
+}
+
+/// A text in lines of at most so many columns, where its words are not longer.
+pub(crate) fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.into()),
+        }
+    }
+    lines
 }
 
 /// A number with its thousands apart.

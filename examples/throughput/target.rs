@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::thread;
 
 use extent_map::Result;
 use extent_map::file::{AllocateMode, File, Volume};
@@ -178,6 +179,12 @@ impl Target for OnSystem {
     }
 
     fn settle(&self) -> io::Result<()> {
-        self.files.iter().try_for_each(|file| file.sync_all())
+        // All at once, as a volume does it.
+        thread::scope(|scope| {
+            let sync = |file| scope.spawn(move || fs::File::sync_all(file));
+            let syncs: Vec<_> = self.files.iter().map(sync).collect();
+            let ended = syncs.into_iter().map(|sync| sync.join());
+            ended.map(|synced| synced.expect("no panic")).collect()
+        })
     }
 }
