@@ -11,6 +11,7 @@ mod alone;
 mod content;
 mod contest;
 mod devices;
+mod editor;
 mod header;
 mod interrupt;
 mod latencies;

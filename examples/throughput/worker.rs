@@ -213,6 +213,9 @@ impl Worker {
     fn truncate(&mut self, target: &dyn Target, seen: &mut Latencies) -> io::Result<()> {
         let left = below(&mut self.random, self.own.len() as u64);
         let file = self.own_file();
+        // Later ones hide what this one does wrong.
+        let is = target.size(file)?;
+        self.mistakes += u64::from(is != offset(self.own.len() as u64));
         seen.time(Kind::Truncate, || target.truncate(file, offset(left)))?;
         self.own.truncate(left as usize);
         self.changed = file;
@@ -222,7 +225,7 @@ impl Worker {
     /// Reads all its blocks and says which are not as they should be; how many there are.
     pub(crate) fn verify(&self, target: &dyn Target) -> Result<u64, String> {
         if self.mistakes > 0 {
-            return Err(format!("{} reads were wrong", self.mistakes));
+            return Err(format!("{} reads or sizes were wrong", self.mistakes));
         }
         let shared = self.generations.iter().enumerate();
         let shared = shared.map(|(own, generation)| (self.place(own as u64), *generation));

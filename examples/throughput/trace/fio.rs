@@ -2,10 +2,19 @@
 
 use super::{Action, Line, number};
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) enum Version {
-    Version2,
-    Version3,
+    Two,
+    Three,
+}
+
+impl Version {
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::Two => 2,
+            Self::Three => 3,
+        }
+    }
 }
 
 /// The version that the first line of a log tells; none if it is no such log.
@@ -14,15 +23,15 @@ pub(super) fn version(text: &str) -> Result<Option<Version>, String> {
         return Ok(None);
     };
     match rest {
-        "2 iolog" => Ok(Some(Version::Version2)),
-        "3 iolog" => Ok(Some(Version::Version3)),
+        "2 iolog" => Ok(Some(Version::Two)),
+        "3 iolog" => Ok(Some(Version::Three)),
         _ => Err(format!("{text:?} is no version that is known: 2 and 3 are")),
     }
 }
 
 pub(super) fn line(version: Version, text: &str) -> Result<Line<'_>, String> {
     let mut words = text.split_whitespace();
-    if let Version::Version3 = version {
+    if let Version::Three = version {
         number(words.next().unwrap_or(""))?;
     }
     let (Some(name), Some(action)) = (words.next(), words.next()) else {

@@ -173,7 +173,7 @@ impl<R: BufRead> Trace<R> {
     pub(crate) fn format(&self) -> String {
         match &self.format {
             None => "nothing that is understood".into(),
-            Some(Format::Fio(version)) => format!("fio iolog, {version:?}").to_lowercase(),
+            Some(Format::Fio(version)) => format!("fio iolog, version {}", version.number()),
             Some(Format::Blkparse(blkparse)) => format!("blkparse, {}", blkparse.events()),
         }
     }
