@@ -87,6 +87,11 @@ pub(crate) trait Contestant {
 
     fn turn(&mut self, threads: usize, time: Duration) -> io::Result<Turn>;
 
+    /// After a round: what it left to be done later is done now.
+    fn settle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The most bytes that were not given back yet although nobody needed them, where that is known.
     fn garbage(&mut self) -> Option<u64> {
         None
@@ -187,6 +192,9 @@ pub(crate) fn contest(
                 outcome.add(turn, place, &done);
                 progress.step();
             }
+        }
+        for contestant in &mut *contestants {
+            contestant.settle()?;
         }
     }
     for (entry, contestant) in outcome.entries.iter_mut().zip(contestants) {

@@ -78,7 +78,9 @@ pub(crate) fn header(options: &Options, job: &Job) -> Vec<(&'static str, String)
                 ),
                 (
                     "measured",
-                    format!("{seconds} s, {ROUNDS} rounds in turns; median (lowest .. highest)"),
+                    format!(
+                        "{seconds} s, {ROUNDS} rounds in turns, all written back after each; median (lowest .. highest)"
+                    ),
                 ),
             ]
         }

@@ -210,5 +210,5 @@ fn same(ours: &dyn Target, theirs: &dyn Target, files: usize) -> Result<String, 
             }
         }
     }
-    Ok(format!("{} MiB are the same", files as u64 * SPAN >> 20))
+    Ok(format!("{} MiB are the same", (files as u64 * SPAN) >> 20))
 }

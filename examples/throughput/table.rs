@@ -113,9 +113,9 @@ pub(crate) fn grouped(number: u64) -> String {
 /// Nanoseconds in a unit that suits them.
 pub(crate) fn time(nanoseconds: u64) -> String {
     match nanoseconds {
-        ..1_000 => format!("{nanoseconds} ns"),
-        ..1_000_000 => format!("{} us", short(nanoseconds as f64 / 1e3)),
-        ..1_000_000_000 => format!("{} ms", short(nanoseconds as f64 / 1e6)),
+        0..1_000 => format!("{nanoseconds} ns"),
+        1_000..1_000_000 => format!("{} us", short(nanoseconds as f64 / 1e3)),
+        1_000_000..1_000_000_000 => format!("{} ms", short(nanoseconds as f64 / 1e6)),
         _ => format!("{} s", short(nanoseconds as f64 / 1e9)),
     }
 }

@@ -37,7 +37,7 @@ pub(crate) trait Target: Send + Sync {
 
     fn sync(&self, file: usize) -> io::Result<()>;
 
-    /// Writes everything back, so that the next one finds a quiet machine.
+    /// Writes everything back.
     fn settle(&self) -> io::Result<()>;
 }
 
@@ -183,8 +183,8 @@ impl Target for OnSystem {
         thread::scope(|scope| {
             let sync = |file| scope.spawn(move || fs::File::sync_all(file));
             let syncs: Vec<_> = self.files.iter().map(sync).collect();
-            let ended = syncs.into_iter().map(|sync| sync.join());
-            ended.map(|synced| synced.expect("no panic")).collect()
+            let mut ended = syncs.into_iter().map(|sync| sync.join());
+            ended.try_for_each(|synced| synced.expect("no panic"))
         })
     }
 }
