@@ -1,0 +1,658 @@
+//! The example `throughput`: what it understands, refuses, notices and draws. Its traces have a test of their own.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use extent_map::Result;
+use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::file::{Volume, VolumeOptions};
+use extent_map::probe::{Mutation, Probe};
+use extent_map::units::FileNumber;
+
+macro_rules! parts {
+    ($($path:literal $name:ident,)*) => {
+        $(
+            #[path = $path]
+            #[allow(dead_code, reason = "the example uses the rest")]
+            mod $name;
+        )*
+    };
+}
+
+parts! {
+    "../examples/throughput/alone.rs" alone,
+    "../examples/throughput/content.rs" content,
+    "../examples/throughput/contest.rs" contest,
+    "../examples/throughput/devices.rs" devices,
+    "../examples/throughput/editor.rs" editor,
+    "../examples/throughput/interrupt.rs" interrupt,
+    "../examples/throughput/latencies.rs" latencies,
+    "../examples/throughput/maps.rs" maps,
+    "../examples/throughput/memory.rs" memory,
+    "../examples/throughput/mix.rs" mix,
+    "../examples/throughput/options.rs" options,
+    "../examples/throughput/picture.rs" picture,
+    "../examples/throughput/places.rs" places,
+    "../examples/throughput/progress.rs" progress,
+    "common/random.rs" random,
+    "../examples/throughput/report.rs" report,
+    "../examples/throughput/spread.rs" spread,
+    "../examples/throughput/table.rs" table,
+    "../examples/throughput/target.rs" target,
+    "../examples/throughput/whole.rs" whole,
+    "../examples/throughput/worker.rs" worker,
+}
+
+use alone::Alone;
+use content::BLOCK;
+use contest::{Contestant, Outcome, Turn, Work};
+use latencies::Latencies;
+use maps::{Extents, Ours, Run};
+use mix::{Kind, Mix, NAMED};
+use options::{Instead, Options};
+use places::{Distribution, Places};
+use random::Random;
+use report::Report;
+use target::{OnVolume, Target};
+use worker::{AtWork, Job, SHARED, Worker};
+
+fn parse(arguments: &str) -> Result<Options, Instead> {
+    Options::parse(
+        ["throughput"]
+            .into_iter()
+            .chain(arguments.split_whitespace()),
+    )
+}
+
+#[test]
+fn without_arguments_everything_has_a_value() {
+    let options = parse("").unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(options.threads[0], 1);
+    assert_eq!(options.threads.last(), Some(&(2 * cores)));
+    assert!(options.threads.is_sorted_by(|one, next| one < next));
+    assert!(options.wants("system") && options.wants("btree") && !options.wants("masstree"));
+    assert!(options.time_of_a_part() <= Duration::from_secs(15));
+    assert_eq!(parse("--replay x").unwrap().threads, [1]);
+}
+
+#[test]
+fn what_is_asked_for_is_understood() {
+    let options = parse("--threads 4,1,2,4 --opponents all --seconds 3 --dist zipf").unwrap();
+    assert_eq!(options.threads, [1, 2, 4]);
+    assert!(options.wants("masstree") && options.wants("system"));
+    assert_eq!(options.time_of_a_part(), Duration::from_millis(1500));
+    assert_eq!(options.distribution, Distribution::Zipf);
+    assert!(!parse("--opponents none").unwrap().wants("system"));
+    assert!(matches!(parse("--help"), Err(Instead::Help(text)) if text.contains("--replay")));
+}
+
+#[test]
+fn nonsense_is_refused_in_one_line() {
+    for arguments in [
+        "--threads 0",
+        "--threads many",
+        "--threads 1,,2",
+        "--mix read=50,write=49",
+        "--mix read=50,write=51",
+        "--mix read=300",
+        "--mix read=50,read=50",
+        "--mix read=50,dance=50",
+        "--mix read",
+        "--mix nothing",
+        "--opponents nobody",
+        "--opponents all,none",
+        "--seconds 0",
+        "--seconds nan",
+        "--extents 1",
+        "--dist normal",
+        "--device disk",
+        "--device memory --image x",
+        "--svg x --json x",
+        "--replay x --mix append",
+        "--replay x --threads 1,2",
+        "more",
+    ] {
+        match parse(arguments) {
+            Err(Instead::Refused(why)) => {
+                assert!(!why.is_empty() && !why.contains('\n'), "{arguments}: {why}");
+            }
+            other => panic!("{arguments}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_path_that_cannot_be_written_is_refused_and_a_look_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let good = parse(&format!(
+        "--svg {} --json {}",
+        path("a.svg"),
+        path("a.json")
+    ))
+    .unwrap();
+    good.check_paths().unwrap();
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 0, "files in the folder");
+    let bad = parse(&format!("--svg {}", path("no/such/folder.svg"))).unwrap();
+    let error = bad.check_paths().unwrap_err().to_string();
+    assert!(error.contains("folder.svg"), "{error}");
+}
+
+#[test]
+fn every_mix_has_a_hundred_parts_and_keeps_to_them() {
+    for (name, parts) in NAMED {
+        let (mix, same): (Mix, Mix) = (name.parse().unwrap(), parts.parse().unwrap());
+        let share = |mix: &Mix, kind| (0..100).filter(|number| mix.kind(*number) == kind).count();
+        for kind in Kind::ALL {
+            assert_eq!(share(&mix, kind), share(&same, kind), "{name}");
+            let expected = parts
+                .split(',')
+                .find_map(|part| part.strip_prefix(kind.name()));
+            let expected = expected.map_or("0", |share| share.trim_start_matches('='));
+            assert_eq!(share(&mix, kind).to_string(), expected, "{name}, {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn places_are_distributed_as_asked() {
+    const COUNT: u64 = 1000;
+    let chosen = |distribution| {
+        let (mut places, mut random) = (Places::new(distribution, 7), Random(1));
+        let mut times = vec![0_u64; COUNT as usize];
+        (0..100 * COUNT).for_each(|_| times[places.choose(COUNT, &mut random) as usize] += 1);
+        times.sort_unstable_by(|one, other| other.cmp(one));
+        times
+    };
+    assert_eq!(chosen(Distribution::Sequential), [100; COUNT as usize]);
+    let uniform = chosen(Distribution::Uniform);
+    assert!(
+        uniform[0] < 150 && uniform[COUNT as usize - 1] > 50,
+        "{uniform:?}"
+    );
+    let zipf = chosen(Distribution::Zipf);
+    // Of 1/ln(1001): the best one ln 2, the tenth ln(11/10).
+    assert!(
+        (9_500..10_600).contains(&zipf[0]) && (1_200..1_600).contains(&zipf[9]),
+        "{zipf:?}"
+    );
+    assert!(zipf.iter().filter(|times| **times > 0).count() > 900);
+}
+
+#[test]
+fn content_tells_its_place_and_its_write() {
+    let mut block = [0; BLOCK];
+    content::fill(&mut block, 3, 77, 5);
+    assert!(content::is(&block, 3, 77, 5) && content::is_likely(&block, 3, 77, 5));
+    assert!(content::belongs(&block, 3, 77));
+    for (file, number, generation) in [(3, 77, 4), (3, 77, 0), (3, 78, 5), (4, 77, 5)] {
+        assert!(!content::is(&block, file, number, generation));
+        assert!(!content::is_likely(&block, file, number, generation));
+        let same_place = (file, number) == (3, 77);
+        assert_eq!(content::belongs(&block, file, number), same_place);
+    }
+    for at in [0, 8, 16, BLOCK / 2, BLOCK - 1] {
+        block[at] ^= 1;
+        assert!(!content::is(&block, 3, 77, 5), "byte {at}");
+        block[at] ^= 1;
+    }
+    content::fill(&mut block, 3, 77, 0);
+    assert_eq!(block, [0; BLOCK]);
+    assert!(content::belongs(&block, 9, 9), "a hole may be anywhere");
+}
+
+/// A small job for so many workers.
+fn job(mix: &str, workers: u64) -> Job {
+    Job {
+        mix: mix.parse().unwrap(),
+        distribution: Distribution::Uniform,
+        seed: 1,
+        workers,
+        stripes: 2,
+    }
+}
+
+const ALL_KINDS: &str =
+    "read=30,write=20,append=15,fallocate=5,punch=10,truncate=5,fault=10,sync=5";
+
+/// What a broken target does wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wrong {
+    Nothing,
+    LosesWrites,
+    LosesFaults,
+    WritesElsewhere,
+    PunchesNothing,
+    PunchesTooMuch,
+    TruncatesNothing,
+    TruncatesTooMuch,
+    ReadsElsewhere,
+}
+
+/// A volume that does something wrong each twentieth time.
+struct Broken {
+    volume: OnVolume,
+    wrong: Wrong,
+    calls: AtomicU64,
+}
+
+impl Broken {
+    fn now(&self, wrong: Wrong) -> bool {
+        self.wrong == wrong && self.calls.fetch_add(1, Relaxed) % 20 == 19
+    }
+}
+
+const SIZE: u64 = BLOCK as u64;
+
+impl Target for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+    fn reads_whole_pages(&self) -> bool {
+        true
+    }
+    fn size(&self, file: usize) -> io::Result<u64> {
+        self.volume.size(file)
+    }
+    fn read(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let aside = if self.now(Wrong::ReadsElsewhere) {
+            SIZE
+        } else {
+            0
+        };
+        self.volume.read(file, offset ^ aside, buffer)
+    }
+    fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
+        match () {
+            () if self.now(Wrong::LosesWrites) => Ok(()),
+            () if self.now(Wrong::WritesElsewhere) => self.volume.write(file, offset ^ SIZE, data),
+            () => self.volume.write(file, offset, data),
+        }
+    }
+    fn store(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
+        match self.now(Wrong::LosesFaults) {
+            true => Ok(()),
+            false => self.volume.store(file, offset, data),
+        }
+    }
+    fn allocate(&self, file: usize, offset: u64, len: u64) -> io::Result<()> {
+        self.volume.allocate(file, offset, len)
+    }
+    fn punch(&self, file: usize, offset: u64, len: u64) -> io::Result<()> {
+        match () {
+            () if self.now(Wrong::PunchesNothing) => Ok(()),
+            () if self.now(Wrong::PunchesTooMuch) => self.volume.punch(file, offset, len + 1),
+            () => self.volume.punch(file, offset, len),
+        }
+    }
+    fn truncate(&self, file: usize, size: u64) -> io::Result<()> {
+        match () {
+            () if self.now(Wrong::TruncatesNothing) => Ok(()),
+            // Each time: the next truncation may take away what this one has hurt.
+            () if self.wrong == Wrong::TruncatesTooMuch => {
+                self.volume.truncate(file, size.saturating_sub(1))?;
+                self.volume.truncate(file, size)
+            }
+            () => self.volume.truncate(file, size),
+        }
+    }
+    fn sync(&self, file: usize) -> io::Result<()> {
+        self.volume.sync(file)
+    }
+    fn settle(&self) -> io::Result<()> {
+        self.volume.settle()
+    }
+}
+
+fn on_volume(job: &Job, options: &VolumeOptions) -> OnVolume {
+    let device = MemoryDevice::new(whole::device_bytes(job));
+    let volume = Volume::format(Arc::new(device), options).unwrap();
+    let target = OnVolume::new(volume, SHARED + job.workers as usize).unwrap();
+    let size = job.blocks() * SIZE;
+    (0..SHARED).for_each(|file| target.truncate(file, size).unwrap());
+    target
+}
+
+/// What workers that take turns say in the end.
+fn verdict(job: &Job, target: &dyn Target, steps: usize) -> Result<u64, String> {
+    let mut workers: Vec<_> = (0..job.workers)
+        .map(|number| Worker::new(job, number))
+        .collect();
+    let mut seen = Latencies::default();
+    workers
+        .iter_mut()
+        .for_each(|worker| worker.lay_out(target).unwrap());
+    for step in 0..steps {
+        let count = workers.len();
+        let worker = &mut workers[step % count];
+        AtWork { worker, target }.some(&mut seen).unwrap();
+    }
+    workers.iter().map(|worker| worker.verify(target)).sum()
+}
+
+#[test]
+fn workers_notice_whatever_is_wrong_with_what_they_read() {
+    use Wrong::*;
+    let job = job(ALL_KINDS, 3);
+    for wrong in [
+        Nothing,
+        LosesWrites,
+        LosesFaults,
+        WritesElsewhere,
+        PunchesNothing,
+        PunchesTooMuch,
+        TruncatesNothing,
+        TruncatesTooMuch,
+        ReadsElsewhere,
+    ] {
+        let target = Broken {
+            volume: on_volume(&job, &VolumeOptions::new()),
+            wrong,
+            calls: AtomicU64::new(0),
+        };
+        let verdict = verdict(&job, &target, 3000);
+        assert_eq!(verdict.is_ok(), wrong == Nothing, "{wrong:?}: {verdict:?}");
+    }
+}
+
+#[test]
+fn workers_notice_bytes_that_were_never_written() {
+    let job = job("write=40,punch=30,fallocate=30", 1);
+    for (mutation, is_right) in [
+        (None, true),
+        (Some(Mutation::FillUnwrittenFromDevice), false),
+    ] {
+        let probe = Probe::default().mutations(mutation);
+        let target = on_volume(&job, &VolumeOptions::new().probe(probe));
+        let mut worker = Worker::new(&job, 0);
+        worker.lay_out(&target).unwrap();
+        for _ in 0..500 {
+            let (worker, target) = (&mut worker, &target);
+            AtWork { worker, target }
+                .some(&mut Latencies::default())
+                .unwrap();
+            // What is punched was on the device.
+            target.settle().unwrap();
+        }
+        target.volume.drop_caches().unwrap();
+        assert_eq!(worker.verify(&target).is_ok(), is_right);
+    }
+}
+
+#[test]
+fn books_that_are_wrong_are_noticed() {
+    for (mutation, is_right) in [(None, true), (Some(Mutation::ForgetDelayed), false)] {
+        let probe = Probe::default().mutations(mutation);
+        let options = VolumeOptions::new().probe(probe);
+        let volume = Volume::format(Arc::new(MemoryDevice::new(1 << 20)), &options).unwrap();
+        let file = volume.file(FileNumber(1)).unwrap();
+        file.write_at(0, &[1; 3 * BLOCK]).unwrap();
+        file.shrink_status(|_| true);
+        assert_eq!(whole::accounting(&volume).is_ok(), is_right);
+    }
+}
+
+/// A device that from some moment on only says that it writes.
+#[derive(Debug)]
+struct Lying {
+    device: MemoryDevice,
+    lies: AtomicBool,
+}
+
+impl BlockDevice for Lying {
+    fn size(&self) -> u64 {
+        self.device.size()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.device.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        match self.lies.load(Relaxed) {
+            true => Ok(()),
+            false => self.device.write_at(offset, data),
+        }
+    }
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+    fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        self.device.discard(offset, len)
+    }
+}
+
+#[test]
+fn what_does_not_survive_closing_and_opening_is_noticed() {
+    for lies in [false, true] {
+        let job = job(ALL_KINDS, 2);
+        let device = Arc::new(Lying {
+            device: MemoryDevice::new(whole::device_bytes(&job)),
+            lies: AtomicBool::new(false),
+        });
+        let mut stage = whole::on_volume(&job, device.clone()).unwrap();
+        device.lies.store(lies, Relaxed);
+        let turn = whole::Playing(&mut stage)
+            .turn(2, Duration::from_millis(20))
+            .unwrap();
+        assert!(turn.rate > 0.0);
+        let (findings, stats) = stage.end(&(device as Arc<dyn BlockDevice>));
+        let report = Report {
+            findings,
+            stats,
+            ..Report::default()
+        };
+        assert_eq!(report.is_right(), !lies, "{:#?}", report.findings);
+        let mut text = Vec::new();
+        report.print(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.contains("WRONG  "), lies, "{text}");
+        assert_eq!(
+            report.json()["verified"][0]["right"],
+            true,
+            "in memory all was right"
+        );
+    }
+}
+
+thread_local! {
+    static EDITS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Our map, with an edit in fifty going wrong.
+#[derive(Default)]
+struct Lossy<const HOW: u8>(Ours);
+
+impl<const HOW: u8> Extents for Lossy<HOW> {
+    const NAME: &'static str = "lossy";
+
+    fn reader(&self) -> impl Fn(u64) -> Option<Run> {
+        self.0.reader()
+    }
+
+    fn replace(&self, first: u64, last: u64, value: Option<u64>) {
+        EDITS.set(EDITS.get() + 1);
+        match (HOW, EDITS.get() % 50) {
+            (1, 0) => {}
+            (2, 0) => self
+                .0
+                .replace(first, last, value.map(|value| value ^ 1 << 50)),
+            (3, 0) => self.0.replace(first, last + 1, value),
+            _ => self.0.replace(first, last, value),
+        }
+    }
+
+    fn fill(&mut self, runs: impl Iterator<Item = Run>) {
+        self.0.fill(runs);
+    }
+}
+
+/// Whether a map is right after a turn, as its editors say.
+fn map_is_right<M: Extents + Sync + 'static>() -> bool {
+    let mut alone = Alone::<M>::new(&job(ALL_KINDS, 2), 1000);
+    let turn = alone.turn(2, Duration::from_millis(30)).unwrap();
+    assert!(turn.rate > 0.0 && turn.latencies.count(Kind::Read) > 0);
+    assert!(alone.garbage().is_some());
+    alone.verify().is_ok()
+}
+
+#[test]
+fn a_map_that_loses_or_changes_an_edit_is_noticed() {
+    assert!(map_is_right::<Ours>());
+    assert!(map_is_right::<Lossy<0>>());
+    assert!(!map_is_right::<Lossy<1>>());
+    assert!(!map_is_right::<Lossy<2>>());
+    assert!(!map_is_right::<Lossy<3>>());
+}
+
+/// An outcome with so many others, in which ours is twice as fast as the next, and so on.
+fn outcome(threads: &[usize], rounds: usize) -> Outcome {
+    const NAMES: [&str; 7] = [
+        "ExtentMap",
+        "parking_lot RwLock<BTreeMap>",
+        "std RwLock<BTreeMap>",
+        "parking_lot RwLock<RangeMap>",
+        "crossbeam SkipMap",
+        "scc TreeIndex",
+        "masstree",
+    ];
+    let mut outcome = Outcome::new("The map alone", threads, &NAMES);
+    for round in 0..rounds {
+        for place in 0..threads.len() {
+            for number in 0..NAMES.len() {
+                let mut latencies = Latencies::default();
+                for time in 1..1000 {
+                    let time = Duration::from_nanos(time * time * 90_000);
+                    for kind in Kind::ALL {
+                        latencies.add(kind, time);
+                    }
+                }
+                let rate = 1e9 / (1 << number) as f64 / (1 + round) as f64;
+                outcome.add(number, place, &Turn { rate, latencies });
+            }
+        }
+    }
+    outcome.entries[0].garbage = Some(3 << 20);
+    outcome
+}
+
+#[test]
+fn tables_tell_medians_and_fit_a_hundred_columns() {
+    let text = table::tables(&outcome(&[1, 2, 128], 3));
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 100),
+        "{text}"
+    );
+    let line = |begin: &str| {
+        let mut lines = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with(begin));
+        lines
+            .next_back()
+            .unwrap()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(line("ExtentMap"), "ExtentMap 128 500,000,000 3.00 MiB");
+    assert_eq!(
+        line("std"),
+        "std RwLock<BTreeMap> 128 125,000,000 4.00 (4.00 .. 4.00)"
+    );
+    assert!(
+        line("sync").starts_with("sync 128 2,997 22."),
+        "{}",
+        line("sync")
+    );
+    assert!(
+        line("sync").ends_with("89.8 s") || line("sync").contains("90."),
+        "{}",
+        line("sync")
+    );
+}
+
+#[test]
+fn what_was_interrupted_at_once_can_be_told_and_drawn() {
+    let nothing = outcome(&[1, 2], 0);
+    assert!(table::tables(&nothing).contains(" -"));
+    let picture = picture::svg(&[nothing]);
+    assert!(
+        !picture.contains("NaN") && !picture.contains("inf"),
+        "{picture}"
+    );
+    assert_eq!(outcome(&[1], 0).ratio(1, 0), None);
+}
+
+/// Where a text of the picture is: left, right, top and bottom, about.
+fn text_box(line: &str) -> Option<(f64, f64, f64, f64)> {
+    let rest = line.strip_prefix("<text ")?;
+    let value = |name: &str| rest.split_once(&format!("{name}=\""))?.1.split('"').next();
+    let [x, y] = [" x", " y"].map(|name| value(name).unwrap().parse::<f64>().unwrap());
+    let text = rest.split_once('>')?.1.strip_suffix("</text>")?;
+    let text = text.replace("&lt;", "<").replace("&gt;", ">");
+    let letter = if value("class") == Some("title") {
+        8.2
+    } else {
+        6.8
+    };
+    let width = text.chars().count() as f64 * letter;
+    let left = match value("text-anchor")? {
+        "start" => x,
+        "middle" => x - width / 2.0,
+        _ => x - width,
+    };
+    Some((left, left + width, y - 9.0, y + 3.0))
+}
+
+#[test]
+fn no_text_of_the_picture_lies_on_another_or_outside() {
+    for threads in [&[1][..], &[1, 2, 4], &[1, 2, 3, 4, 5, 6, 7, 8, 64, 128]] {
+        let picture = picture::svg(&[outcome(threads, 3), outcome(threads, 1)]);
+        let size = picture
+            .split_once("viewBox=\"0 0 ")
+            .unwrap()
+            .1
+            .split('"')
+            .next()
+            .unwrap();
+        let (width, height) = size.split_once(' ').unwrap();
+        let [width, height] = [width, height].map(|size| size.parse::<f64>().unwrap());
+        let boxes: Vec<_> = picture.lines().filter_map(text_box).collect();
+        assert!(boxes.len() > 40, "{}", boxes.len());
+        for (number, one) in boxes.iter().enumerate() {
+            let inside = one.0 >= 0.0 && one.1 <= width && one.2 >= 0.0 && one.3 <= height;
+            assert!(inside, "{one:?} of {width} x {height}");
+            for other in &boxes[..number] {
+                let apart_across = one.1 <= other.0 || other.1 <= one.0;
+                assert!(
+                    apart_across || one.3 <= other.2 || other.3 <= one.2,
+                    "{one:?} {other:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_picture_has_a_line_for_each_and_colours_for_light_and_dark() {
+    let picture = picture::svg(&[outcome(&[1, 2], 3)]);
+    assert!(picture.contains("prefers-color-scheme: dark"));
+    let (light, dark) = picture.split_once("@media").unwrap();
+    let lines = picture.matches("<polyline").count();
+    assert_eq!(lines, 2 * 7, "two panels");
+    let classes: BTreeSet<_> = (0..7)
+        .map(|number| format!(".s{number} {{ stroke: #"))
+        .collect();
+    assert!(
+        classes
+            .iter()
+            .all(|class| light.contains(class) && dark.contains(class))
+    );
+    assert!(!picture.contains("<rect"), "no background of its own");
+    assert!(!picture.contains("RwLock<"), "escaped");
+}
