@@ -263,7 +263,8 @@ fn delayed_blocks_keep_a_cluster_that_is_freed_under_them_where_the_mapping_is_f
     file.write_at(1024, &[2; 512]).unwrap();
     holes.write_at(0, &[3; 1840 * 512]).unwrap();
     while other.write_at(other.size(), &[9; 4096]).is_ok() {}
-    [&holes, &other].map(|file| file.sync_all().unwrap());
+    holes.sync_all().unwrap();
+    other.sync_all().unwrap();
     // The mapping of each hole takes room, and no cluster becomes free.
     for hole in 0..919 {
         let offset = 512 * (1 + 2 * hole);
