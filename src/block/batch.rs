@@ -7,7 +7,8 @@ use crate::sync::Arc;
 
 use super::core::Core;
 use super::outcome::Done;
-use super::push::{self, Desk, Progress, Pushed};
+use super::push::{self, Desk};
+use super::pushed::{Progress, Pushed};
 use super::{Bio, SubmittedBio};
 
 /// Bios of one thread that go to the device together: neighbours are merged, so that each run of them of one kind goes in

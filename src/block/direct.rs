@@ -13,7 +13,7 @@ use crate::stats::Counter;
 use super::Bio;
 use super::core::{Core, Place};
 use super::cut::{Pieces, in_commands};
-use super::push::{Key, Keys, Pushed, count_merges, first_run, fits, refused};
+use super::pushed::{Key, Keys, Pushed, count_merges, first_run, fits, refused};
 
 /// Carries out what the keys name, which has no conflict and is sorted, if anything can be merged.
 pub(super) fn carry_out(core: &Core, pushed: &mut [Pushed], keys: &[Key]) {

@@ -32,6 +32,7 @@ mod latency;
 mod outcome;
 mod policy;
 mod push;
+mod pushed;
 mod queue;
 mod queued;
 mod scheduler;

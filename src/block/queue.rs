@@ -12,7 +12,8 @@ use crate::units::{BlockSize, DiskBlock, DiskRun};
 use super::core::{Core, Settings};
 use super::cut::in_commands;
 use super::outcome::{Done, outcome};
-use super::push::{self, Desk, Pushed};
+use super::push::{self, Desk};
+use super::pushed::Pushed;
 use super::{Batch, Bio, Depth, Latency, Policy, Scheduler, SubmittedBio};
 
 /// The way to a device: checks, merges, orders, counts and carries out bios. All methods take `&self`.

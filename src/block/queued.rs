@@ -16,7 +16,7 @@ use super::cut::in_commands;
 use super::dispatcher::Inserted;
 use super::flush::ThenFlush;
 use super::outcome::{Done, outcome};
-use super::push::{Key, Progress, Pushed, count_merges, first_run, fits, refused};
+use super::pushed::{Key, Progress, Pushed, count_merges, first_run, fits, refused};
 
 /// Submits what the keys name, which has no conflict and is sorted, if anything can be merged. Where it `ends` a section each bio gets a handle
 /// to be waited for, also one that a completion is to hear of.

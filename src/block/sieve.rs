@@ -1,6 +1,6 @@
 //! A cheap proof that nothing can be merged.
 
-use super::push::Key;
+use super::pushed::Key;
 
 /// Words of 64 bits: enough that few blocks share one by chance, few enough to stay in the first cache.
 const WORDS: usize = 512;

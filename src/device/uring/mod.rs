@@ -3,6 +3,7 @@
 //! `ring` has what is under way, `slots` the memory that the kernel knows beforehand. Besides the map, only these use
 //! `unsafe`.
 
+mod part;
 mod ring;
 mod slots;
 

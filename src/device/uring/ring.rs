@@ -17,6 +17,7 @@ use crate::sync::{Mutex, Rank};
 
 use super::super::{BlockDevice, DirectDevice, OperationKind, Request, check_range};
 use super::UringOptions;
+use super::part::Part;
 use super::slots::{SLOT, Slots};
 
 /// How many requests the reaper may begin with before it shows them to the kernel. A disk that gets all of them
@@ -56,16 +57,6 @@ struct UnderWay {
     /// What points to the buffers, where there are several.
     vector: SmallVec<[Part; 1]>,
 }
-
-/// Where a buffer is, laid out as the system's `iovec`.
-#[repr(C)]
-pub(super) struct Part {
-    pub(super) start: *mut u8,
-    pub(super) len: usize,
-}
-
-// SAFETY: it only says where memory is that belongs to the request beside it.
-unsafe impl Send for Part {}
 
 /// What the kernel reads from or writes to.
 enum Memory {

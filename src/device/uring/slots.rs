@@ -7,7 +7,7 @@ use std::slice;
 use io_uring::IoUring;
 
 use super::super::{Buffer, Request};
-use super::ring::Part;
+use super::part::Part;
 
 /// Bytes that a request may have to go through registered memory.
 pub(super) const SLOT: usize = 16 << 10;
