@@ -35,10 +35,10 @@
 //!   [`max_request_bytes`](crate::block::BlockQueue::max_request_bytes), 1 MiB by default.
 //! - **Scheduler**: none, by default. A [`Deadline`] pays where a disk seeks, and where reads must not wait behind writes.
 //! - **Queue depth** is the device's to say: [`Limits::depth`]. On a device that blocks, so many threads work in it at once.
-//! - **Devices**: random direct reads of 4 KiB by one `UringDevice` (feature `uring`) came to 3.6 to 4.1 times those of one thread on a
-//!   [`DirectDevice`], with a quarter or less of the processor time each. **32 threads that block did more**: the ring had 0.78 to 0.92 of their
-//!   reads, for two thirds of their processor time. Registered memory was worth little.
-//! - **Group commit** is by itself: sixteen threads that each sync a file make 11.9 times as many syncs as one where a flush takes 2 ms.
+//! - **Devices**: random direct reads of 4 KiB by one `UringDevice` (feature `uring`) came to 4.4 times those of one thread on a
+//!   [`DirectDevice`], with a seventh of the processor time each, and to as many as those of 32 threads that block, with 0.6 of theirs. **On a busy
+//!   machine 32 threads did more**: the ring had 0.78 to 0.92 of their reads. Registered memory was worth little.
+//! - **Group commit** is by itself: sixteen threads that each sync a file make 12.9 times as many syncs as one where a flush takes 2 ms.
 //!
 //! [`Batch`]: crate::block::Batch
 //! [`Deadline`]: crate::block::Deadline
