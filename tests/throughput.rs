@@ -2,7 +2,8 @@
 //! their own.
 
 use std::cell::Cell;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use extent_map::Result;
 use extent_map::device::{BlockDevice, MemoryDevice};
 use extent_map::file::{Volume, VolumeOptions};
+use extent_map::map;
 use extent_map::probe::{Mutation, Probe};
 use extent_map::units::FileNumber;
 
@@ -38,10 +40,12 @@ parts! {
     "../examples/throughput/places.rs" places,
     "../examples/throughput/progress.rs" progress,
     "common/random.rs" random,
+    "../examples/throughput/replay.rs" replay,
     "../examples/throughput/report.rs" report,
     "../examples/throughput/spread.rs" spread,
     "../examples/throughput/table.rs" table,
     "../examples/throughput/target.rs" target,
+    "../examples/throughput/trace/mod.rs" trace,
     "../examples/throughput/whole.rs" whole,
     "../examples/throughput/worker.rs" worker,
 }
@@ -54,9 +58,11 @@ use maps::{Extents, Ours, Run};
 use mix::{Kind, Mix, NAMED};
 use options::{Instead, Options};
 use places::{Distribution, Places};
+use progress::Progress;
 use random::Random;
 use report::Report;
-use target::{OnVolume, Target};
+use target::{OnSystem, OnVolume, Target};
+use trace::Trace;
 use worker::{AtWork, Job, SHARED, Worker};
 
 fn parse(arguments: &str) -> Result<Options, Instead> {
@@ -462,9 +468,19 @@ thread_local! {
     static EDITS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Our map, with an edit in fifty going wrong.
-#[derive(Default)]
+/// Our map, with an edit in fifty going wrong, or merging nothing.
 struct Lossy<const HOW: u8>(Ours);
+
+impl<const HOW: u8> Default for Lossy<HOW> {
+    fn default() -> Self {
+        let probe = map::probe::Probe::new();
+        let probe = match HOW {
+            4 => probe.mutation(map::probe::Mutation::LeaveUnmerged),
+            _ => probe,
+        };
+        Self(Ours::with_probe(&map::Reclaimer::new(), probe))
+    }
+}
 
 impl<const HOW: u8> Extents for Lossy<HOW> {
     const NAME: &'static str = "lossy";
@@ -506,4 +522,54 @@ fn a_map_that_loses_or_changes_an_edit_is_noticed() {
     assert!(!map_is_right::<Lossy<1>>());
     assert!(!map_is_right::<Lossy<2>>());
     assert!(!map_is_right::<Lossy<3>>());
+    assert!(!map_is_right::<Lossy<4>>());
+}
+
+#[test]
+fn a_replay_is_checked_against_files_of_the_system() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace");
+    let lines =
+        "a write 0 100000\na trim 4096 8192\na read 0 9\na write 999999999999 5000\na sync\n?\n";
+    std::fs::write(&path, format!("fio version 2 iolog\n{}", lines.repeat(3))).unwrap();
+    for lies in [false, true] {
+        let device: Arc<dyn BlockDevice> = Arc::new(Lying {
+            device: MemoryDevice::new(replay::DEVICE_BYTES),
+            lies: AtomicBool::new(lies),
+        });
+        let mut trace = Trace::new(BufReader::new(File::open(&path).unwrap()));
+        let mut report = Report::default();
+        let place = (&device, folder.path());
+        replay::replay(&mut trace, (2, None), place, &Progress::new(), &mut report).unwrap();
+        assert_eq!(report.is_right(), !lies, "{:#?}", report.findings);
+        assert_eq!(
+            report.notes[0],
+            "15 operations of a trace: fio iolog, version 2"
+        );
+        assert!(
+            report.notes[1].starts_with("line 7 is malformed: "),
+            "{:?}",
+            report.notes
+        );
+        let ours = &report.outcomes[0].entries[0].by_threads[0].latencies;
+        let counts =
+            [Kind::Read, Kind::Write, Kind::Punch, Kind::Sync].map(|kind| ours.count(kind));
+        assert_eq!(counts, [3, 6, 3, 3]);
+    }
+}
+
+#[test]
+fn files_that_differ_in_one_byte_are_not_the_same() {
+    const SIZE: u64 = 64 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let files = [(); 2].map(|()| OnSystem::new(folder.path(), 1).unwrap());
+    for file in &files {
+        file.truncate(0, SIZE).unwrap();
+    }
+    assert!(replay::same(&files[0], &files[1], 1).is_ok());
+    files[0].write(0, SIZE - 1, b"x").unwrap();
+    let wrong = replay::same(&files[0], &files[1], 1).unwrap_err();
+    assert!(wrong.contains(&(SIZE - 1).to_string()), "{wrong}");
+    files[1].truncate(0, 5).unwrap();
+    assert!(replay::same(&files[0], &files[1], 1).is_err(), "shorter");
 }
