@@ -1,8 +1,9 @@
-//! The example `throughput`: what it understands, refuses, notices and draws. Its traces have a test of their own.
+//! The example `throughput`: what it understands, refuses and notices. What it tells and its traces have tests of
+//! their own.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use extent_map::Result;
 use extent_map::device::{BlockDevice, MemoryDevice};
 use extent_map::file::{Volume, VolumeOptions};
+use extent_map::map;
 use extent_map::probe::{Mutation, Probe};
 use extent_map::units::FileNumber;
 
@@ -35,29 +37,32 @@ parts! {
     "../examples/throughput/memory.rs" memory,
     "../examples/throughput/mix.rs" mix,
     "../examples/throughput/options.rs" options,
-    "../examples/throughput/picture.rs" picture,
     "../examples/throughput/places.rs" places,
     "../examples/throughput/progress.rs" progress,
     "common/random.rs" random,
+    "../examples/throughput/replay.rs" replay,
     "../examples/throughput/report.rs" report,
     "../examples/throughput/spread.rs" spread,
     "../examples/throughput/table.rs" table,
     "../examples/throughput/target.rs" target,
+    "../examples/throughput/trace/mod.rs" trace,
     "../examples/throughput/whole.rs" whole,
     "../examples/throughput/worker.rs" worker,
 }
 
 use alone::Alone;
 use content::BLOCK;
-use contest::{Contestant, Outcome, Turn, Work};
+use contest::{Contestant, Work};
 use latencies::Latencies;
 use maps::{Extents, Ours, Run};
 use mix::{Kind, Mix, NAMED};
 use options::{Instead, Options};
 use places::{Distribution, Places};
+use progress::Progress;
 use random::Random;
 use report::Report;
-use target::{OnVolume, Target};
+use target::{OnSystem, OnVolume, Target};
+use trace::Trace;
 use worker::{AtWork, Job, SHARED, Worker};
 
 fn parse(arguments: &str) -> Result<Options, Instead> {
@@ -463,9 +468,19 @@ thread_local! {
     static EDITS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Our map, with an edit in fifty going wrong.
-#[derive(Default)]
+/// Our map, with an edit in fifty going wrong, or merging nothing.
 struct Lossy<const HOW: u8>(Ours);
+
+impl<const HOW: u8> Default for Lossy<HOW> {
+    fn default() -> Self {
+        let probe = map::probe::Probe::new();
+        let probe = match HOW {
+            4 => probe.mutation(map::probe::Mutation::LeaveUnmerged),
+            _ => probe,
+        };
+        Self(Ours::with_probe(&map::Reclaimer::new(), probe))
+    }
+}
 
 impl<const HOW: u8> Extents for Lossy<HOW> {
     const NAME: &'static str = "lossy";
@@ -507,152 +522,54 @@ fn a_map_that_loses_or_changes_an_edit_is_noticed() {
     assert!(!map_is_right::<Lossy<1>>());
     assert!(!map_is_right::<Lossy<2>>());
     assert!(!map_is_right::<Lossy<3>>());
-}
-
-/// An outcome with so many others, in which ours is twice as fast as the next, and so on.
-fn outcome(threads: &[usize], rounds: usize) -> Outcome {
-    const NAMES: [&str; 7] = [
-        "ExtentMap",
-        "parking_lot RwLock<BTreeMap>",
-        "std RwLock<BTreeMap>",
-        "parking_lot RwLock<RangeMap>",
-        "crossbeam SkipMap",
-        "scc TreeIndex",
-        "masstree",
-    ];
-    let mut outcome = Outcome::new("The map alone", threads, &NAMES);
-    for round in 0..rounds {
-        for place in 0..threads.len() {
-            for number in 0..NAMES.len() {
-                let mut latencies = Latencies::default();
-                for time in 1..1000 {
-                    let time = Duration::from_nanos(time * time * 90_000);
-                    for kind in Kind::ALL {
-                        latencies.add(kind, time);
-                    }
-                }
-                let rate = 1e9 / (1 << number) as f64 / (1 + round) as f64;
-                outcome.add(number, place, &Turn { rate, latencies });
-            }
-        }
-    }
-    outcome.entries[0].garbage = Some(3 << 20);
-    outcome
+    assert!(!map_is_right::<Lossy<4>>());
 }
 
 #[test]
-fn tables_tell_medians_and_fit_a_hundred_columns() {
-    let text = table::tables(&outcome(&[1, 2, 128], 3));
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 100),
-        "{text}"
-    );
-    let line = |begin: &str| {
-        let mut lines = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| line.starts_with(begin));
-        lines
-            .next_back()
-            .unwrap()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    assert_eq!(line("ExtentMap"), "ExtentMap 128 500,000,000 3.00 MiB");
-    assert_eq!(
-        line("std"),
-        "std RwLock<BTreeMap> 128 125,000,000 4.00 (4.00 .. 4.00)"
-    );
-    assert!(
-        line("sync").starts_with("sync 128 2,997 22."),
-        "{}",
-        line("sync")
-    );
-    assert!(
-        line("sync").ends_with("89.8 s") || line("sync").contains("90."),
-        "{}",
-        line("sync")
-    );
-}
-
-#[test]
-fn what_was_interrupted_at_once_can_be_told_and_drawn() {
-    let nothing = outcome(&[1, 2], 0);
-    assert!(table::tables(&nothing).contains(" -"));
-    let picture = picture::svg(&[nothing]);
-    assert!(
-        !picture.contains("NaN") && !picture.contains("inf"),
-        "{picture}"
-    );
-    assert_eq!(outcome(&[1], 0).ratio(1, 0), None);
-}
-
-/// Where a text of the picture is: left, right, top and bottom, about.
-fn text_box(line: &str) -> Option<(f64, f64, f64, f64)> {
-    let rest = line.strip_prefix("<text ")?;
-    let value = |name: &str| rest.split_once(&format!("{name}=\""))?.1.split('"').next();
-    let [x, y] = [" x", " y"].map(|name| value(name).unwrap().parse::<f64>().unwrap());
-    let text = rest.split_once('>')?.1.strip_suffix("</text>")?;
-    let text = text.replace("&lt;", "<").replace("&gt;", ">");
-    let letter = if value("class") == Some("title") {
-        8.2
-    } else {
-        6.8
-    };
-    let width = text.chars().count() as f64 * letter;
-    let left = match value("text-anchor")? {
-        "start" => x,
-        "middle" => x - width / 2.0,
-        _ => x - width,
-    };
-    Some((left, left + width, y - 9.0, y + 3.0))
-}
-
-#[test]
-fn no_text_of_the_picture_lies_on_another_or_outside() {
-    for threads in [&[1][..], &[1, 2, 4], &[1, 2, 3, 4, 5, 6, 7, 8, 64, 128]] {
-        let picture = picture::svg(&[outcome(threads, 3), outcome(threads, 1)]);
-        let size = picture
-            .split_once("viewBox=\"0 0 ")
-            .unwrap()
-            .1
-            .split('"')
-            .next()
-            .unwrap();
-        let (width, height) = size.split_once(' ').unwrap();
-        let [width, height] = [width, height].map(|size| size.parse::<f64>().unwrap());
-        let boxes: Vec<_> = picture.lines().filter_map(text_box).collect();
-        assert!(boxes.len() > 40, "{}", boxes.len());
-        for (number, one) in boxes.iter().enumerate() {
-            let inside = one.0 >= 0.0 && one.1 <= width && one.2 >= 0.0 && one.3 <= height;
-            assert!(inside, "{one:?} of {width} x {height}");
-            for other in &boxes[..number] {
-                let apart_across = one.1 <= other.0 || other.1 <= one.0;
-                assert!(
-                    apart_across || one.3 <= other.2 || other.3 <= one.2,
-                    "{one:?} {other:?}"
-                );
-            }
-        }
+fn a_replay_is_checked_against_files_of_the_system() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace");
+    let lines =
+        "a write 0 100000\na trim 4096 8192\na read 0 9\na write 999999999999 5000\na sync\n?\n";
+    std::fs::write(&path, format!("fio version 2 iolog\n{}", lines.repeat(3))).unwrap();
+    for lies in [false, true] {
+        let device: Arc<dyn BlockDevice> = Arc::new(Lying {
+            device: MemoryDevice::new(replay::DEVICE_BYTES),
+            lies: AtomicBool::new(lies),
+        });
+        let mut trace = Trace::new(BufReader::new(File::open(&path).unwrap()));
+        let mut report = Report::default();
+        let place = (&device, folder.path());
+        replay::replay(&mut trace, (2, None), place, &Progress::new(), &mut report).unwrap();
+        assert_eq!(report.is_right(), !lies, "{:#?}", report.findings);
+        assert_eq!(
+            report.notes[0],
+            "15 operations of a trace: fio iolog, version 2"
+        );
+        assert!(
+            report.notes[1].starts_with("line 7 is malformed: "),
+            "{:?}",
+            report.notes
+        );
+        let ours = &report.outcomes[0].entries[0].by_threads[0].latencies;
+        let counts =
+            [Kind::Read, Kind::Write, Kind::Punch, Kind::Sync].map(|kind| ours.count(kind));
+        assert_eq!(counts, [3, 6, 3, 3]);
     }
 }
 
 #[test]
-fn the_picture_has_a_line_for_each_and_colours_for_light_and_dark() {
-    let picture = picture::svg(&[outcome(&[1, 2], 3)]);
-    assert!(picture.contains("prefers-color-scheme: dark"));
-    let (light, dark) = picture.split_once("@media").unwrap();
-    let lines = picture.matches("<polyline").count();
-    assert_eq!(lines, 2 * 7, "two panels");
-    let classes: BTreeSet<_> = (0..7)
-        .map(|number| format!(".s{number} {{ stroke: #"))
-        .collect();
-    assert!(
-        classes
-            .iter()
-            .all(|class| light.contains(class) && dark.contains(class))
-    );
-    assert!(!picture.contains("<rect"), "no background of its own");
-    assert!(!picture.contains("RwLock<"), "escaped");
+fn files_that_differ_in_one_byte_are_not_the_same() {
+    const SIZE: u64 = 64 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let files = [(); 2].map(|()| OnSystem::new(folder.path(), 1).unwrap());
+    for file in &files {
+        file.truncate(0, SIZE).unwrap();
+    }
+    assert!(replay::same(&files[0], &files[1], 1).is_ok());
+    files[0].write(0, SIZE - 1, b"x").unwrap();
+    let wrong = replay::same(&files[0], &files[1], 1).unwrap_err();
+    assert!(wrong.contains(&(SIZE - 1).to_string()), "{wrong}");
+    files[1].truncate(0, 5).unwrap();
+    assert!(replay::same(&files[0], &files[1], 1).is_err(), "shorter");
 }

@@ -151,7 +151,9 @@ fn malformed_lines_are_told_by_number_and_do_not_end_the_run() {
 
 #[test]
 fn only_the_first_malformed_lines_are_told_and_all_are_counted() {
-    let (_, complaints) = read(format!("fio version 2 iolog\n{}", "?\n".repeat(20)));
+    let wrong = format!("a {} 0 1\n", "?".repeat(2000));
+    let (_, complaints) = read(format!("fio version 2 iolog\n{}", wrong.repeat(20)));
+    assert!(complaints.iter().all(|line| line.len() <= 100), "short");
     assert_eq!(complaints.len(), 6);
     assert_eq!(complaints[5], "and 15 more, 20 malformed lines in all");
 }

@@ -9,7 +9,7 @@ use super::places::{Places, below};
 use super::random::Random;
 use super::worker::Job;
 
-/// How many extents a thread keeps in pieces: a write makes three of one, or one of three.
+/// How many writes a thread leaves as they are: one makes three extents of one, and later another one of three.
 const PIECES: usize = 64;
 /// The most extents that a truncation takes away.
 const CUT: u64 = 8;
@@ -30,7 +30,8 @@ pub(crate) struct Editor {
     /// The last tag it used, which nobody else uses.
     tag: u64,
     step: u64,
-    in_pieces: VecDeque<u64>,
+    /// What it wrote last and will take back: the first block, and how many.
+    in_pieces: VecDeque<(u64, u64)>,
     /// Where it appends.
     end: u64,
 }
@@ -79,10 +80,10 @@ impl Editor {
         self.tags[first as usize..][..len as usize].fill(tag as u32);
     }
 
-    /// Gives an extent of its own back what it had in the beginning.
-    fn restore(&mut self, map: &impl Extents, extent: u64) {
-        let tag = Run::dense(self.first + extent).value >> 40;
-        self.change(map, extent * STRIDE, STRIDE, tag);
+    /// Gives blocks of one of its extents back what they had in the beginning.
+    fn restore(&mut self, map: &impl Extents, first: u64, len: u64) {
+        let tag = Run::dense(self.first + first / STRIDE).value >> 40;
+        self.change(map, first, len, tag);
     }
 
     /// One operation; `blocks` has the map.
@@ -118,13 +119,13 @@ impl Editor {
         let few = 1 + below(&mut self.random, 2);
         match kind {
             Kind::Write if self.in_pieces.len() == PIECES => {
-                let extent = self.in_pieces.pop_front().expect("there are some");
-                self.restore(map, extent);
+                let (block, len) = self.in_pieces.pop_front().expect("there are some");
+                self.restore(map, block, len);
             }
             Kind::Write => {
                 let tag = self.fresh();
                 self.change(map, block, few, tag);
-                self.in_pieces.push_back(extent);
+                self.in_pieces.push_back((block, few));
             }
             // A fault looks first; what is there stays.
             Kind::Fault => {
@@ -140,9 +141,9 @@ impl Editor {
             }
             Kind::Append => {
                 self.end = (self.end + 1) % extents;
-                self.restore(map, self.end);
+                self.restore(map, self.end * STRIDE, STRIDE);
             }
-            _ => self.restore(map, extent),
+            _ => self.restore(map, extent * STRIDE, STRIDE),
         }
     }
 }

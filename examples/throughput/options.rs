@@ -40,7 +40,7 @@ struct Arguments {
     /// read=50,write=30,append=10,fallocate=5,sync=5 (punch, truncate, fault)
     #[arg(long, default_value = "mixed")]
     mix: Mix,
-    /// Extents that the map has; the files of the volume have an eighth of it together
+    /// Extents that the map has; the files of the volume have a sixteenth of it together
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=20_000_000))]
     extents: u64,
     /// Which blocks are used

@@ -184,7 +184,7 @@ fn carry_out_one(
 }
 
 /// Whether the first files of two targets hold the same bytes.
-fn same(ours: &dyn Target, theirs: &dyn Target, files: usize) -> Result<String, String> {
+pub(crate) fn same(ours: &dyn Target, theirs: &dyn Target, files: usize) -> Result<String, String> {
     const STEP: usize = 1 << 20;
     let mut buffers = [vec![0; STEP], vec![0; STEP]];
     for file in 0..files {
@@ -198,11 +198,9 @@ fn same(ours: &dyn Target, theirs: &dyn Target, files: usize) -> Result<String, 
                     Err(error) => return Err(format!("file {file}: {error}")),
                 }
             }
-            if let Some(at) = one
-                .iter()
-                .zip(&*other)
-                .position(|(one, other)| one != other)
-            {
+            if one != other {
+                let pairs = one.iter().zip(&*other);
+                let at = pairs.take_while(|(one, other)| one == other).count();
                 let at = offset + at as u64;
                 return Err(format!(
                     "byte {at} of file {file} is not what the system has"

@@ -37,7 +37,7 @@ impl Job {
     /// Every second block of the shared files is written at first: that makes the extents.
     pub(crate) fn new(options: &Options) -> Self {
         let workers = *options.threads.last().expect("there are some") as u64;
-        let stripes = (options.extents / 4).div_ceil(SHARED as u64 * STRIPE * workers);
+        let stripes = (options.extents / 8).div_ceil(SHARED as u64 * STRIPE * workers);
         Self {
             mix: options.mix.clone(),
             distribution: options.distribution,

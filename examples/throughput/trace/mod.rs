@@ -11,6 +11,9 @@ const LONGEST: u64 = 4096;
 /// So many malformed lines are kept.
 const KEPT: usize = 5;
 
+/// Characters that are told of what is wrong with a line.
+const TOLD: usize = 70;
+
 /// What is done to a file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Action {
@@ -106,6 +109,7 @@ impl<R: BufRead> Trace<R> {
                 Err(what) => {
                     self.malformed_in_all += 1;
                     if self.malformed.len() < KEPT {
+                        let what = what.chars().take(TOLD).collect();
                         self.malformed.push((self.number, what));
                     }
                 }
