@@ -6,7 +6,7 @@ use std::iter::from_fn;
 use std::thread;
 
 use extent_map::allocator::{AllocRequest, Allocator, FileRequest, FileSpace, Goal};
-use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
+use extent_map::units::{DiskBlock, DiskRun, Geometry};
 use extent_map::{Error, Result};
 
 /// A file that grows a block at a time, behind what it has.
@@ -32,10 +32,7 @@ fn grow(
 }
 
 fn main() -> Result<()> {
-    let geometry = Geometry {
-        block_size: BlockSize::new(4096)?,
-        cluster: ClusterRatio::ONE,
-    };
+    let geometry = Geometry::new(4096, 1)?;
     let allocator = Allocator::new(1 << 16, geometry, 8_192, DiskBlock(64))?;
     let total = allocator.space().total();
 

@@ -40,10 +40,7 @@ impl CachedFile {
 }
 
 fn main() -> Result<()> {
-    let geometry = Geometry {
-        block_size: BlockSize::new(4096)?,
-        cluster: ClusterRatio::ONE,
-    };
+    let geometry = Geometry::new(4096, 1)?;
     let (device, counters) = (Arc::new(MemoryDevice::new(1 << 20)), Arc::default());
     let backing = Arc::new(Backing {
         geometry,

@@ -12,17 +12,12 @@ use extent_map::mapping::MemoryStore;
 use extent_map::probe::Probe;
 use extent_map::stats::Counters;
 use extent_map::status::{ShrinkerList, Status, StatusContext};
-use extent_map::units::{
-    BlockSize, ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, Geometry, MAX_FILE_BLOCKS,
-};
+use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry, MAX_FILE_BLOCKS};
 
 const BLOCK: usize = 4096;
 
 fn backing(cluster_blocks: u64) -> (Arc<MemoryDevice>, Arc<Backing>) {
-    let geometry = Geometry {
-        block_size: BlockSize::new(BLOCK as u64).unwrap(),
-        cluster: ClusterRatio::new(cluster_blocks).unwrap(),
-    };
+    let geometry = Geometry::new(BLOCK as u64, cluster_blocks).unwrap();
     let counters = Arc::new(Counters::default());
     let device = Arc::new(MemoryDevice::new(256 * BLOCK as u64));
     let first_usable = DiskBlock(cluster_blocks);

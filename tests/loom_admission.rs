@@ -17,9 +17,7 @@ use extent_map::mapping::MemoryStore;
 use extent_map::probe::{Mutation, Probe};
 use extent_map::stats::Counters;
 use extent_map::status::{ShrinkerList, Status, StatusContext};
-use extent_map::units::{
-    BlockSize, ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, Geometry,
-};
+use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry};
 
 #[path = "common/explore.rs"]
 #[allow(dead_code, reason = "some models need other parts")]
@@ -31,10 +29,7 @@ use roles::{Main, proves, race};
 
 /// A file of nothing on a volume of `clusters` clusters of one block.
 fn blocks(clusters: u64, mutations: &[Mutation]) -> Arc<FileBlocks> {
-    let geometry = Geometry {
-        block_size: BlockSize::new(4096).unwrap(),
-        cluster: ClusterRatio::new(1).unwrap(),
-    };
+    let geometry = Geometry::new(4096, 1).unwrap();
     let device: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new((clusters + 1) * 4096));
     let counters = Arc::new(Counters::default());
     let probe = Probe::new().mutations(mutations.iter().copied());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use extent_map::allocator::{Allocator, FileRequest, FileSpace, Goal};
-use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
+use extent_map::units::{DiskBlock, DiskRun, Geometry};
 
 use super::calibrate::fastest;
 use super::model::{Operation, Step};
@@ -62,10 +62,7 @@ pub(crate) fn trace(worker: usize, sections: &Sections) -> Vec<Operation> {
 
 /// An allocator of 8 GiB.
 pub(crate) fn allocator() -> Arc<Allocator> {
-    let geometry = Geometry {
-        block_size: BlockSize::new(4096).expect("a power of two"),
-        cluster: ClusterRatio::new(1).expect("a power of two"),
-    };
+    let geometry = Geometry::new(4096, 1).expect("powers of two");
     let allocator = Allocator::new(1 << 21, geometry, 32_768, DiskBlock(0));
     Arc::new(allocator.expect("groups have blocks"))
 }

@@ -269,13 +269,10 @@ impl Allocator {
 mod tests {
     use super::super::{FileRequest, FileSpace};
     use super::*;
-    use crate::units::{BlockSize, ClusterRatio, DiskBlock, Geometry};
+    use crate::units::{DiskBlock, Geometry};
 
     fn allocator() -> Allocator {
-        let geometry = Geometry {
-            block_size: BlockSize::new(4096).unwrap(),
-            cluster: ClusterRatio::new(1).unwrap(),
-        };
+        let geometry = Geometry::new(4096, 1).unwrap();
         Allocator::new(1 << 16, geometry, 1 << 15, DiskBlock(1)).unwrap()
     }
 

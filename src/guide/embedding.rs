@@ -221,7 +221,7 @@
 //! use extent_map::delalloc::{Backing, DirtyRun, FileBlocks, Policy};
 //! use extent_map::status::Status;
 //!
-//! # let geometry = Geometry { block_size: BlockSize::new(4096)?, cluster: ClusterRatio::ONE };
+//! # let geometry = Geometry::new(4096, 1)?;
 //! # let (device, counters) = (Arc::new(MemoryDevice::new(1 << 20)), Arc::default());
 //! let backing = Arc::new(Backing {
 //!     geometry,
