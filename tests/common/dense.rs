@@ -199,7 +199,9 @@ pub(crate) fn walks_agree<V: Value + PartialEq + Debug>(
         .iter()
         .map(|extent| extent.clip(range.clone()).unwrap().range());
     let mut tiles: Vec<_> = covered.map(|tile| (tile, true)).collect();
-    tiles.extend(view.gaps(range.clone()).map(|tile| (tile, false)));
+    let gaps: Vec<_> = view.gaps(range.clone()).collect();
+    assert!(map.edit().gaps(range.clone()).eq(gaps.iter().cloned()));
+    tiles.extend(gaps.into_iter().map(|tile| (tile, false)));
     tiles.sort_by_key(|(tile, _)| *tile.start());
     let mut next = Some(*range.start());
     for (tile, _) in &tiles {
