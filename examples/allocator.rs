@@ -16,13 +16,8 @@ fn grow(
     runs: &mut Vec<DiskRun>,
     at: u64,
 ) -> Result<()> {
-    let request = FileRequest {
-        at,
-        clusters: 1,
-        room: u64::MAX - at,
-        file_clusters: at + 1,
-        goal: runs.last().map(|run| Goal::From(run.end())),
-    };
+    let goal = runs.last().map(|run| Goal::From(run.end()));
+    let request = FileRequest::at(at, 1).goal(goal);
     let run = allocator.allocate_direct_for(space, request)?.commit();
     match runs.last_mut() {
         Some(last) if last.end() == run.start => last.len += run.len,

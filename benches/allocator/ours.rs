@@ -70,13 +70,9 @@ impl Subject for Ours {
     }
 
     fn append(&self, stream: &mut Growing, append: Append) -> Option<Run> {
-        let request = FileRequest {
-            at: append.logical,
-            clusters: append.blocks,
-            room: u64::MAX,
-            file_clusters: append.size,
-            goal: stream.tail.map(|tail| Goal::From(DiskBlock(tail))),
-        };
+        let request = FileRequest::at(append.logical, append.blocks)
+            .file_clusters(append.size)
+            .goal(stream.tail.map(|tail| Goal::From(DiskBlock(tail))));
         let allocation = self.0.allocate_direct_for(&mut stream.space, request);
         let run = run(allocation.ok()?.commit());
         stream.tail = Some(run.end());

@@ -76,13 +76,8 @@ struct Growing {
 
 impl Growing {
     fn append(&mut self, allocator: &Allocator, file: &mut FileSpace) {
-        let request = FileRequest {
-            at: self.at,
-            clusters: PIECE,
-            room: u64::MAX,
-            file_clusters: self.at + PIECE,
-            goal: self.runs.last().map(|run| Goal::From(run.end())),
-        };
+        let goal = self.runs.last().map(|run| Goal::From(run.end()));
+        let request = FileRequest::at(self.at, PIECE).goal(goal);
         let run = allocator.allocate_direct_for(file, request);
         let run = run.expect("there is room").commit();
         self.at += run.len;

@@ -278,15 +278,8 @@ mod tests {
 
     /// Writes ten clusters of a file, which come out of one of its windows or get one.
     fn write(allocator: &Allocator, file: &FileSpace, at: u64) {
-        let request = FileRequest {
-            at,
-            clusters: 10,
-            room: u64::MAX,
-            file_clusters: at + 10,
-            goal: None,
-        };
         let mut space = allocator.reserve(10).unwrap();
-        let allocation = allocator.allocate_for(file, request, &mut space);
+        let allocation = allocator.allocate_for(file, FileRequest::at(at, 10), &mut space);
         let _ = allocation.unwrap().commit();
     }
 

@@ -88,13 +88,7 @@ impl<'a> Scene<'a> {
 
 /// What a file asks for that grows from `at` on, behind `end`.
 fn growth(at: u64, clusters: u64, end: Option<DiskBlock>) -> FileRequest {
-    FileRequest {
-        at,
-        clusters,
-        room: u64::MAX,
-        file_clusters: at + clusters,
-        goal: end.map(Goal::From),
-    }
+    FileRequest::at(at, clusters).goal(end.map(Goal::From))
 }
 
 /// A file has six clusters and a window behind them, and all else is in use. Returns the clusters of the window too.
