@@ -165,6 +165,9 @@ pub(crate) fn agree<V: Value + PartialEq + Debug>(map: &ExtentMap<V>, dense: &De
     assert_eq!(view.first().map(plain), expected.first().copied());
     assert_eq!(view.last().map(plain), expected.last().copied());
     for slot in &dense.slots {
+        let found = view.get(slot.first);
+        let value = found.and_then(|extent| extent.value_at(slot.first));
+        assert_eq!(value, slot.held.map(|(value, _)| value));
         for block in [slot.first, slot.last] {
             let found = around(&expected, block);
             assert_eq!(view.get(block).map(plain), found.clone().ok());
