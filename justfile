@@ -70,6 +70,9 @@ example-block_queue:
 throughput:
     .ci/run "throughput"
 
+check-of-an-image:
+    .ci/run "check of an image"
+
 replay-of-recorded-traces:
     .ci/run "replay of recorded traces"
 

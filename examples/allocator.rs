@@ -6,7 +6,7 @@ use std::iter::from_fn;
 use std::thread;
 
 use extent_map::allocator::{AllocRequest, Allocator, FileRequest, FileSpace, Goal};
-use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
+use extent_map::units::{DiskBlock, DiskRun, Geometry};
 use extent_map::{Error, Result};
 
 /// A file that grows a block at a time, behind what it has.
@@ -16,13 +16,8 @@ fn grow(
     runs: &mut Vec<DiskRun>,
     at: u64,
 ) -> Result<()> {
-    let request = FileRequest {
-        at,
-        clusters: 1,
-        room: u64::MAX - at,
-        file_clusters: at + 1,
-        goal: runs.last().map(|run| Goal::From(run.end())),
-    };
+    let goal = runs.last().map(|run| Goal::From(run.end()));
+    let request = FileRequest::at(at, 1).goal(goal);
     let run = allocator.allocate_direct_for(space, request)?.commit();
     match runs.last_mut() {
         Some(last) if last.end() == run.start => last.len += run.len,
@@ -32,10 +27,7 @@ fn grow(
 }
 
 fn main() -> Result<()> {
-    let geometry = Geometry {
-        block_size: BlockSize::new(4096)?,
-        cluster: ClusterRatio::ONE,
-    };
+    let geometry = Geometry::new(4096, 1)?;
     let allocator = Allocator::new(1 << 16, geometry, 8_192, DiskBlock(64))?;
     let total = allocator.space().total();
 

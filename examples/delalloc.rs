@@ -5,8 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use extent_map::delalloc::{Backing, DirtyRun, FileBlocks, Policy};
-use extent_map::status::{ShrinkerList, StatusContext};
+use extent_map::delalloc::{Backing, DirtyRun, FileBlocks};
 use extent_map::units::*;
 use extent_map::{Error, Result, allocator::Allocator, block::BlockQueue};
 use extent_map::{device::MemoryDevice, mapping::MemoryStore};
@@ -40,25 +39,12 @@ impl CachedFile {
 }
 
 fn main() -> Result<()> {
-    let geometry = Geometry {
-        block_size: BlockSize::new(4096)?,
-        cluster: ClusterRatio::ONE,
-    };
-    let (device, counters) = (Arc::new(MemoryDevice::new(1 << 20)), Arc::default());
-    let backing = Arc::new(Backing {
-        geometry,
-        store: Arc::new(MemoryStore::new()),
-        allocator: Allocator::new(256, geometry, 256, DiskBlock(1))?,
-        queue: BlockQueue::new(device, geometry.block_size, Arc::clone(&counters)),
-        counters,
-        status: StatusContext::new(geometry.cluster),
-        shrinker: ShrinkerList::new(),
-        policy: Policy {
-            delayed: true,
-            low_space_clusters: 0,
-        },
-        probe: Default::default(),
-    });
+    let geometry = Geometry::new(4096, 1)?;
+    let allocator = Allocator::new(256, geometry, 256, DiskBlock(1))?;
+    let device = Arc::new(MemoryDevice::new(1 << 20));
+    let queue = BlockQueue::new(device, geometry.block_size, Arc::default());
+    let store = Arc::new(MemoryStore::new());
+    let backing = Arc::new(Backing::new(queue, store, allocator));
     let blocks = FileBlocks::open(FileNumber(1), Arc::clone(&backing))?;
     let dirty = BTreeMap::new();
     let mut file = CachedFile { blocks, dirty };

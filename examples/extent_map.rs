@@ -22,13 +22,13 @@ impl Disk {
     /// Writes to each sector its number, and finds a place for those that have none at the end of the file.
     fn write(&self, start: u64, len: u64) -> Result<()> {
         let sectors = start..start + len;
-        let (mut editor, view) = (self.places.edit(), self.places.pin());
+        let mut editor = self.places.edit();
         let mut end = self.file.metadata()?.len() / 512;
-        let extents = view.overlapping(sectors.clone());
+        let extents = editor.overlapping(sectors.clone());
         for part in extents.filter_map(|extent| extent.clip(sectors.clone())) {
             self.put(part.start(), part.len(), part.value())?;
         }
-        for gap in view.gaps(sectors).collect::<Vec<_>>() {
+        for gap in editor.gaps(sectors).collect::<Vec<_>>() {
             let len = gap.end() - gap.start() + 1;
             self.put(*gap.start(), len, end)?; // first the data: who finds the place finds it
             editor.insert(gap, end)?;
@@ -45,7 +45,7 @@ impl Disk {
 
     /// The number in a sector that was written.
     fn read(&self, sector: u64) -> Option<u64> {
-        let place = self.places.get(sector)?.clip(sector..)?.value();
+        let place = self.places.get(sector)?.value_at(sector)?;
         let mut bytes = [0; 8];
         let read = self.file.read_exact_at(&mut bytes, place * 512);
         Some(read.map_or(u64::MAX, |()| u64::from_le_bytes(bytes)))

@@ -36,9 +36,9 @@ struct AddressSpace(ExtentMap<Area>);
 impl AddressSpace {
     /// Maps `len` pages where there is room. Between look and edit no other writer can come.
     fn mmap(&self, len: u64, area: Area) -> Result<u64> {
-        let (mut editor, view) = (self.0.edit(), self.0.pin());
+        let mut editor = self.0.edit();
         let is_room = |gap: &RangeInclusive<u64>| gap.end() - gap.start() >= len;
-        let gap = view.gaps(1..).find(is_room).ok_or(Error::NoSpace)?;
+        let gap = editor.gaps(1..).find(is_room).ok_or(Error::NoSpace)?;
         let start = *gap.start();
         editor.insert(start..start + len, area).map(|_| start)
     }
@@ -50,7 +50,7 @@ impl AddressSpace {
 
     /// The page of the file to load, or none if the access is not allowed.
     fn fault(&self, page: u64, write: bool) -> Option<u64> {
-        let Area(found, writable) = self.0.get(page)?.clip(page..)?.value();
+        let Area(found, writable) = self.0.get(page)?.value_at(page)?;
         (writable || !write).then_some(found)
     }
 }

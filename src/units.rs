@@ -382,6 +382,17 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// Blocks of `block_bytes` bytes in clusters of `cluster_blocks` blocks; one where there are to be no clusters.
+    ///
+    /// # Errors
+    /// As [`BlockSize::new`] and [`ClusterRatio::new`].
+    pub fn new(block_bytes: u64, cluster_blocks: u64) -> Result<Self> {
+        Ok(Self {
+            block_size: BlockSize::new(block_bytes)?,
+            cluster: ClusterRatio::new(cluster_blocks)?,
+        })
+    }
+
     /// Bytes in one cluster.
     pub const fn cluster_bytes(self) -> u64 {
         self.block_size.bytes() << self.cluster.log2
@@ -445,5 +456,12 @@ mod tests {
         for blocks in [0, 3, 1 << 17] {
             assert!(ClusterRatio::new(blocks).is_err());
         }
+        let refused =
+            |block_bytes, cluster_blocks| Geometry::new(block_bytes, cluster_blocks).err();
+        assert_eq!(refused(3, 16), BlockSize::new(3).err());
+        assert_eq!(refused(1024, 3), ClusterRatio::new(3).err());
+        let geometry = Geometry::new(1024, 16).unwrap();
+        let sizes = (geometry.block_size.bytes(), geometry.cluster.blocks());
+        assert_eq!(sizes, (1024, 16));
     }
 }

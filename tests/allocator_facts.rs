@@ -231,13 +231,10 @@ fn take(allocator: &Allocator, space: &FileSpace, mapping: &mut Mapping, what: (
         let goal =
             before.map(|((_, last), place)| Goal::From(DiskBlock((place + at - last) * ratio)));
         let behind = mapping.0.range((file, at)..(file + 1, 0)).next();
-        let request = FileRequest {
-            at,
-            clusters,
-            room: behind.map_or(u64::MAX, |((_, next), _)| next - at),
-            file_clusters: size.max(end),
-            goal,
-        };
+        let request = FileRequest::at(at, clusters)
+            .room(behind.map_or(u64::MAX, |((_, next), _)| next - at))
+            .file_clusters(size.max(end))
+            .goal(goal);
         let mut promise = allocator.reserve(clusters).unwrap();
         let allocation = allocator
             .allocate_for(space, request, &mut promise)

@@ -38,13 +38,7 @@ fn write(
     size: u64,
 ) -> (DiskRun, Option<Range<u64>>) {
     let file = FileSpace::new(0);
-    let request = FileRequest {
-        at,
-        clusters,
-        room: u64::MAX,
-        file_clusters: size,
-        goal: None,
-    };
+    let request = FileRequest::at(at, clusters).file_clusters(size);
     let mut space = allocator.reserve(clusters).unwrap();
     let allocation = allocator.allocate_for(&file, request, &mut space);
     let run = allocation.expect("reserved space is always there").commit();

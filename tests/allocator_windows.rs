@@ -15,18 +15,12 @@ use space::{allocator, run};
 
 /// `clusters` clusters of a file from `at` on, behind `goal`; nothing else is mapped behind them.
 fn at(at: u64, clusters: u64, goal: Option<DiskBlock>) -> FileRequest {
-    FileRequest {
-        at,
-        clusters,
-        room: u64::MAX,
-        file_clusters: at + clusters,
-        goal: goal.map(Goal::From),
-    }
+    FileRequest::at(at, clusters).goal(goal.map(Goal::From))
 }
 
 /// Reserves, allocates for the file and commits.
 fn append(allocator: &Allocator, file: &FileSpace, request: FileRequest) -> DiskRun {
-    let mut space = allocator.reserve(request.clusters).unwrap();
+    let mut space = allocator.reserve(request.clusters()).unwrap();
     let allocation = allocator.allocate_for(file, request, &mut space);
     allocation.expect("reserved space is always there").commit()
 }
@@ -284,11 +278,7 @@ fn a_window_reaches_no_farther_than_what_is_mapped_and_other_windows() {
     let file = FileSpace::new(0);
     let (_, far) = growing(&allocator, &file);
     allocator.end_windows(&file);
-    let request = FileRequest {
-        room: 50,
-        ..at(200, 10, Some(far.start))
-    };
-    append(&allocator, &file, request);
+    append(&allocator, &file, at(200, 10, Some(far.start)).room(50));
     let windows = allocator.windows(&file);
     assert_eq!(windows[0].0, 210..250, "up to what is mapped");
     append(&allocator, &file, at(150, 10, None));

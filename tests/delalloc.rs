@@ -6,40 +6,20 @@ use std::sync::Arc;
 use extent_map::Error;
 use extent_map::allocator::Allocator;
 use extent_map::block::BlockQueue;
-use extent_map::delalloc::{Backing, FileBlocks, Policy};
+use extent_map::delalloc::{Backing, FileBlocks};
 use extent_map::device::{BlockDevice, MemoryDevice};
 use extent_map::mapping::MemoryStore;
-use extent_map::probe::Probe;
-use extent_map::stats::Counters;
-use extent_map::status::{ShrinkerList, Status, StatusContext};
-use extent_map::units::{
-    BlockSize, ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, Geometry, MAX_FILE_BLOCKS,
-};
+use extent_map::status::Status;
+use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry, MAX_FILE_BLOCKS};
 
 const BLOCK: usize = 4096;
 
 fn backing(cluster_blocks: u64) -> (Arc<MemoryDevice>, Arc<Backing>) {
-    let geometry = Geometry {
-        block_size: BlockSize::new(BLOCK as u64).unwrap(),
-        cluster: ClusterRatio::new(cluster_blocks).unwrap(),
-    };
-    let counters = Arc::new(Counters::default());
+    let geometry = Geometry::new(BLOCK as u64, cluster_blocks).unwrap();
+    let allocator = Allocator::new(256, geometry, 256, DiskBlock(cluster_blocks)).unwrap();
     let device = Arc::new(MemoryDevice::new(256 * BLOCK as u64));
-    let first_usable = DiskBlock(cluster_blocks);
-    let backing = Backing {
-        geometry,
-        store: Arc::new(MemoryStore::new()),
-        allocator: Allocator::new(256, geometry, 256, first_usable).unwrap(),
-        queue: BlockQueue::new(device.clone(), geometry.block_size, Arc::clone(&counters)),
-        status: StatusContext::new(geometry.cluster),
-        shrinker: ShrinkerList::new(),
-        counters,
-        policy: Policy {
-            delayed: true,
-            low_space_clusters: 0,
-        },
-        probe: Probe::default(),
-    };
+    let queue = BlockQueue::new(device.clone(), geometry.block_size, Arc::default());
+    let backing = Backing::new(queue, Arc::new(MemoryStore::new()), allocator);
     (device, Arc::new(backing))
 }
 
@@ -49,6 +29,31 @@ fn open(backing: &Arc<Backing>, number: u64) -> FileBlocks {
 
 fn blocks(start: u64, len: u64) -> FileRange {
     FileRange::at(FileBlock(start), len)
+}
+
+#[test]
+fn what_one_backing_makes_counts_in_one_place() {
+    let (_, backing) = backing(1);
+    let file = open(&backing, 1);
+    file.query(FileBlock(3)).unwrap();
+    file.query(FileBlock(3)).unwrap();
+    backing.queue.flush().unwrap();
+    let counted = backing.counters.snapshot();
+    assert_eq!((counted.status_misses, counted.status_hits), (2, 1)); // a miss looks twice
+    assert_eq!(
+        (counted.device_flushes, counted),
+        (1, backing.status.stats())
+    );
+}
+
+#[test]
+fn allocation_is_delayed_but_for_the_last_sixty_fourth_of_the_volume() {
+    let (_, backing) = backing(1);
+    let file = open(&backing, 1);
+    let is_delayed = |block| file.admit(blocks(block, 1)).unwrap().status.is_delayed();
+    file.allocate(blocks(0, 250)).unwrap();
+    let delayed = [250, 251, 252, 253, 254].map(is_delayed);
+    assert_eq!(delayed, [true, true, true, false, false]); // while 3 of 255 are available
 }
 
 #[test]
@@ -342,7 +347,9 @@ fn writes_allocate_at_once_when_two_thirds_of_the_free_space_are_promised() {
 
 #[test]
 fn a_full_volume_on_which_nothing_is_promised_refuses_one_block_and_many() {
-    let (_, backing) = backing(1);
+    let (_, mut backing) = backing(1);
+    let policy = &mut Arc::get_mut(&mut backing).unwrap().policy;
+    policy.low_space_clusters = 0;
     let (file, other) = (open(&backing, 1), open(&backing, 2));
     let all = backing.allocator.space().available();
     assert_eq!(file.allocate(blocks(0, all)), Ok(all));

@@ -10,9 +10,7 @@ use extent_map::file::{AllocateMode, Volume, VolumeOptions};
 use extent_map::mapping::{ExtentState, Finding, LogStore, MappedExtent, MappingStore};
 use extent_map::probe::{Mutation, Probe};
 use extent_map::stats::Counters;
-use extent_map::units::{
-    BlockSize, ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, Geometry,
-};
+use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry};
 use rayon::prelude::*;
 
 const FILES: u64 = 3;
@@ -217,10 +215,7 @@ fn a_device_that_was_cut_off_is_refused_and_one_that_has_grown_opens() {
 /// A device with a store that has these extents (file, block, number of blocks, disk block), clusters of four blocks, and a
 /// file 1 of this size.
 fn stored(extents: &[(u64, u64, u64, u64)], size: u64) -> Arc<MemoryDevice> {
-    let geometry = Geometry {
-        block_size: BlockSize::new(1024).unwrap(),
-        cluster: ClusterRatio::new(4).unwrap(),
-    };
+    let geometry = Geometry::new(1024, 4).unwrap();
     let device = Arc::new(MemoryDevice::new(1 << 20));
     let store = LogStore::format(device.clone(), geometry).unwrap();
     for &(file, start, len, disk) in extents {

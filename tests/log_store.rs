@@ -10,9 +10,7 @@ use extent_map::device::{BlockDevice, ImageDevice, MemoryDevice, OperationKind};
 use extent_map::file::{AllocateMode, Volume, VolumeOptions};
 use extent_map::mapping::{ExtentState, LogStore, MappedExtent, MappingStore, MemoryStore, Shift};
 use extent_map::stats::Counters;
-use extent_map::units::{
-    BlockSize, ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, Geometry,
-};
+use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry};
 use extent_map::{Error, Result};
 use proptest::prelude::*;
 
@@ -25,10 +23,7 @@ use around::Around;
 const BLOCK: u64 = 512;
 
 fn geometry() -> Geometry {
-    Geometry {
-        block_size: BlockSize::new(BLOCK).unwrap(),
-        cluster: ClusterRatio::ONE,
-    }
+    Geometry::new(BLOCK, 1).unwrap()
 }
 
 fn queue(device: Arc<dyn BlockDevice>) -> BlockQueue {

@@ -11,15 +11,12 @@ use std::sync::Arc;
 
 use extent_map::allocator::Allocator;
 use extent_map::block::BlockQueue;
-use extent_map::delalloc::{Backing, FileBlocks, Policy};
-use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::delalloc::{Backing, FileBlocks};
+use extent_map::device::MemoryDevice;
 use extent_map::mapping::MemoryStore;
 use extent_map::probe::{Mutation, Probe};
-use extent_map::stats::Counters;
-use extent_map::status::{ShrinkerList, Status, StatusContext};
-use extent_map::units::{
-    BlockSize, ClusterRatio, DiskBlock, FileBlock, FileNumber, FileRange, Geometry,
-};
+use extent_map::status::Status;
+use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry};
 
 #[path = "common/explore.rs"]
 #[allow(dead_code, reason = "some models need other parts")]
@@ -31,27 +28,13 @@ use roles::{Main, proves, race};
 
 /// A file of nothing on a volume of `clusters` clusters of one block.
 fn blocks(clusters: u64, mutations: &[Mutation]) -> Arc<FileBlocks> {
-    let geometry = Geometry {
-        block_size: BlockSize::new(4096).unwrap(),
-        cluster: ClusterRatio::new(1).unwrap(),
-    };
-    let device: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new((clusters + 1) * 4096));
-    let counters = Arc::new(Counters::default());
+    let geometry = Geometry::new(4096, 1).unwrap();
+    let device = Arc::new(MemoryDevice::new((clusters + 1) * 4096));
     let probe = Probe::new().mutations(mutations.iter().copied());
-    let backing = Backing {
-        geometry,
-        store: Arc::new(MemoryStore::new()),
-        allocator: Allocator::new(clusters + 1, geometry, 64, DiskBlock(1)).unwrap(),
-        queue: BlockQueue::new(device, geometry.block_size, Arc::clone(&counters)),
-        counters,
-        status: StatusContext::with_probe(geometry.cluster, probe.clone()),
-        shrinker: ShrinkerList::new(),
-        policy: Policy {
-            delayed: true,
-            low_space_clusters: 0,
-        },
-        probe,
-    };
+    let allocator = Allocator::new(clusters + 1, geometry, 64, DiskBlock(1)).unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let queue = BlockQueue::new(device, geometry.block_size, Arc::default());
+    let backing = Backing::new(queue, store, allocator.with_probe(probe));
     Arc::new(FileBlocks::open(FileNumber(1), Arc::new(backing)).unwrap())
 }
 

@@ -40,10 +40,8 @@ fn whoever_sees_an_edit_sees_all_of_it_and_what_came_before() {
         let before = Arc::new(Watched::default());
         let theirs = Arc::clone(&before);
         let reader = reader(&map, move |map| {
-            let at = |block| {
-                let extent = map.get(block).expect("mapped all the time");
-                extent.value() + (block - extent.start())
-            };
+            let value = |block| map.get(block)?.value_at(block);
+            let at = |block| value(block).expect("mapped all the time");
             let found = (at(3), at(2));
             if found.1 == 500 {
                 assert_eq!(theirs.get(), 7);

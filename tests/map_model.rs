@@ -387,6 +387,7 @@ fn ranges_without_blocks_are_refused_or_walk_nothing() {
         assert_eq!(edit.update(range, |_| None), refused);
         assert_eq!(edit.overlapping(range).count(), 0);
         assert_eq!(map.pin().overlapping(range).count(), 0);
+        assert_eq!(edit.gaps(range).count(), 0);
         assert_eq!(map.pin().gaps(range).count(), 0);
     }
 }

@@ -37,10 +37,7 @@ fn units_are_the_numbers_that_people_write() {
     is_written_as(FileNumber(7), "7");
     is_written_as(FileRange::at(FileBlock(2), 3), r#"{"start":2,"end":5}"#);
     is_written_as(DiskRun::new(DiskBlock(2), 3), r#"{"start":2,"len":3}"#);
-    let geometry = Geometry {
-        block_size: BlockSize::new(1024).unwrap(),
-        cluster: ClusterRatio::new(16).unwrap(),
-    };
+    let geometry = Geometry::new(1024, 16).unwrap();
     is_written_as(geometry, r#"{"block_size":1024,"cluster":16}"#);
 }
 

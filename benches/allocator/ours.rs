@@ -1,7 +1,7 @@
 //! This crate's allocator. The only file of the benchmark that knows its interface.
 
 use extent_map::allocator::{AllocRequest, Allocator, FileRequest, FileSpace, Goal};
-use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
+use extent_map::units::{DiskBlock, DiskRun, Geometry};
 
 use super::subject::{Append, Run, Subject};
 
@@ -36,10 +36,7 @@ impl Subject for Ours {
     type Stream = Growing;
 
     fn new(blocks: u64) -> Self {
-        let geometry = Geometry {
-            block_size: BlockSize::new(4096).expect("a power of two"),
-            cluster: ClusterRatio::new(1).expect("a power of two"),
-        };
+        let geometry = Geometry::new(4096, 1).expect("powers of two");
         let allocator = Allocator::new(blocks, geometry, BLOCKS_PER_GROUP, DiskBlock(0));
         Self(allocator.expect("groups have blocks"))
     }
@@ -73,13 +70,9 @@ impl Subject for Ours {
     }
 
     fn append(&self, stream: &mut Growing, append: Append) -> Option<Run> {
-        let request = FileRequest {
-            at: append.logical,
-            clusters: append.blocks,
-            room: u64::MAX,
-            file_clusters: append.size,
-            goal: stream.tail.map(|tail| Goal::From(DiskBlock(tail))),
-        };
+        let request = FileRequest::at(append.logical, append.blocks)
+            .file_clusters(append.size)
+            .goal(stream.tail.map(|tail| Goal::From(DiskBlock(tail))));
         let allocation = self.0.allocate_direct_for(&mut stream.space, request);
         let run = run(allocation.ok()?.commit());
         stream.tail = Some(run.end());

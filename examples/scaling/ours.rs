@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use extent_map::allocator::{Allocator, FileRequest, FileSpace, Goal};
-use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
+use extent_map::units::{DiskBlock, DiskRun, Geometry};
 
 use super::calibrate::fastest;
 use super::model::{Operation, Step};
@@ -62,10 +62,7 @@ pub(crate) fn trace(worker: usize, sections: &Sections) -> Vec<Operation> {
 
 /// An allocator of 8 GiB.
 pub(crate) fn allocator() -> Arc<Allocator> {
-    let geometry = Geometry {
-        block_size: BlockSize::new(4096).expect("a power of two"),
-        cluster: ClusterRatio::new(1).expect("a power of two"),
-    };
+    let geometry = Geometry::new(4096, 1).expect("powers of two");
     let allocator = Allocator::new(1 << 21, geometry, 32_768, DiskBlock(0));
     Arc::new(allocator.expect("groups have blocks"))
 }
@@ -79,13 +76,8 @@ struct Growing {
 
 impl Growing {
     fn append(&mut self, allocator: &Allocator, file: &mut FileSpace) {
-        let request = FileRequest {
-            at: self.at,
-            clusters: PIECE,
-            room: u64::MAX,
-            file_clusters: self.at + PIECE,
-            goal: self.runs.last().map(|run| Goal::From(run.end())),
-        };
+        let goal = self.runs.last().map(|run| Goal::From(run.end()));
+        let request = FileRequest::at(self.at, PIECE).goal(goal);
         let run = allocator.allocate_direct_for(file, request);
         let run = run.expect("there is room").commit();
         self.at += run.len;

@@ -86,7 +86,7 @@ impl Model {
         for (slot, value) in self.slots.iter().enumerate() {
             let block = self.base + slot as u64;
             let found = view.get(block);
-            let value_here = found.map(|extent| extent.value() + (block - extent.start()));
+            let value_here = found.and_then(|extent| extent.value_at(block));
             assert_eq!(value_here, *value, "block {block}");
             let gap = view.lookup(block).gap();
             assert_eq!(gap.is_none(), value.is_some());

@@ -35,16 +35,48 @@ pub struct FileSpace {
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct FileRequest {
-    /// The first cluster, counted from the start of the file.
-    pub at: u64,
+    at: u64,
+    clusters: u64,
+    room: u64,
+    file_clusters: u64,
+    goal: Option<Goal>,
+}
+
+impl FileRequest {
+    /// `clusters` clusters from cluster `at` of the file on, anywhere. Nothing is mapped behind them, and the file is not
+    /// known to become longer.
+    pub const fn at(at: u64, clusters: u64) -> Self {
+        Self {
+            at,
+            clusters,
+            room: u64::MAX,
+            file_clusters: at.saturating_add(clusters),
+            goal: None,
+        }
+    }
+
+    /// The same, with this goal, or none, for the first cluster.
+    pub fn goal(mut self, goal: impl Into<Option<Goal>>) -> Self {
+        self.goal = goal.into();
+        self
+    }
+
+    /// The same, but something is mapped already so many clusters behind the first one: a window reaches no farther.
+    pub const fn room(mut self, clusters: u64) -> Self {
+        self.room = clusters;
+        self
+    }
+
+    /// The same, in a file of so many clusters, as far as its owner knows.
+    pub const fn file_clusters(mut self, clusters: u64) -> Self {
+        self.file_clusters = clusters;
+        self
+    }
+
     /// Clusters wanted.
-    pub clusters: u64,
-    /// Clusters from [`at`](Self::at) on that nothing is allocated for: a window reaches no farther.
-    pub room: u64,
-    /// Clusters of the whole file, as far as its owner knows.
-    pub file_clusters: u64,
-    /// Where the first cluster would best lie.
-    pub goal: Option<Goal>,
+    pub const fn clusters(&self) -> u64 {
+        self.clusters
+    }
 }
 
 impl FileSpace {

@@ -252,6 +252,10 @@ impl Allocator {
         Self { probe, ..self }
     }
 
+    pub(crate) fn probe(&self) -> &Probe {
+        &self.probe
+    }
+
     /// The block size and cluster ratio the allocator was made with.
     pub fn geometry(&self) -> Geometry {
         self.geometry

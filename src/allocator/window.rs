@@ -269,27 +269,17 @@ impl Allocator {
 mod tests {
     use super::super::{FileRequest, FileSpace};
     use super::*;
-    use crate::units::{BlockSize, ClusterRatio, DiskBlock, Geometry};
+    use crate::units::{DiskBlock, Geometry};
 
     fn allocator() -> Allocator {
-        let geometry = Geometry {
-            block_size: BlockSize::new(4096).unwrap(),
-            cluster: ClusterRatio::new(1).unwrap(),
-        };
+        let geometry = Geometry::new(4096, 1).unwrap();
         Allocator::new(1 << 16, geometry, 1 << 15, DiskBlock(1)).unwrap()
     }
 
     /// Writes ten clusters of a file, which come out of one of its windows or get one.
     fn write(allocator: &Allocator, file: &FileSpace, at: u64) {
-        let request = FileRequest {
-            at,
-            clusters: 10,
-            room: u64::MAX,
-            file_clusters: at + 10,
-            goal: None,
-        };
         let mut space = allocator.reserve(10).unwrap();
-        let allocation = allocator.allocate_for(file, request, &mut space);
+        let allocation = allocator.allocate_for(file, FileRequest::at(at, 10), &mut space);
         let _ = allocation.unwrap().commit();
     }
 

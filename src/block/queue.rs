@@ -88,6 +88,10 @@ impl BlockQueue {
         self.core.block_size
     }
 
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.core.counters
+    }
+
     /// The device behind the queue.
     pub fn device(&self) -> &Arc<dyn BlockDevice> {
         &self.core.device

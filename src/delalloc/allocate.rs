@@ -221,16 +221,11 @@ impl FileBlocks {
                 Mapping::Hole(_) => None,
             },
         };
-        Ok(FileRequest {
-            at: run.first,
-            clusters: wanted,
-            room: match run.purpose {
-                Purpose::Data => room,
-                Purpose::Fallocate => wanted,
-            },
-            file_clusters: run.first + wanted,
-            goal,
-        })
+        let room = match run.purpose {
+            Purpose::Data => room,
+            Purpose::Fallocate => wanted,
+        };
+        Ok(FileRequest::at(run.first, wanted).goal(goal).room(room))
     }
 
     /// Gives up the space that is kept near the file for what it will write next.

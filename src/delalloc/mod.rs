@@ -75,7 +75,7 @@ pub struct Backing {
     pub shrinker: ShrinkerList,
     /// When blocks are allocated.
     pub policy: Policy,
-    /// Test-only switches; empty without the feature `testing`.
+    /// Test-only switches, those of the allocator; empty without the feature `testing`.
     pub probe: Probe,
 }
 
@@ -90,6 +90,35 @@ impl fmt::Debug for Backing {
 }
 
 impl Backing {
+    /// A volume whose data goes to `queue`, whose files are those of `store` and whose free space is that of `allocator`.
+    /// Everything counts in the counters of the queue. Allocation is delayed, but for the last sixty-fourth of the
+    /// volume. What is to be otherwise is changed in the fields, before the first file is opened.
+    ///
+    /// The clusters that files of the store have already are for the caller to [claim](Allocator::claim).
+    pub fn new(queue: BlockQueue, store: Arc<dyn MappingStore>, allocator: Allocator) -> Self {
+        let (geometry, probe) = (allocator.geometry(), allocator.probe().clone());
+        let counters = Arc::clone(queue.counters());
+        let policy = Policy {
+            delayed: true,
+            low_space_clusters: allocator.space().total() / 64,
+        };
+        Self {
+            status: StatusContext::of_volume(
+                geometry.cluster,
+                Arc::clone(&counters),
+                probe.clone(),
+            ),
+            shrinker: ShrinkerList::new(),
+            geometry,
+            store,
+            allocator,
+            queue,
+            counters,
+            policy,
+            probe,
+        }
+    }
+
     /// Makes everything written so far durable: data first, then the mapping that exposes it.
     ///
     /// # Errors

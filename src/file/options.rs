@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::probe::Probe;
-use crate::units::{BlockSize, ClusterRatio, Geometry};
+use crate::units::Geometry;
 
 use super::background::DirtyLimits;
 
@@ -127,10 +127,7 @@ impl VolumeOptions {
     }
 
     pub(super) fn geometry(&self) -> Result<Geometry> {
-        Ok(Geometry {
-            block_size: BlockSize::new(self.block_size)?,
-            cluster: ClusterRatio::new(self.cluster_blocks)?,
-        })
+        Geometry::new(self.block_size, self.cluster_blocks)
     }
 
     /// What a test changes inside the volume.

@@ -8,16 +8,16 @@ use rayon::prelude::*;
 
 use crate::allocator::Allocator;
 use crate::block::BlockQueue;
-use crate::delalloc::{Backing, Policy};
+use crate::delalloc::Backing;
 use crate::device::BlockDevice;
 use crate::error::{Error, Result};
 use crate::mapping::{Finding, LogStore, MappingStore, MemoryStore};
 use crate::probe::Mutation;
 use crate::spans::span;
-use crate::stats::{Counters, Stats};
-use crate::status::{ShrinkOutcome, ShrinkerList, StatusContext};
+use crate::stats::Stats;
+use crate::status::ShrinkOutcome;
 use crate::sync::{Arc, Mutex, Rank};
-use crate::units::{DiskBlock, DiskRun, FileBlock, FileNumber, FileRange, Geometry, PAGE_SIZE};
+use crate::units::{DiskBlock, DiskRun, FileBlock, FileNumber, FileRange, PAGE_SIZE};
 
 use super::background::{Background, Files, WhileOpen};
 use super::error_sequence::ErrorSequence;
@@ -150,10 +150,6 @@ impl Volume {
         options: &VolumeOptions,
     ) -> Result<Self> {
         let geometry = options.geometry()?;
-        let Geometry {
-            block_size,
-            cluster,
-        } = geometry;
         if options.inline_limit > PAGE_SIZE {
             return Err(Error::InvalidInput("inline data is limited to one page"));
         }
@@ -161,26 +157,15 @@ impl Volume {
         if have < need {
             return Err(Error::DeviceTooSmall { have, need });
         }
-        let blocks = have / block_size.bytes();
+        let blocks = have / geometry.block_size.bytes();
         let allocator = Allocator::new(blocks, geometry, options.group_clusters, first_usable)?
             .probed(options.probe.clone());
-        let counters = Arc::new(Counters::default());
-        let probe = options.probe.clone();
-        let total = allocator.space().total();
-        let backing = Backing {
-            geometry,
-            store,
-            queue: BlockQueue::new(device, block_size, Arc::clone(&counters)),
-            allocator,
-            status: StatusContext::of_volume(cluster, Arc::clone(&counters), probe.clone()),
-            shrinker: ShrinkerList::new(),
-            counters,
-            policy: Policy {
-                delayed: options.delayed,
-                low_space_clusters: options.low_space_clusters.unwrap_or(total / 64),
-            },
-            probe,
-        };
+        let queue = BlockQueue::new(device, geometry.block_size, Arc::default());
+        let mut backing = Backing::new(queue, store, allocator);
+        backing.policy.delayed = options.delayed;
+        if let Some(clusters) = options.low_space_clusters {
+            backing.policy.low_space_clusters = clusters;
+        }
         let files = Arc::new(SkipMap::new());
         let background = Arc::new(Background::new(
             Arc::new(PageMemory::new(

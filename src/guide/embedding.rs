@@ -195,7 +195,8 @@
 //!
 //! # 2. Put the layers together
 //!
-//! One [`Backing`] for the volume, one [`FileBlocks`] for each open file. The clusters that files of the store have already are made known by
+//! One [`Backing`] for the volume, one [`FileBlocks`] for each open file. What [`Backing::new`] makes may be changed in its fields, such as the
+//! policy. The clusters that files of the store have already are made known by
 //! [`Allocator::claim`](crate::allocator::Allocator::claim).
 //!
 //! # 3. Admit, dirty, send, convert
@@ -216,24 +217,16 @@
 //! ```
 //! # use std::sync::Arc;
 //! # use extent_map::{allocator::Allocator, block::BlockQueue, device::MemoryDevice, mapping::MemoryStore};
-//! # use extent_map::status::{ShrinkerList, StatusContext};
-//! # use extent_map::units::*;
-//! use extent_map::delalloc::{Backing, DirtyRun, FileBlocks, Policy};
+//! # use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry};
+//! use extent_map::delalloc::{Backing, DirtyRun, FileBlocks};
 //! use extent_map::status::Status;
 //!
-//! # let geometry = Geometry { block_size: BlockSize::new(4096)?, cluster: ClusterRatio::ONE };
-//! # let (device, counters) = (Arc::new(MemoryDevice::new(1 << 20)), Arc::default());
-//! let backing = Arc::new(Backing {
-//!     geometry,
-//!     store: Arc::new(MemoryStore::new()), // or yours
-//!     allocator: Allocator::new(256, geometry, 256, DiskBlock(1))?, // block 0 is your superblock
-//!     queue: BlockQueue::new(device, geometry.block_size, Arc::clone(&counters)),
-//!     policy: Policy { delayed: true, low_space_clusters: 4 },
-//!     status: StatusContext::new(geometry.cluster),
-//!     shrinker: ShrinkerList::new(),
-//!     counters,
-//!     probe: Default::default(),
-//! });
+//! # let device = Arc::new(MemoryDevice::new(1 << 20));
+//! let geometry = Geometry::new(4096, 1)?; // clusters of one block
+//! let allocator = Allocator::new(256, geometry, 256, DiskBlock(1))?; // block 0 is your superblock
+//! let store = Arc::new(MemoryStore::new()); // or yours
+//! let queue = BlockQueue::new(device, geometry.block_size, Arc::default());
+//! let backing = Arc::new(Backing::new(queue, store, allocator));
 //! let (number, store) = (FileNumber(1), &backing.store);
 //! let blocks = FileBlocks::open(number, Arc::clone(&backing))?;
 //!
@@ -280,6 +273,7 @@
 //! [`Backing::shrinker`] forgets what status trees can read again from the store. Delayed blocks are never forgotten.
 //!
 //! [`Backing`]: crate::delalloc::Backing
+//! [`Backing::new`]: crate::delalloc::Backing::new
 //! [`Backing::shrinker`]: crate::delalloc::Backing::shrinker
 //! [`Backing::with_freed_space`]: crate::delalloc::Backing::with_freed_space
 //! [`FileBlocks`]: crate::delalloc::FileBlocks

@@ -2,12 +2,12 @@
 
 use core::fmt;
 use core::iter::FusedIterator;
-use core::ops::RangeBounds;
+use core::ops::{RangeBounds, RangeInclusive};
 
 use smallvec::{Array, SmallVec};
 
 use super::extent::inclusive;
-use super::iter::Batches;
+use super::iter::{Batches, next_gap};
 use super::leaf::Entry;
 use super::probe::{Mutation, Step};
 use super::reclaim::Handle;
@@ -132,6 +132,16 @@ impl<'m, V: Value> Editor<'m, V> {
         let mut batches = Batches::new(inclusive(&range));
         core::iter::from_fn(move || batches.next(|range, limit, out| self.read(range, limit, out)))
             .fuse()
+    }
+
+    /// The largest parts of `range` in which nothing is mapped, in order; none when `range` is empty or reversed.
+    pub fn gaps(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> impl FusedIterator<Item = RangeInclusive<u64>> + '_ {
+        let mut rest = inclusive(&range);
+        let mut extents = self.overlapping(range);
+        core::iter::from_fn(move || next_gap(&mut rest, &mut extents)).fuse()
     }
 
     /// All extents in order.

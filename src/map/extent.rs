@@ -70,6 +70,12 @@ impl<V: Value> Extent<V> {
         self.value
     }
 
+    /// The value of `block`: that of the first block, advanced; `None` when `block` is not inside.
+    pub fn value_at(self, block: u64) -> Option<V> {
+        self.contains(block)
+            .then(|| self.value.advance(block - self.start))
+    }
+
     /// Whether `block` is one of the blocks.
     pub fn contains(self, block: u64) -> bool {
         self.start <= block && block <= self.last
@@ -137,5 +143,7 @@ mod tests {
         assert_eq!(extent.clip(15..), Some(Extent::new(15, 19, 105)));
         assert_eq!(extent.clip(..12), Some(Extent::new(10, 11, 100)));
         assert_eq!(extent.clip(20..), None);
+        let values = [9, 10, 15, 19, 20].map(|block| extent.value_at(block));
+        assert_eq!(values, [None, Some(100), Some(105), Some(109), None]);
     }
 }

@@ -23,7 +23,7 @@ use crate::sync::{Mutex, MutexGuard, Rank};
 /// map.insert(0..8, 100_u64)?;
 /// map.remove(2..4)?;
 /// let right = map.get(5).unwrap();
-/// assert_eq!((right.range(), right.value()), (4..=7, 104));
+/// assert_eq!((right.range(), right.value_at(5)), (4..=7, Some(105)));
 /// assert_eq!(map.get(3), None);
 /// # Ok::<(), extent_map::Error>(())
 /// ```

@@ -174,19 +174,28 @@ impl<V: Value> Iterator for Gaps<'_, V> {
     type Item = RangeInclusive<u64>;
 
     fn next(&mut self) -> Option<RangeInclusive<u64>> {
-        while let Some((first, last)) = self.rest.take() {
-            let Some(extent) = self.extents.next() else {
-                return Some(first..=last);
-            };
-            if extent.last() < last {
-                self.rest = Some((extent.last() + 1, last));
-            }
-            if first < extent.start() {
-                return Some(first..=extent.start() - 1);
-            }
-        }
-        None
+        next_gap(&mut self.rest, &mut self.extents)
     }
+}
+
+/// The next gap in `rest`, the part of a range behind the extents seen so far; `extents` walks over those that overlap the
+/// range.
+pub(super) fn next_gap<V: Value>(
+    rest: &mut Option<(u64, u64)>,
+    extents: &mut impl Iterator<Item = Extent<V>>,
+) -> Option<RangeInclusive<u64>> {
+    while let Some((first, last)) = rest.take() {
+        let Some(extent) = extents.next() else {
+            return Some(first..=last);
+        };
+        if extent.last() < last {
+            *rest = Some((extent.last() + 1, last));
+        }
+        if first < extent.start() {
+            return Some(first..=extent.start() - 1);
+        }
+    }
+    None
 }
 
 impl<V: Value> FusedIterator for Gaps<'_, V> {}

@@ -165,6 +165,9 @@ pub(crate) fn agree<V: Value + PartialEq + Debug>(map: &ExtentMap<V>, dense: &De
     assert_eq!(view.first().map(plain), expected.first().copied());
     assert_eq!(view.last().map(plain), expected.last().copied());
     for slot in &dense.slots {
+        let found = view.get(slot.first);
+        let value = found.and_then(|extent| extent.value_at(slot.first));
+        assert_eq!(value, slot.held.map(|(value, _)| value));
         for block in [slot.first, slot.last] {
             let found = around(&expected, block);
             assert_eq!(view.get(block).map(plain), found.clone().ok());
@@ -199,7 +202,9 @@ pub(crate) fn walks_agree<V: Value + PartialEq + Debug>(
         .iter()
         .map(|extent| extent.clip(range.clone()).unwrap().range());
     let mut tiles: Vec<_> = covered.map(|tile| (tile, true)).collect();
-    tiles.extend(view.gaps(range.clone()).map(|tile| (tile, false)));
+    let gaps: Vec<_> = view.gaps(range.clone()).collect();
+    assert!(map.edit().gaps(range.clone()).eq(gaps.iter().cloned()));
+    tiles.extend(gaps.into_iter().map(|tile| (tile, false)));
     tiles.sort_by_key(|(tile, _)| *tile.start());
     let mut next = Some(*range.start());
     for (tile, _) in &tiles {

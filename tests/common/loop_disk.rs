@@ -3,17 +3,24 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A loop device over a new file of zeros.
+/// Held as long as there is a disk: until it has become another program, a child has what its parent has open, and while
+/// it is open, nobody else can have a disk to himself.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A loop device over a new file of zeros; the only one of this process.
 pub(crate) struct LoopDisk {
     path: PathBuf,
     _open: File,
     _folder: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl LoopDisk {
     /// A disk of `size` bytes, or a message that there can be none: it takes root, and a system with loop devices.
     pub(crate) fn new(size: u64) -> Option<Self> {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("disk");
         File::create(&image).unwrap().set_len(size).unwrap();
@@ -30,6 +37,7 @@ impl LoopDisk {
             path,
             _open: open,
             _folder: folder,
+            _turn: turn,
         })
     }
 

@@ -3,14 +3,11 @@
 use std::ops::Deref;
 
 use extent_map::allocator::{AllocRequest, Allocator, Ledger, Reservation};
-use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
+use extent_map::units::{DiskBlock, DiskRun, Geometry};
 
 /// A shape of volume.
 pub(crate) fn geometry(block_size: u64, cluster: u64) -> Geometry {
-    Geometry {
-        block_size: BlockSize::new(block_size).unwrap(),
-        cluster: ClusterRatio::new(cluster).unwrap(),
-    }
+    Geometry::new(block_size, cluster).unwrap()
 }
 
 /// Clusters of one block; cluster 0 is the volume's own.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use extent_map::Error;
 use extent_map::allocator::{AllocRequest, Allocation, Allocator, FileRequest, FileSpace, Goal};
 use extent_map::probe::{Mutation, Probe};
-use extent_map::units::{BlockSize, ClusterRatio, DiskBlock, DiskRun, Geometry};
+use extent_map::units::{DiskBlock, DiskRun, Geometry};
 use shuttle::thread;
 
 use crate::model::{Case, Model, ensure};
@@ -14,10 +14,7 @@ use crate::model::{Case, Model, ensure};
 const RATIO: u64 = 16;
 
 fn allocator(clusters: u64, per_group: u64, probe: &Probe) -> Allocator {
-    let geometry = Geometry {
-        block_size: BlockSize::new(4096).unwrap(),
-        cluster: ClusterRatio::new(RATIO).unwrap(),
-    };
+    let geometry = Geometry::new(4096, RATIO).unwrap();
     let allocator = Allocator::new(clusters * RATIO, geometry, per_group, DiskBlock(0));
     allocator.unwrap().with_probe(probe.clone())
 }
@@ -91,13 +88,7 @@ impl<'a> Scene<'a> {
 
 /// What a file asks for that grows from `at` on, behind `end`.
 fn growth(at: u64, clusters: u64, end: Option<DiskBlock>) -> FileRequest {
-    FileRequest {
-        at,
-        clusters,
-        room: u64::MAX,
-        file_clusters: at + clusters,
-        goal: end.map(Goal::From),
-    }
+    FileRequest::at(at, clusters).goal(end.map(Goal::From))
 }
 
 /// A file has six clusters and a window behind them, and all else is in use. Returns the clusters of the window too.

@@ -16,7 +16,7 @@ use super::observation::{Observation, push_merged};
 use super::op::{FileOp, Op, Outcome, data_len, pattern};
 use crate::error::{Error, Result};
 use crate::file::{AllocateMode, ExtentKind};
-use crate::units::{BlockSize, ClusterRatio, FileBlock, FileRange, Geometry, PAGE_SIZE};
+use crate::units::{FileBlock, FileRange, Geometry, PAGE_SIZE};
 
 /// A volume of files, each an array of blocks. It never runs out of space.
 ///
@@ -95,10 +95,7 @@ impl Oracle {
     /// # Errors
     /// [`Error::InvalidInput`] for sizes that no volume can have.
     pub fn new(block_size: u64, cluster_blocks: u64, delayed: bool) -> Result<Self> {
-        let geometry = Geometry {
-            block_size: BlockSize::new(block_size)?,
-            cluster: ClusterRatio::new(cluster_blocks)?,
-        };
+        let geometry = Geometry::new(block_size, cluster_blocks)?;
         let shape = Shape {
             geometry,
             delayed,
