@@ -12,7 +12,8 @@ use super::table::{FileState, FileTable};
 use super::{ExtentState, MappedExtent, Mapping, MappingStore, Shift};
 
 /// A [`MappingStore`] in memory. Readers take one snapshot of a file without a lock; every change makes a
-/// new snapshot, which costs time in proportion to the file's number of extents.
+/// new snapshot, which shares most of its memory with the one before it: of a file with `n` extents, a change copies
+/// a few times the root of `n`, and all of those that it touches.
 pub struct MemoryStore {
     table: FileTable,
     max_extents: usize,

@@ -13,6 +13,7 @@
 //! still (writeback, I/O completion) must not cache what they happen to read here either: the rule
 //! "do not cache unrelated extents" (the 2025 stale-extent fixes of Linux 6.16) is theirs to follow.
 
+mod chunks;
 mod extents;
 mod log;
 mod memory;

@@ -153,7 +153,7 @@ impl FileTable {
     }
 
     pub(super) fn extents(&self, file: FileNumber, range: FileRange) -> Vec<MappedExtent> {
-        self.read(file, |state| state.extents.overlapping(range).to_vec())
+        self.read(file, |state| state.extents.overlapping(range).collect())
     }
 
     pub(super) fn size(&self, file: FileNumber) -> u64 {

@@ -137,7 +137,7 @@ fn read_file(image: &mut Reader<'_>) -> Option<(FileNumber, FileState)> {
         list.push(decode_extent(image)?);
     }
     let file = FileState {
-        extents: Arc::new(Extents::from_sorted(list)?),
+        extents: Arc::new(Extents::from_sorted(&list)?),
         size,
         inline,
     };
