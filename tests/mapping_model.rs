@@ -49,8 +49,9 @@ impl Dense {
     }
 
     fn remove(&mut self, range: FileRange) -> Vec<MappedExtent> {
-        let removed = Range::from(range);
-        let removed = self.0.extract_if(removed, |_, _| true).collect();
+        let blocks = Range::from(range);
+        let mut removed = self.0.split_off(&blocks.start);
+        self.0.extend(removed.split_off(&blocks.end));
         Self(removed).extents()
     }
 
