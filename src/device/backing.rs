@@ -148,6 +148,20 @@ impl Backing {
         Ok(())
     }
 
+    /// Lets the system begin to write what its page cache has of a range, instead of at the next flush.
+    pub(super) fn begin_writing(&self, offset: u64, len: u64) {
+        // What is dirty cannot be let go of: Linux begins to write it, and keeps it. It is advice, so no error matters.
+        #[cfg(target_os = "linux")]
+        let _advised = rustix::fs::fadvise(
+            &self.file,
+            offset,
+            std::num::NonZeroU64::new(len),
+            rustix::fs::Advice::DontNeed,
+        );
+        #[cfg(not(target_os = "linux"))]
+        let _ = (offset, len);
+    }
+
     /// Makes everything written before durable.
     pub(super) fn flush(&self) -> Result<()> {
         self.file

@@ -4,11 +4,16 @@ use std::io::{IoSlice, IoSliceMut};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use smallvec::SmallVec;
 
 use crate::error::Result;
 
 use super::backing::Backing;
-use super::{BlockDevice, Limits};
+use super::{BlockDevice, Limits, total_len};
+
+/// The disk begins with a write of so many bytes at once, so that it has little left to do when a flush comes: whoever
+/// sends so much in one command is writing back.
+const BEGUN_AT_ONCE: u64 = 1 << 20;
 
 /// A device in a regular file or on a block device, through the operating system's page cache; a flush is `fdatasync`.
 ///
@@ -55,11 +60,17 @@ impl BlockDevice for FileDevice {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.backing.write(offset, &mut [IoSlice::new(data)])
+        self.write_vectored_at(offset, &[IoSlice::new(data)])
     }
 
     fn write_vectored_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<()> {
-        self.backing.write(offset, &mut data.to_vec())
+        let mut parts: SmallVec<[_; 16]> = data.into();
+        self.backing.write(offset, &mut parts)?;
+        let len = total_len(data);
+        if len >= BEGUN_AT_ONCE {
+            self.backing.begin_writing(offset, len);
+        }
+        Ok(())
     }
 
     fn flush(&self) -> Result<()> {
