@@ -15,7 +15,7 @@ mod rounds;
 #[allow(unused)]
 pub(crate) mod status;
 
-pub(crate) use judge::{Verdict, judge};
+pub(crate) use judge::{Verdict, is_explained, judge};
 pub(crate) use parts::{Lock, Parts};
 pub(crate) use record::{Done, Script, Subject, record};
 pub(crate) use rounds::{Rounds, Totals};

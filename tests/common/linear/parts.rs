@@ -13,8 +13,15 @@ pub(crate) enum Lock {
     Exclusive,
 }
 
-/// One instant: what it does to a state, and whether it can be at all. What it notes is seen by later parts.
-type Act<S> = Arc<dyn Fn(&mut S, &mut u64) -> bool + Send + Sync>;
+/// What it notes is seen by later parts.
+type Change<S> = dyn Fn(&mut S, &mut u64) -> bool + Send + Sync;
+
+/// One instant: whether it can be at all, and what it does to a state.
+#[derive(Clone)]
+pub(super) enum Act<S> {
+    Changes(Arc<Change<S>>),
+    Looks(Arc<dyn Fn(&S) -> bool + Send + Sync>),
+}
 
 /// One part and, as bits, which others come before.
 #[derive(Clone)]
@@ -42,8 +49,18 @@ impl<S> Parts<S> {
         &mut self,
         act: impl Fn(&mut S, &mut u64) -> bool + Send + Sync + 'static,
     ) -> usize {
-        let last = self.parts.len().checked_sub(1);
+        let last = self.last();
         self.after(last, act)
+    }
+
+    /// Adds a part that comes after all others and changes nothing.
+    pub(crate) fn sees(&mut self, look: impl Fn(&S) -> bool + Send + Sync + 'static) {
+        let last = self.last();
+        self.push(last, Act::Looks(Arc::new(look)));
+    }
+
+    fn last(&self) -> Option<usize> {
+        self.parts.len().checked_sub(1)
     }
 
     /// Adds a part that comes after `before` and, as these do, after what comes before them.
@@ -52,10 +69,12 @@ impl<S> Parts<S> {
         before: impl IntoIterator<Item = usize>,
         act: impl Fn(&mut S, &mut u64) -> bool + Send + Sync + 'static,
     ) -> usize {
-        self.parts.push(Part {
-            act: Arc::new(act),
-            after: before.into_iter().fold(0, |bits, part| bits | 1 << part),
-        });
+        self.push(before, Act::Changes(Arc::new(act)))
+    }
+
+    fn push(&mut self, before: impl IntoIterator<Item = usize>, act: Act<S>) -> usize {
+        let after = before.into_iter().fold(0, |bits, part| bits | 1 << part);
+        self.parts.push(Part { act, after });
         assert!(self.parts.len() <= 128, "too many parts for their bits");
         self.parts.len() - 1
     }

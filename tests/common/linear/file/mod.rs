@@ -2,6 +2,7 @@
 
 mod rules;
 mod scripts;
+mod steps;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use extent_map::testing::{self, FileOp, Observation, Outcome};
 use extent_map::units::{FileNumber, PAGE_SIZE};
 use extent_map::{Error, Result};
 
-use super::{Done, Subject, Verdict, judge, record};
+use super::{Done, Subject, Verdict, is_explained, judge, record};
 use crate::thread;
+use steps::Steps;
 
 /// What a volume is like.
 #[derive(Clone, Copy, Debug)]
@@ -309,14 +311,16 @@ impl Plan {
 
     /// What is to be said about it.
     pub(crate) fn judge(&self, history: &[Done<Call, Answer>]) -> Verdict {
-        let by = |steps| {
-            let rules = rules::Rules::new(&self.shape, history, steps);
-            judge(rules.begin(), history, |done| rules.parts(done))
+        let rules = |steps| rules::Rules::new(&self.shape, history, steps);
+        let explains = |steps| {
+            let rules = rules(steps);
+            is_explained(rules.begin(), history, |done| rules.parts(done))
         };
-        match by(rules::Steps::Few) {
-            Verdict::Explained => Verdict::Explained,
-            _ => by(rules::Steps::All),
+        if Steps::FEW.into_iter().any(explains) {
+            return Verdict::Explained;
         }
+        let rules = rules(Steps::ALL);
+        judge(rules.begin(), history, |done| rules.parts(done))
     }
 }
 

@@ -6,8 +6,8 @@
 //!   its blocks one after the other, and then dirties them; before that writeback leaves them alone.
 //! * A walk (extents, seek) sees its blocks one after the other, while no other call changes content or size; page
 //!   faults and writeback go on.
-//! * Writeback takes a block in two steps: what is delayed gets its place, then it is written. The blocks of a page come
-//!   in any order.
+//! * Writeback takes a block in two steps: what is delayed gets its place, then it is written. What lost its place in
+//!   between and is delayed again gets another. The blocks of a page come in any order.
 //! * Zeroing a range grows the file afterwards. Everything else is over at once.
 
 use std::ops::{Deref, DerefMut, Range};
@@ -18,6 +18,7 @@ use extent_map::testing::{DenseFile, FileOp, Oracle};
 use extent_map::units::{FileBlock, FileRange, PAGE_SIZE};
 
 use super::super::{Done, Lock, Parts};
+use super::steps::{Steps, Writeback};
 use super::{Answer, Call, Shape, by_page};
 
 /// A call that is over.
@@ -75,14 +76,6 @@ impl Moment {
     }
 }
 
-/// How finely calls are divided. What few steps explain is explained; for the rest all are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Steps {
-    /// Page faults back a page at once, and writeback takes blocks in their order in the file: a short search.
-    Few,
-    All,
-}
-
 /// The rules for one history.
 pub(super) struct Rules<'h> {
     history: &'h [FileCall],
@@ -138,7 +131,7 @@ impl<'h> Rules<'h> {
             }
             (&Call::Op(FileOp::LoadMapped { offset, len }), Answer::Bytes(bytes)) => {
                 let mut parts = FileParts::new(Lock::Free);
-                parts.then(move |file, _| offset - offset % PAGE_SIZE < file.size());
+                parts.sees(move |file| offset - offset % PAGE_SIZE < file.size());
                 read(&mut parts, offset, len, &bytes.0);
                 parts
             }
@@ -221,7 +214,8 @@ impl<'h> Rules<'h> {
             Call::Op(FileOp::SetLen(_)) | Call::Write { .. } => is_watched,
             _ => false,
         };
-        self.beside(store).filter(shows).count() + usize::from(is_watched)
+        let showing = self.beside(store).filter(shows).count();
+        self.steps.faults.min(showing + usize::from(is_watched))
     }
 
     /// What others saw of a page while `done` was under way.
@@ -248,7 +242,7 @@ impl<'h> Rules<'h> {
             }
             if left == 0 && !is_first {
                 // The page before was stored to completely, and this one not at all.
-                parts.then(move |file, _| at >= file.size());
+                parts.sees(move |file| at >= file.size());
                 break;
             }
             let stored = left.min(in_page);
@@ -264,7 +258,7 @@ impl<'h> Rules<'h> {
             }
         }
         if left > 0 {
-            parts.then(|_, _| false);
+            parts.sees(|_| false);
         }
         parts
     }
@@ -276,7 +270,7 @@ impl<'h> Rules<'h> {
             self.fault(&mut parts, done, offset, false);
         }
         let expected = done.answer == failed(&Error::BeyondEnd);
-        parts.then(move |file, _| expected && is_behind_end(file, offset));
+        parts.sees(move |file| expected && is_behind_end(file, offset));
         parts
     }
 
@@ -303,9 +297,9 @@ impl<'h> Rules<'h> {
         }
         let delayed = self.delayed;
         parts.then(move |file, end| look(file, end));
-        let backed: Vec<FileRange> = match self.steps {
-            Steps::Few => vec![blocks],
-            Steps::All => blocks
+        let backed: Vec<FileRange> = match self.steps.whole_pages {
+            true => vec![blocks],
+            false => blocks
                 .blocks()
                 .map(|block| FileRange::at(block, 1))
                 .collect(),
@@ -332,12 +326,12 @@ impl<'h> Rules<'h> {
             Answer::Offset(found) => found,
             Answer::Failed(_) if *answer == failed(&Error::NotFound) => u64::MAX,
             _ => {
-                parts.then(|_, _| false);
+                parts.sees(|_| false);
                 return parts;
             }
         };
         if end == u64::MAX && !data {
-            parts.then(move |file, _| offset >= file.size());
+            parts.sees(move |file| offset >= file.size());
             return parts;
         }
         // Blocks that were passed by are not what was sought.
@@ -347,7 +341,7 @@ impl<'h> Rules<'h> {
             end => FileBlock(size.blocks_for(end)),
         };
         for block in (first.0..found.0).map(FileBlock) {
-            parts.then(move |file, _| {
+            parts.sees(move |file| {
                 let is_behind = offset.max(size.offset_of(block)) >= file.size();
                 match is_behind {
                     true => end == u64::MAX,
@@ -357,7 +351,7 @@ impl<'h> Rules<'h> {
         }
         if end < u64::MAX {
             let begins_there = end == offset.max(size.offset_of(found));
-            parts.then(move |file, _| {
+            parts.sees(move |file| {
                 let is_end = !data && end == file.size();
                 let is_wanted = begins_there && end < file.size() && file.is_data(found) == data;
                 offset < file.size() && (is_end || is_wanted)
@@ -370,7 +364,7 @@ impl<'h> Rules<'h> {
         let mut parts = FileParts::new(Lock::Shared);
         for block in 0..self.blocks.max(kinds.len() as u64) {
             let kind = kinds.get(block as usize).copied().flatten();
-            parts.then(move |file, _| file.kind(FileBlock(block)) == kind);
+            parts.sees(move |file| file.kind(FileBlock(block)) == kind);
         }
         parts
     }
@@ -392,20 +386,42 @@ impl<'h> Rules<'h> {
         })
     }
 
+    /// Whether a call beside `done` may take blocks their places.
+    fn is_freed(&self, done: &FileCall) -> bool {
+        self.beside(done).any(|other| {
+            matches!(
+                other.call,
+                Call::Op(FileOp::SetLen(_) | FileOp::Allocate { .. })
+            )
+        })
+    }
+
     /// Blocks get their places and are written, which is one moment where nobody could tell.
-    fn written(&self, parts: &mut FileParts, last: &mut Last, done: &FileCall, blocks: FileRange) {
-        let seen = self.kinds_seen(done, blocks);
+    fn written(
+        &self,
+        parts: &mut FileParts,
+        last: &mut Last,
+        done: &FileCall,
+        blocks: Vec<FileRange>,
+    ) {
+        let mut seen = blocks
+            .iter()
+            .flat_map(|blocks| self.kinds_seen(done, *blocks));
         let before = *last;
-        let now = if seen.contains(&ExtentKind::Unwritten) {
-            let placed = write_back(parts, before.placed, vec![blocks], true, false);
-            let before = before.written.into_iter().chain([placed]);
-            let written = write_back(parts, before, vec![blocks], false, true);
+        let now = if seen.any(|kind| kind == ExtentKind::Unwritten) {
+            let placed = write_back(parts, before.placed, blocks.clone(), true, false);
+            let mut again = placed;
+            if self.is_freed(done) {
+                again = write_back(parts, [placed], blocks.clone(), true, false);
+            }
+            let before = before.written.into_iter().chain([again]);
+            let written = write_back(parts, before, blocks, true, true);
             [placed, written]
         } else {
             let before = before.placed.into_iter().chain(before.written);
-            [write_back(parts, before, vec![blocks], true, true); 2]
+            [write_back(parts, before, blocks, true, true); 2]
         };
-        if self.steps == Steps::Few {
+        if self.steps.writeback == Writeback::Blocks {
             [last.placed, last.written] = now.map(Some);
         }
     }
@@ -416,7 +432,7 @@ impl<'h> Rules<'h> {
             0 => u64::MAX,
             _ => offset.saturating_add(len),
         };
-        let mut quiet = Vec::new();
+        let (mut quiet, mut together) = (Vec::new(), Vec::new());
         let mut last = Last::default();
         let mut parts = FileParts::new(Lock::Free);
         for page in (0..self.blocks * self.empty.block_size().bytes()).step_by(PAGE_SIZE as usize) {
@@ -429,15 +445,19 @@ impl<'h> Rules<'h> {
             let at_once = is_one && !self.is_dirtied(done, blocks);
             match seen.first() {
                 None | Some(ExtentKind::Written) if at_once => quiet.push(blocks),
-                _ if at_once => self.written(&mut parts, &mut last, done, blocks),
+                _ if self.steps.writeback == Writeback::All => together.push(blocks),
+                _ if at_once => self.written(&mut parts, &mut last, done, vec![blocks]),
                 // In the order of their places on the device, which may be any; and what is dirtied meanwhile may
                 // not be written any more.
                 _ => {
                     for block in blocks.blocks() {
-                        self.written(&mut parts, &mut last, done, FileRange::at(block, 1));
+                        self.written(&mut parts, &mut last, done, vec![FileRange::at(block, 1)]);
                     }
                 }
             }
+        }
+        if !together.is_empty() {
+            self.written(&mut parts, &mut last, done, together);
         }
         if !quiet.is_empty() {
             write_back(&mut parts, None, quiet, true, true);
@@ -534,14 +554,14 @@ fn read(parts: &mut FileParts, offset: u64, len: u64, mut bytes: &[u8]) {
     for (at, in_page) in by_page(offset, len) {
         let (here, rest) = bytes.split_at(bytes.len().min(in_page as usize));
         let expected = here.to_vec();
-        parts.then(move |file, _| file.read(at, in_page) == expected);
+        parts.sees(move |file| file.read(at, in_page) == expected);
         bytes = rest;
         if (here.len() as u64) < in_page {
             break;
         }
     }
     if !bytes.is_empty() {
-        parts.then(|_, _| false);
+        parts.sees(|_| false);
     }
 }
 
