@@ -1,6 +1,5 @@
 //! Bios that are not merged take no memory once a queue has served some.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -10,35 +9,26 @@ use extent_map::units::{BlockSize, DiskBlock};
 
 #[path = "common/around.rs"]
 mod around;
+#[path = "common/counting.rs"]
+mod counting;
 
 use around::Around;
+use counting::Counting;
 
 const BLOCK: usize = 4096;
 const BLOCKS: u64 = 256;
 
-/// The system's allocator; counts how often this thread asks for memory.
-struct Counting;
+#[global_allocator]
+static ALLOCATOR: Counting = Counting(count);
 
 thread_local! {
     static ASKED: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: passes every call on to the system allocator unchanged; what it keeps is a plain number.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ASKED.with(|asked| asked.set(asked.get() + 1));
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.dealloc(pointer, layout) }
-    }
+/// How often this thread asks for memory.
+fn count(bytes: i64) {
+    ASKED.with(|asked| asked.set(asked.get() + u64::from(bytes > 0)));
 }
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// How often `work` asks for memory.
 fn asked(work: impl FnOnce()) -> u64 {

@@ -1,6 +1,5 @@
 //! What a map allocates it gives back, and soon: an allocator that counts live bytes tells.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::env;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -9,32 +8,22 @@ use std::time::Duration;
 
 use extent_map::map::{Extent, ExtentMap, Reclaimer};
 
+#[path = "common/counting.rs"]
+mod counting;
 #[path = "common/random.rs"]
 mod random;
 
+use counting::Counting;
 use random::Random;
 
-struct Counting;
+#[global_allocator]
+static ALLOCATOR: Counting = Counting(count);
 
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
-// SAFETY: passes every call on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.dealloc(pointer, layout) }
-    }
+fn count(bytes: i64) {
+    LIVE.fetch_add(bytes, Ordering::Relaxed);
 }
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn live() -> i64 {
     LIVE.load(Ordering::Relaxed)

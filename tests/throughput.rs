@@ -15,15 +15,9 @@ use extent_map::map;
 use extent_map::probe::{Mutation, Probe};
 use extent_map::units::FileNumber;
 
-macro_rules! parts {
-    ($($path:literal $name:ident,)*) => {
-        $(
-            #[path = $path]
-            #[allow(dead_code, reason = "the example uses the rest")]
-            mod $name;
-        )*
-    };
-}
+#[path = "common/parts.rs"]
+#[macro_use]
+mod parts;
 
 parts! {
     "../examples/throughput/alone.rs" alone,
@@ -240,6 +234,20 @@ enum Wrong {
     ReadsElsewhere,
 }
 
+impl Wrong {
+    const ALL: [Self; 9] = [
+        Self::Nothing,
+        Self::LosesWrites,
+        Self::LosesFaults,
+        Self::WritesElsewhere,
+        Self::PunchesNothing,
+        Self::PunchesTooMuch,
+        Self::TruncatesNothing,
+        Self::TruncatesTooMuch,
+        Self::ReadsElsewhere,
+    ];
+}
+
 /// A volume that does something wrong each twentieth time.
 struct Broken {
     volume: OnVolume,
@@ -343,26 +351,19 @@ fn verdict(job: &Job, target: &dyn Target, steps: usize) -> Result<u64, String> 
 
 #[test]
 fn workers_notice_whatever_is_wrong_with_what_they_read() {
-    use Wrong::*;
     let job = job(ALL_KINDS, 3);
-    for wrong in [
-        Nothing,
-        LosesWrites,
-        LosesFaults,
-        WritesElsewhere,
-        PunchesNothing,
-        PunchesTooMuch,
-        TruncatesNothing,
-        TruncatesTooMuch,
-        ReadsElsewhere,
-    ] {
+    for wrong in Wrong::ALL {
         let target = Broken {
             volume: on_volume(&job, &VolumeOptions::new()),
             wrong,
             calls: AtomicU64::new(0),
         };
         let verdict = verdict(&job, &target, 3000);
-        assert_eq!(verdict.is_ok(), wrong == Nothing, "{wrong:?}: {verdict:?}");
+        assert_eq!(
+            verdict.is_ok(),
+            wrong == Wrong::Nothing,
+            "{wrong:?}: {verdict:?}"
+        );
     }
 }
 

@@ -3,15 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-macro_rules! parts {
-    ($($path:literal $name:ident,)*) => {
-        $(
-            #[path = $path]
-            #[allow(dead_code, reason = "the example uses the rest")]
-            mod $name;
-        )*
-    };
-}
+#[path = "common/parts.rs"]
+#[macro_use]
+mod parts;
 
 parts! {
     "../examples/throughput/contest.rs" contest,

@@ -9,8 +9,6 @@ mod best_fit;
 mod clock;
 #[path = "../common/contest.rs"]
 mod contest;
-#[path = "../common/counting.rs"]
-mod counting;
 mod crates;
 mod effort;
 mod entries;
@@ -20,6 +18,8 @@ mod fill;
 mod half_full;
 mod interleaved;
 mod ledger;
+#[path = "../common/live.rs"]
+mod live;
 mod next_fit;
 mod oracle;
 mod ours;
@@ -37,9 +37,6 @@ use clap::Parser;
 use contest::Plan;
 use effort::{Ageing, Effort};
 use table::Table;
-
-#[global_allocator]
-static ALLOCATOR: counting::Counting = counting::Counting;
 
 /// Measures the allocator against its opponents.
 #[derive(Parser)]

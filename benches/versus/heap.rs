@@ -2,9 +2,9 @@
 
 use super::candidates::{Visit, loadable};
 use super::contest::{Plan, Spread};
-use super::counting::live;
 use super::edits;
 use super::extents::{Extents, Run};
+use super::live::live;
 use super::ours::Ours;
 use super::report::Report;
 

@@ -10,12 +10,12 @@ mod clock;
 mod concurrent;
 #[path = "../common/contest.rs"]
 mod contest;
-#[path = "../common/counting.rs"]
-mod counting;
 mod edits;
 mod extents;
 mod floor;
 mod heap;
+#[path = "../common/live.rs"]
+mod live;
 mod locked;
 mod ordered;
 mod ours;
@@ -30,9 +30,6 @@ use clap::Parser;
 
 use contest::{Plan, Spread};
 use report::{Report, Row, at_least, at_most, shown};
-
-#[global_allocator]
-static ALLOCATOR: counting::Counting = counting::Counting;
 
 /// Measures the extent map against its opponents.
 #[derive(Parser)]

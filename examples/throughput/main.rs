@@ -50,9 +50,6 @@ use trace::Trace;
 use whole::Playing;
 use worker::Job;
 
-#[global_allocator]
-static ALLOCATOR: memory::Counting = memory::Counting;
-
 fn main() -> ExitCode {
     let refused = |why: String| {
         eprintln!("throughput: {why}");

@@ -1,10 +1,15 @@
-//! How much memory the whole process has asked for: an allocator that counts.
+//! How much memory the whole process uses.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
+
+#[path = "../../tests/common/counting.rs"]
+mod counting;
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting(count);
 
 /// More than there are threads at a time, mostly: each counts in a line of its own.
 const SLOTS: usize = 64;
@@ -18,10 +23,6 @@ thread_local! {
     static SLOT: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// The system's allocator; counts the bytes that are asked for and not given back.
-#[derive(Debug)]
-pub(crate) struct Counting;
-
 /// The bytes that somebody asked for and nobody has given back; about, while others do.
 pub(crate) fn live() -> i64 {
     LIVE.iter().map(|slot| slot.load(Relaxed)).sum()
@@ -34,31 +35,4 @@ fn count(bytes: i64) {
         slot
     });
     LIVE[slot].fetch_add(bytes, Relaxed);
-}
-
-// SAFETY: passes every call on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size as i64 - layout.size() as i64);
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as i64));
-        // SAFETY: the caller's promises are those that `System` needs.
-        unsafe { System.dealloc(pointer, layout) }
-    }
 }

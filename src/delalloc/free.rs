@@ -147,8 +147,8 @@ impl FileBlocks {
     }
 
     /// Frees a cluster of which delayed blocks remain when its space is not theirs before that is durable: they are
-    /// promised another one. Where there is none they stay, and one of them is
-    /// allocated in the place of what was freed.
+    /// promised another one. Where there is none they stay, and one of them is allocated in the place of what was
+    /// freed.
     fn free_under_delayed(&self, cluster: u64, run: DiskRun) -> Result<()> {
         match self.backing.allocator.ledger().reserve(1) {
             Ok(space) => {

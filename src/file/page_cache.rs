@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::iter;
 use std::ops::Range;
 
 use crate::device::Buffer;
@@ -140,6 +141,20 @@ pub(super) fn mask_of(page: FileRange, range: FileRange) -> BlockMask {
     inside
         .blocks()
         .fold(0, |mask, block| mask | 1 << (block.0 - page.start().0))
+}
+
+/// The blocks in `mask` of a page whose blocks are `page`, as runs with gaps between them.
+pub(super) fn runs_of(page: FileRange, mut mask: BlockMask) -> impl Iterator<Item = FileRange> {
+    iter::from_fn(move || {
+        let from = mask.trailing_zeros();
+        let len = mask.checked_shr(from)?.trailing_ones();
+        // Carries through the run, and leaves nothing of it.
+        mask &= mask.wrapping_add(1 << from);
+        Some(FileRange::at(
+            page.start().advance(u64::from(from)),
+            u64::from(len),
+        ))
+    })
 }
 
 /// The pages of one file.
@@ -360,13 +375,12 @@ impl PageCache {
 
 /// Appends the blocks in `mask` of a page whose blocks are `page` to a list of runs.
 pub(super) fn push_runs(runs: &mut Vec<FileRange>, page: FileRange, mask: BlockMask) {
-    for bit in bits(mask) {
-        let block = page.start().advance(bit as u64);
+    for run in runs_of(page, mask) {
         match runs.last_mut() {
-            Some(last) if last.end() == block => {
-                *last = FileRange::new(last.start(), block.advance(1));
+            Some(last) if last.end() == run.start() => {
+                *last = FileRange::new(last.start(), run.end());
             }
-            _ => runs.push(FileRange::at(block, 1)),
+            _ => runs.push(run),
         }
     }
 }

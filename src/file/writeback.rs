@@ -11,7 +11,7 @@ use crate::units::{FileRange, PAGE_SIZE};
 
 use super::File;
 use super::inode::Inode;
-use super::page_cache::{BlockMask, Page, PageState, mask_of, pages_meeting, pages_of, push_runs};
+use super::page_cache::{BlockMask, Page, PageState, mask_of, pages_meeting, pages_of, runs_of};
 use super::plan::{Command, Plan, meeting};
 
 /// Bytes in one command to the device, the pages of which are locked at once.
@@ -244,9 +244,7 @@ impl Inode {
 /// Adds the `dirty` blocks of a page whose blocks are `page` to the runs, which share its bytes.
 fn add_runs(runs: &mut Vec<DirtyRun>, page: FileRange, dirty: BlockMask, state: &mut PageState) {
     let block = PAGE_SIZE / page.len();
-    let mut of_page = Vec::new();
-    push_runs(&mut of_page, page, dirty);
-    for range in of_page {
+    for range in runs_of(page, dirty) {
         let from = (range.start().0 - page.start().0) * block;
         let bytes = state
             .bytes
