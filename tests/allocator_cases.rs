@@ -303,6 +303,10 @@ fn volumes_that_cannot_be_are_refused() {
     assert!(matches!(all_metadata, Err(Error::InvalidInput(_))));
     let too_large = Allocator::new(u64::MAX, one, u64::MAX, DiskBlock(1));
     assert!(matches!(too_large, Err(Error::NotSupported(_))));
+    let long_group = Allocator::new(1 << 32, one, u64::MAX, DiskBlock(1));
+    assert!(matches!(long_group, Err(Error::NotSupported(_))));
+    let little_usable = Allocator::new(1 << 40, one, 1 << 15, DiskBlock((1 << 40) - 9));
+    assert!(matches!(little_usable, Err(Error::NotSupported(_))));
     let nothing = Allocator::new(16, one, 8, DiskBlock(16)).unwrap();
     assert_eq!(nothing.reserve(1).unwrap_err(), Error::NoSpace);
 }
