@@ -96,10 +96,8 @@ impl LogStore {
     pub fn format(device: Arc<dyn BlockDevice>, geometry: Geometry) -> Result<Self> {
         let device_bytes = device.size();
         let layout = Layout::of(device_bytes);
-        let cluster = geometry.cluster_bytes();
-        let need = layout.end.next_multiple_of(cluster) + cluster;
-        if device_bytes < need {
-            let have = device_bytes;
+        let (have, need) = (device_bytes, layout.least_device(geometry));
+        if have < need {
             return Err(Error::DeviceTooSmall { have, need });
         }
         for copy in layout.superblocks {
