@@ -270,8 +270,34 @@ fn a_device_must_have_room_for_the_store_and_a_cluster() {
     };
     let need = (56 << 10) + 1024;
     assert_eq!(format(need), Ok(()));
-    let have = need - 1;
-    assert_eq!(format(have), Err(Error::DeviceTooSmall { have, need }));
+    for have in [0, need / 2, need - 1] {
+        assert_eq!(format(have), Err(Error::DeviceTooSmall { have, need }));
+    }
+}
+
+#[test]
+fn options_that_make_no_volume_leave_the_one_that_is_there_alone() {
+    let device = Arc::new(MemoryDevice::new(1 << 20));
+    let options = VolumeOptions::new();
+    let volume = Volume::format_persistent(device.clone(), &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    file.write_at(0, b"kept").unwrap();
+    drop(file);
+    volume.close().unwrap();
+    for wrong in [
+        options.clone().inline_limit(4097),
+        options.clone().group_clusters(0),
+        options.clone().block_size(100),
+        options.clone().cluster_blocks(1 << 16),
+    ] {
+        let refused = Volume::format_persistent(device.clone(), &wrong);
+        assert!(refused.is_err(), "{wrong:?}");
+        let volume = Volume::open(device.clone(), &options).unwrap();
+        let mut content = [0; 4];
+        let file = volume.file(FileNumber(1)).unwrap();
+        assert_eq!(file.read_at(0, &mut content), Ok(4), "{wrong:?}");
+        assert_eq!(&content, b"kept");
+    }
 }
 
 #[test]

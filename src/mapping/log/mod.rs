@@ -195,7 +195,12 @@ impl LogStore {
 
     /// The first block that files may use.
     pub fn first_usable(&self) -> DiskBlock {
-        DiskBlock(self.layout.end / self.geometry.block_size.bytes())
+        Self::first_usable_of(self.device_bytes, self.geometry)
+    }
+
+    /// The same of a volume that is not formatted yet.
+    pub(crate) fn first_usable_of(device_bytes: u64, geometry: Geometry) -> DiskBlock {
+        DiskBlock(Layout::of(device_bytes).end / geometry.block_size.bytes())
     }
 
     fn change(&self, file: FileNumber, change: &Change) -> Result<Vec<MappedExtent>> {
