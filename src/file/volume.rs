@@ -132,14 +132,20 @@ impl Volume {
     ///
     /// # Errors
     /// As [`format`](Self::format); those of the store; [`Error::Corrupt`] when two files of the store
-    /// claim one cluster, or one that the device does not have.
+    /// claim one cluster, or one that the device does not have, or a file is longer than one can be.
     pub fn with_store(
         device: Arc<dyn BlockDevice>,
         store: Arc<dyn MappingStore>,
         options: &VolumeOptions,
     ) -> Result<Self> {
+        let geometry = options.geometry()?;
+        for file in store.files()? {
+            if store.size(file)? > geometry.max_file_size() {
+                return Err(Error::Corrupt("a file is longer than one can be"));
+            }
+        }
         // The first cluster is the volume's own: no file block lives at disk block 0.
-        let first_usable = DiskBlock(options.geometry()?.cluster.blocks());
+        let first_usable = DiskBlock(geometry.cluster.blocks());
         let allocator = Self::allocator(device.size(), first_usable, options)?;
         Self::assemble(device, store, allocator, options)
     }
