@@ -60,7 +60,8 @@ use superblock::{ImageSummary, Superblock};
 ///
 /// A volume's mapping is limited by the size of an image, 1/256 of the device: what would need more fails with
 /// [`Error::NoSpace`]. An eighth of that is kept for changes that only remove, move or resize; they fail when
-/// that is used up too.
+/// that is used up too. An extent without blocks, or from disk block 2^63 on, and more inline bytes than a page are an
+/// [`Error::InvalidInput`].
 pub struct LogStore {
     device: Arc<dyn BlockDevice>,
     geometry: Geometry,
@@ -204,6 +205,7 @@ impl LogStore {
     }
 
     fn change(&self, file: FileNumber, change: &Change) -> Result<Vec<MappedExtent>> {
+        change.check()?;
         self.table.change(file, |record| {
             let before = record.state();
             let (after, removed) = change.apply(&before)?;
