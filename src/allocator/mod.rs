@@ -51,6 +51,7 @@ mod source;
 mod span;
 mod streams;
 mod window;
+mod windows;
 
 pub use allocation::Allocation;
 pub use file_space::{FileRequest, FileSpace};
