@@ -65,6 +65,20 @@ fn more_than_is_available_is_refused_even_if_a_part_could_be_had() {
 }
 
 #[test]
+fn no_number_of_clusters_is_too_large_to_be_refused() {
+    let allocator = allocator(64, 16);
+    for clusters in [u64::from(u32::MAX) + 1, 1 << 63, u64::MAX] {
+        assert_eq!(allocator.reserve(clusters).err(), Some(Error::NoSpace));
+        let request = AllocRequest::anywhere(clusters);
+        let direct = allocator.allocate_direct(request);
+        assert_eq!(direct.err(), Some(Error::NoSpace));
+        let claimed = allocator.claim(run(1, clusters));
+        assert!(matches!(claimed, Err(Error::Corrupt(_))), "{claimed:?}");
+    }
+    allocator.check().unwrap();
+}
+
+#[test]
 fn a_run_never_crosses_a_group_but_a_free_may() {
     let allocator = allocator(32, 8);
     assert_eq!(take_near(&allocator, 6, 8), Ok(run(6, 2)));
@@ -289,6 +303,10 @@ fn volumes_that_cannot_be_are_refused() {
     assert!(matches!(all_metadata, Err(Error::InvalidInput(_))));
     let too_large = Allocator::new(u64::MAX, one, u64::MAX, DiskBlock(1));
     assert!(matches!(too_large, Err(Error::NotSupported(_))));
+    let long_group = Allocator::new(1 << 32, one, u64::MAX, DiskBlock(1));
+    assert!(matches!(long_group, Err(Error::NotSupported(_))));
+    let little_usable = Allocator::new(1 << 40, one, 1 << 15, DiskBlock((1 << 40) - 9));
+    assert!(matches!(little_usable, Err(Error::NotSupported(_))));
     let nothing = Allocator::new(16, one, 8, DiskBlock(16)).unwrap();
     assert_eq!(nothing.reserve(1).unwrap_err(), Error::NoSpace);
 }

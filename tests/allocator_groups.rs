@@ -118,6 +118,18 @@ fn long_powers_of_two_and_stripes_are_aligned_where_that_is_possible() {
 }
 
 #[test]
+fn stripes_are_counted_from_the_start_of_the_volume_in_every_group() {
+    let allocator = allocator(4000, 1000);
+    for group in [1, 2, 3] {
+        let near = AllocRequest::anywhere(24).goal(Goal::Near(DiskBlock(1000 * group)));
+        for request in [AllocRequest::anywhere(24), near] {
+            let striped = take(&allocator, request.aligned(24)).unwrap();
+            assert_eq!(striped.start.0 % 24, 0, "{striped:?}");
+        }
+    }
+}
+
+#[test]
 fn a_big_wish_is_served_in_as_few_runs_as_there_can_be() {
     let allocator = allocator(256, 64);
     allocator.claim(run(100, 1)).unwrap();

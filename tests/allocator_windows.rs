@@ -307,6 +307,26 @@ fn the_middle_of_a_window_can_be_taken_first() {
 }
 
 #[test]
+fn every_part_of_a_window_that_was_taken_from_in_any_order_stays_that_files() {
+    let allocator = allocator(1 << 16, 1 << 15);
+    let file = FileSpace::new(0);
+    let (first, _) = growing(&allocator, &file);
+    let (range, place) = allocator.windows(&file)[0].clone();
+    let len = range.end - range.start;
+    assert!(len > 200, "{range:?}");
+    // All of it, each seventh first.
+    for start in 0..7 {
+        for distance in (start..len).step_by(7) {
+            let taken = append(&allocator, &file, at(range.start + distance, 1, None));
+            assert_eq!(taken, run(place.start.0 + distance, 1));
+        }
+    }
+    assert_eq!(allocator.windows(&file), []);
+    assert_eq!(allocator.space().used(), first.len + len);
+    assert_eq!(allocator.check(), Ok(()));
+}
+
+#[test]
 fn what_is_allocated_directly_comes_out_of_the_window_that_is_for_it() {
     let allocator = allocator(1 << 16, 1 << 15);
     let mut file = FileSpace::new(0);

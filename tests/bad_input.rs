@@ -8,7 +8,7 @@ use extent_map::device::{BlockDevice, FaultyDevice, FileDevice, MemoryDevice, Op
 use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
 use extent_map::mapping::{ExtentState, MappedExtent, MappingStore, MemoryStore};
 use extent_map::testing;
-use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange};
+use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS};
 use extent_map::{Error, Result};
 
 const BLOCK: u64 = 4096;
@@ -449,6 +449,21 @@ fn a_store_whose_extents_cannot_be_those_of_a_volume_is_refused() {
         let options = VolumeOptions::new().cluster_blocks(4);
         let volume = Volume::with_store(device, Arc::new(store), &options);
         assert!(volume.is_err(), "{disk} {others}");
+    }
+}
+
+#[test]
+fn a_store_with_a_file_longer_than_one_can_be_is_refused() {
+    let open = |size| {
+        let store = MemoryStore::new();
+        store.set_size(FileNumber(1), size).unwrap();
+        let device = Arc::new(MemoryDevice::new(1 << 20));
+        Volume::with_store(device, Arc::new(store), &VolumeOptions::new()).map(drop)
+    };
+    let longest = MAX_FILE_BLOCKS * BLOCK;
+    assert_eq!(open(longest), Ok(()));
+    for size in [longest + 1, u64::MAX] {
+        assert!(matches!(open(size), Err(Error::Corrupt(_))), "{size}");
     }
 }
 

@@ -212,6 +212,49 @@ fn a_device_that_was_cut_off_is_refused_and_one_that_has_grown_opens() {
     assert_eq!(fate(resized(64 << 20), &expected), Fate::Unneeded);
 }
 
+/// Writes `field` to this place of a copy of the superblock, whose checksum stays good.
+fn forge(device: &dyn BlockDevice, copy: u64, place: usize, field: &[u8]) {
+    let mut sector = [0; 512];
+    device.read_at(copy, &mut sector).unwrap();
+    sector[place..place + field.len()].copy_from_slice(field);
+    let checksum = crc32fast::hash(&sector[..508]);
+    sector[508..].copy_from_slice(&checksum.to_le_bytes());
+    device.write_at(copy, &sector).unwrap();
+}
+
+#[test]
+fn a_superblock_that_no_checkpoint_has_written_is_refused_although_its_checksum_is_good() {
+    let empty = |size| {
+        let device = Arc::new(ImageDevice::new(size));
+        Volume::format_persistent(device.clone(), &VolumeOptions::new()).unwrap();
+        device
+    };
+    let is_refused = |device: Arc<ImageDevice>| {
+        let findings = Volume::check(&*device).unwrap();
+        assert!(matches!(findings[..], [Finding::Unreadable(_)]));
+        let opened = Volume::open(device, &VolumeOptions::new());
+        assert!(matches!(opened, Err(Error::Corrupt(_))), "{opened:?}");
+    };
+    // After a few more checkpoints it would have no number for the next one.
+    let device = empty(1 << 20);
+    for copy in [0, STORE - 4096] {
+        forge(&*device, copy, 32, &(u64::MAX - 1).to_le_bytes());
+    }
+    is_refused(device);
+    // Clusters of 256 MiB.
+    let device = empty(1 << 20);
+    for copy in [0, STORE - 4096] {
+        forge(&*device, copy, 16, &(1_u32 << 16).to_le_bytes());
+    }
+    is_refused(device);
+    // The second copy, which is newer, says that the volume is smaller: the store would lie elsewhere.
+    let device = empty(64 << 20);
+    let second = 4096 + 3 * (64 << 20) / 256;
+    forge(&*device, second, 24, &(32_u64 << 20).to_le_bytes());
+    forge(&*device, second, 32, &3_u64.to_le_bytes());
+    is_refused(device);
+}
+
 /// A device with a store that has these extents (file, block, number of blocks, disk block), clusters of four blocks, and a
 /// file 1 of this size.
 fn stored(extents: &[(u64, u64, u64, u64)], size: u64) -> Arc<MemoryDevice> {

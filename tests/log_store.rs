@@ -171,6 +171,36 @@ fn what_was_not_committed_is_gone_when_a_store_is_opened_again() {
 // --- when something is full -------------------------------------------------------------------------
 
 #[test]
+fn what_could_not_be_read_back_is_refused_when_it_is_stored() {
+    let device = Arc::new(MemoryDevice::new(1 << 22));
+    let log = LogStore::format(device.clone(), geometry()).unwrap();
+    let file = FileNumber(1);
+    let extent = |disk, len| MappedExtent {
+        range: FileRange::at(FileBlock(3), len),
+        disk: DiskBlock(disk),
+        state: ExtentState::Written,
+    };
+    let inline = |len| log.set_inline_data(file, Some(vec![1; len].into()));
+    for refused in [
+        log.insert(file, extent(500, 0)),
+        log.insert(file, extent(500 | 1 << 63, 1)),
+        log.insert_in_place(file, extent(500, 0)),
+        inline(4097),
+        inline(70_000),
+    ] {
+        assert!(
+            matches!(refused, Err(Error::InvalidInput(_))),
+            "{refused:?}"
+        );
+    }
+    inline(4096).unwrap();
+    log.commit(&queue(device.clone())).unwrap();
+    let opened = LogStore::open(device).unwrap();
+    assert_eq!(opened.inline_data(file), log.inline_data(file));
+    assert_eq!(opened.extents(file, everything()), Ok(Vec::new()));
+}
+
+#[test]
 fn a_log_that_is_full_gives_way_to_an_image_again_and_again() {
     let device = Arc::new(MemoryDevice::new(1 << 20));
     let log = LogStore::format(device.clone(), geometry()).unwrap();
@@ -270,8 +300,34 @@ fn a_device_must_have_room_for_the_store_and_a_cluster() {
     };
     let need = (56 << 10) + 1024;
     assert_eq!(format(need), Ok(()));
-    let have = need - 1;
-    assert_eq!(format(have), Err(Error::DeviceTooSmall { have, need }));
+    for have in [0, need / 2, need - 1] {
+        assert_eq!(format(have), Err(Error::DeviceTooSmall { have, need }));
+    }
+}
+
+#[test]
+fn options_that_make_no_volume_leave_the_one_that_is_there_alone() {
+    let device = Arc::new(MemoryDevice::new(1 << 20));
+    let options = VolumeOptions::new();
+    let volume = Volume::format_persistent(device.clone(), &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    file.write_at(0, b"kept").unwrap();
+    drop(file);
+    volume.close().unwrap();
+    for wrong in [
+        options.clone().inline_limit(4097),
+        options.clone().group_clusters(0),
+        options.clone().block_size(100),
+        options.clone().cluster_blocks(1 << 16),
+    ] {
+        let refused = Volume::format_persistent(device.clone(), &wrong);
+        assert!(refused.is_err(), "{wrong:?}");
+        let volume = Volume::open(device.clone(), &options).unwrap();
+        let mut content = [0; 4];
+        let file = volume.file(FileNumber(1)).unwrap();
+        assert_eq!(file.read_at(0, &mut content), Ok(4), "{wrong:?}");
+        assert_eq!(&content, b"kept");
+    }
 }
 
 #[test]

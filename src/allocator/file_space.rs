@@ -9,7 +9,8 @@ use crate::units::DiskRun;
 
 use super::request::{Goal, Wanted};
 use super::search::Found;
-use super::window::{Kept, Window};
+use super::window::Kept;
+use super::windows::Windows;
 use super::{AllocRequest, Allocation, Allocator, Ledger, Reservation};
 
 /// Bytes of the longest window.
@@ -28,7 +29,7 @@ const PLENTY: u64 = 16;
 #[derive(Debug)]
 pub struct FileSpace {
     stream: u64,
-    windows: Mutex<Vec<Window>>,
+    windows: Mutex<Windows>,
 }
 
 /// A wish for clusters at a place of a file.
@@ -84,7 +85,7 @@ impl FileSpace {
     pub fn new(stream: u64) -> Self {
         Self {
             stream,
-            windows: Mutex::new(Rank::Windows, Vec::new()),
+            windows: Mutex::new(Rank::Windows, Windows::default()),
         }
     }
 }
@@ -130,7 +131,7 @@ impl Allocator {
             drop(windows);
             return self.for_small_file(&wanted, space);
         }
-        let room = self.room(&windows, &request);
+        let room = self.room(&mut windows, &request);
         let known = (size - request.at).min(room).max(want);
         let expected = match request.at {
             0 => known,
@@ -139,8 +140,7 @@ impl Allocator {
         let found = self.find_growing(&wanted, known, expected)?;
         let (taken, kept) = self.take_with_window(found, want, space)?;
         if let Some(kept) = kept {
-            let at = request.at + taken.clusters();
-            windows.push(Window { at, kept });
+            windows.insert(request.at + taken.clusters(), kept);
         }
         Ok(taken)
     }
@@ -159,13 +159,11 @@ impl Allocator {
         let want = request.clusters;
         let windows = file.windows.get_mut();
         // All that asks for more thought is left to the other way.
-        let next = windows
-            .iter_mut()
-            .find(|window| window.at == request.at && want > 0 && want < window.kept.len());
-        if let Some(window) = next
-            && let Some(extent) = self.out_of(&mut window.kept, want)
+        if let Some((start, _, kept)) = windows.next(request.at)
+            && start == request.at
+            && (1..kept.len()).contains(&want)
+            && let Some(extent) = self.out_of(kept, want)
         {
-            window.at += want;
             return Ok(self.taken(extent));
         }
         self.reserve_and_allocate_for(file, request)
@@ -183,8 +181,8 @@ impl Allocator {
     /// Ends the windows of a file: when it is truncated, closed or done.
     pub fn end_windows(&self, file: &FileSpace) {
         let mut windows = file.windows.lock();
-        for window in windows.drain(..) {
-            self.end_window(&window.kept);
+        for kept in windows.take() {
+            self.end_window(&kept);
         }
     }
 
@@ -192,10 +190,9 @@ impl Allocator {
     /// ended meanwhile.
     pub fn windows(&self, file: &FileSpace) -> Vec<(Range<u64>, DiskRun)> {
         let windows = file.windows.lock();
-        let told = windows.iter().map(|window| {
-            let Kept { group, left, .. } = &window.kept;
-            let range = window.at..window.at + window.kept.len();
-            (range, self.run_of(*group, left.span()))
+        let told = windows.iter().map(|(at, kept)| {
+            let range = at..at + kept.len();
+            (range, self.run_of(kept.group, kept.left.span()))
         });
         told.collect()
     }
@@ -266,13 +263,13 @@ impl Allocator {
     }
 
     /// Clusters from a request on that are not mapped, and that no other window is for.
-    fn room(&self, windows: &[Window], request: &FileRequest) -> u64 {
-        let overlap = self.probe.is(Mutation::OverlapWindows);
-        windows
-            .iter()
-            .filter(|window| window.at > request.at && !overlap)
-            .map(|window| window.at - request.at)
-            .fold(request.room, u64::min)
+    fn room(&self, windows: &mut Windows, request: &FileRequest) -> u64 {
+        match windows.next(request.at) {
+            Some((start, ..)) if !self.probe.is(Mutation::OverlapWindows) => {
+                request.room.min(start.saturating_sub(request.at))
+            }
+            _ => request.room,
+        }
     }
 
     /// How many clusters a file may need from a request on: up to the next multiple of a power of two that is [`GROWTH`]

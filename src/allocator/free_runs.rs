@@ -12,6 +12,29 @@ const WORDS: usize = 8;
 /// Clusters of a stretch.
 const STRETCH: u64 = WORDS as u64 * 64;
 
+/// Where a run may start: at multiples of a number of clusters, counted from the start of the volume.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Alignment {
+    pub(super) multiple: u64,
+    /// The first cluster of the group on the volume.
+    pub(super) base: u64,
+}
+
+impl Alignment {
+    /// Anywhere.
+    pub(super) const ANY: Self = Self {
+        multiple: 1,
+        base: 0,
+    };
+
+    /// The first place from `start` on.
+    #[inline]
+    fn next(self, start: u64) -> Option<u64> {
+        let place = (self.base + start).checked_next_multiple_of(self.multiple)?;
+        Some(place - self.base)
+    }
+}
+
 /// Free clusters, counted from the start of the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FreeRuns {
@@ -99,12 +122,12 @@ impl FreeRuns {
         })
     }
 
-    /// The first `want` free clusters from `from` on that start at a multiple of `align`.
-    pub(super) fn first_fit(&self, from: u64, want: u64, align: u64) -> Option<Span> {
+    /// The first `want` free clusters from `from` on that start where `align` allows it.
+    pub(super) fn first_fit(&self, from: u64, want: u64, align: Alignment) -> Option<Span> {
         let mut start = self.next_free(from)?;
         let mut stretch = start / STRETCH;
         loop {
-            let end = start.checked_next_multiple_of(align)?.checked_add(want)?;
+            let end = align.next(start)?.checked_add(want)?;
             let wish = Span {
                 start: end - want,
                 end,
@@ -424,7 +447,7 @@ mod tests {
         }
     }
 
-    fn agree(runs: &FreeRuns, plain: &Plain, from: u64, want: u64, align: u64) {
+    fn agree(runs: &FreeRuns, plain: &Plain, from: u64, want: u64, align: Alignment) {
         let expected = plain.runs();
         let lens = || expected.iter().map(|run| run.len());
         assert_eq!(runs.runs(0).collect::<Vec<_>>(), expected);
@@ -444,14 +467,15 @@ mod tests {
             });
         let fitting = behind
             .filter_map(|run| {
-                let start = run.start.next_multiple_of(align);
+                let first = |start: &u64| (start + align.base).is_multiple_of(align.multiple);
+                let start = (run.start..).find(first)?;
                 (start < run.end).then_some(Span { start, ..run })
             })
             .find(|run| run.len() >= want);
         assert_eq!(
             runs.first_fit(from, want, align),
             fitting.map(|run| run.truncated(want)),
-            "from {from}, {want} by {align}"
+            "from {from}, {want} by {align:?}"
         );
         let snug = expected.iter().filter(|run| run.len() >= want);
         assert_eq!(
@@ -504,7 +528,7 @@ mod tests {
                 end: obstacle + 1,
             };
             runs.take(taken);
-            let first = runs.first_fit(obstacle - 50, 100, 1);
+            let first = runs.first_fit(obstacle - 50, 100, Alignment::ANY);
             assert_eq!(first.map(|run| run.start), Some(obstacle + 1));
         }
     }
@@ -531,7 +555,8 @@ mod tests {
                 }
                 plain.0[start as usize..end as usize].fill(!free);
                 let [(_, from), (_, want)] = step;
-                agree(&runs, &plain, other, 1 + want % 700, 1 << (from % 7));
+                let align = Alignment { multiple: 1 << (from % 7), base: from / 7 % 100 };
+                agree(&runs, &plain, other, 1 + want % 700, align);
             }
         }
     }

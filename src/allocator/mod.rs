@@ -51,6 +51,7 @@ mod source;
 mod span;
 mod streams;
 mod window;
+mod windows;
 
 pub use allocation::Allocation;
 pub use file_space::{FileRequest, FileSpace};
@@ -119,7 +120,7 @@ impl Allocator {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when a group would have no cluster or `first_usable` lies behind the volume;
-    /// [`Error::NotSupported`] when there are more than 2^32 - 1 usable clusters.
+    /// [`Error::NotSupported`] when more than 2^32 - 1 clusters are usable, the volume's own, or in one group.
     pub fn new(
         total_blocks: u64,
         geometry: Geometry,
@@ -188,6 +189,12 @@ impl Allocator {
         if usable.start > usable.end {
             return Err(Error::InvalidInput(
                 "the first usable block lies behind the volume",
+            ));
+        }
+        let longest_group = clusters_per_group.min(usable.end);
+        if usable.start.max(longest_group) > u64::from(u32::MAX) {
+            return Err(Error::NotSupported(
+                "more than 2^32 - 1 clusters in a group or of the volume's own",
             ));
         }
         let ledger = Arc::new(Ledger::new(usable.len())?);

@@ -17,7 +17,7 @@ use crate::probe::{Moment, Mutation};
 
 use super::Allocator;
 use super::directory::By;
-use super::free_runs::FreeRuns;
+use super::free_runs::{Alignment, FreeRuns};
 use super::locked::Locked;
 use super::request::{Place, Wanted};
 use super::run_orders::{TOP, order_of};
@@ -105,6 +105,7 @@ impl Allocator {
         let number = goal.cluster() / self.clusters_per_group;
         let group = self.group(number as usize);
         let base = number * self.clusters_per_group;
+        let align = self.alignment(number as usize, wanted.align);
         let span = group.search(|runs| match goal {
             Place::From(start) => runs
                 .run_from(start - base)
@@ -118,7 +119,7 @@ impl Allocator {
                     ..run
                 }),
             Place::Near(start) if self.is_roomy() => runs
-                .first_fit(start - base, wanted.length, wanted.align)
+                .first_fit(start - base, wanted.length, align)
                 .map(|run| run.truncated(wanted.length)),
             Place::Near(start) => runs
                 .run_from(start - base)
@@ -129,7 +130,7 @@ impl Allocator {
     }
 
     fn aligned(&self, wanted: &Wanted, start: Start) -> Option<Found<'_>> {
-        let align = match wanted.align {
+        let multiple = match wanted.align {
             1 if wanted.length.is_power_of_two() && wanted.length >= SHORTEST_ALIGNED => {
                 wanted.length
             }
@@ -139,10 +140,18 @@ impl Allocator {
         let groups = self
             .directory
             .groups_with(By::Run, wanted.length, start.group);
-        self.first_of(groups, start, |runs, from| {
-            runs.first_fit(from, wanted.length, align)
+        self.first_of(groups, start, |runs, at| {
+            runs.first_fit(at.from, wanted.length, self.alignment(at.group, multiple))
         })
         .map(|found| found.truncated(wanted.length))
+    }
+
+    /// Runs of a group that start at multiples of so many clusters of the volume.
+    fn alignment(&self, group: usize, multiple: u64) -> Alignment {
+        Alignment {
+            multiple,
+            base: group as u64 * self.clusters_per_group,
+        }
     }
 
     fn fast(&self, wanted: &Wanted, start: Start) -> Option<Found<'_>> {
@@ -180,8 +189,8 @@ impl Allocator {
         wanted: &Wanted,
         start: Start,
     ) -> Option<Found<'_>> {
-        let fit = |runs: &FreeRuns, from| match wanted.goal {
-            Some(_) => runs.first_fit(from, wanted.length, 1),
+        let fit = |runs: &FreeRuns, at: Start| match wanted.goal {
+            Some(_) => runs.first_fit(at.from, wanted.length, Alignment::ANY),
             None => runs.snug_fit(wanted.length),
         };
         self.first_of(groups, start, fit)
@@ -194,10 +203,10 @@ impl Allocator {
         &self,
         groups: impl Iterator<Item = usize>,
         start: Start,
-        fit: impl Fn(&FreeRuns, u64) -> Option<Span>,
+        fit: impl Fn(&FreeRuns, Start) -> Option<Span>,
     ) -> Option<Found<'_>> {
         let mut home = false;
-        let look = |number, from| self.look(number, |runs| fit(runs, from));
+        let look = |group, from| self.look(group, |runs| fit(runs, Start { group, from }));
         for number in groups {
             let from = match number == start.group {
                 true => start.from,

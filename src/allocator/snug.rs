@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 
 use super::Allocator;
 use super::directory::By;
+use super::free_runs::Alignment;
 use super::request::Wanted;
 use super::run_orders::{TOP, order_of};
 use super::search::{Found, Start};
@@ -66,8 +67,8 @@ impl Allocator {
     fn lowest(&self, wanted: &Wanted) -> Option<Found<'_>> {
         let start = Start { group: 0, from: 0 };
         let groups = self.directory.groups_with(By::Run, wanted.length, 0);
-        self.first_of(groups, start, |runs, from| {
-            runs.first_fit(from, wanted.length, 1)
+        self.first_of(groups, start, |runs, at| {
+            runs.first_fit(at.from, wanted.length, Alignment::ANY)
         })
     }
 

@@ -17,6 +17,7 @@ use super::locked::Locked;
 use super::rest::{Left, Rest};
 use super::search::Found;
 use super::span::Span;
+use super::windows::Windows;
 use super::{Allocation, Allocator, Ledger, Reservation};
 
 /// Clusters that are kept for an owner: what it has not taken.
@@ -26,13 +27,6 @@ pub(super) struct Kept {
     pub(super) left: Left,
     /// The same, unless somebody has ended the window.
     rest: Arc<Rest>,
-}
-
-#[derive(Debug)]
-pub(super) struct Window {
-    /// The first cluster of the file that it is for.
-    pub(super) at: u64,
-    pub(super) kept: Kept,
 }
 
 impl Kept {
@@ -120,20 +114,17 @@ impl Allocator {
     /// Takes the start of what a window of the file has for `at`.
     pub(super) fn out_of_window(
         &self,
-        windows: &mut Vec<Window>,
+        windows: &mut Windows,
         at: u64,
         want: u64,
     ) -> Option<Extent> {
-        let covers = |window: &Window| window.at <= at && at - window.at < window.kept.len();
-        let index = windows.iter().position(covers)?;
-        let window = &mut windows[index];
-        if window.at < at {
-            return self.out_of_middle(windows, index, at, want);
+        let (start, end, kept) = windows.next(at).filter(|(start, ..)| *start <= at)?;
+        if start < at {
+            return self.out_of_middle(windows, end, at, want);
         }
-        let taken = self.out_of(&mut window.kept, want);
-        window.at += taken.map_or(0, |extent| extent.span.len());
-        if taken.is_none() || window.kept.len() == 0 {
-            windows.swap_remove(index);
+        let taken = self.out_of(kept, want);
+        if taken.is_none() || kept.len() == 0 {
+            windows.remove(end);
         }
         taken
     }
@@ -153,16 +144,11 @@ impl Allocator {
         })
     }
 
-    /// Divides a window in two, of which the second begins at `at`, and takes from that.
+    /// Divides the window with that end in two, of which the second begins at `at`, and takes from that.
     #[cold]
-    fn out_of_middle(
-        &self,
-        windows: &mut Vec<Window>,
-        index: usize,
-        at: u64,
-        want: u64,
-    ) -> Option<Extent> {
-        let Window { at: start, kept } = windows.swap_remove(index);
+    fn out_of_middle(&self, windows: &mut Windows, end: u64, at: u64, want: u64) -> Option<Extent> {
+        let kept = windows.remove(end)?;
+        let start = end - kept.len();
         let mut group = self.group(kept.group);
         let left = kept.rest.end();
         if left.len() == 0 {
@@ -176,7 +162,7 @@ impl Allocator {
         let [_, behind] = left.without(before);
         for (at, span) in [(start, before), (at, behind)] {
             let kept = self.list_window(&mut group, span);
-            windows.push(Window { at, kept });
+            windows.insert(at, kept);
         }
         self.unlist_window(&mut group, &kept.rest);
         drop(group);

@@ -87,7 +87,10 @@ impl Volume {
         device: Arc<dyn BlockDevice>,
         options: &VolumeOptions,
     ) -> Result<Self> {
-        let store = LogStore::format(Arc::clone(&device), options.geometry()?)?;
+        let (bytes, geometry) = (device.size(), options.geometry()?);
+        // Where there can be no volume, what is on the device is left alone.
+        Self::allocator(bytes, LogStore::first_usable_of(bytes, geometry), options)?;
+        let store = LogStore::format(Arc::clone(&device), geometry)?;
         Self::over_log(device, store.probed(options.probe.clone()), options)
     }
 
@@ -121,46 +124,61 @@ impl Volume {
             .clone()
             .block_size(store.geometry().block_size.bytes())
             .cluster_blocks(store.geometry().cluster.blocks());
-        let (bytes, first_usable) = (store.device_bytes(), store.first_usable());
-        Self::assemble(device, bytes, Arc::new(store), first_usable, &options)
+        let allocator = Self::allocator(store.device_bytes(), store.first_usable(), &options)?;
+        Self::assemble(device, Arc::new(store), allocator, &options)
     }
 
     /// Makes a volume on `device` whose files are those of `store`. Their blocks are marked allocated.
     ///
     /// # Errors
     /// As [`format`](Self::format); those of the store; [`Error::Corrupt`] when two files of the store
-    /// claim one cluster, or one that the device does not have.
+    /// claim one cluster, or one that the device does not have, or a file is longer than one can be.
     pub fn with_store(
         device: Arc<dyn BlockDevice>,
         store: Arc<dyn MappingStore>,
         options: &VolumeOptions,
     ) -> Result<Self> {
+        let geometry = options.geometry()?;
+        for file in store.files()? {
+            if store.size(file)? > geometry.max_file_size() {
+                return Err(Error::Corrupt("a file is longer than one can be"));
+            }
+        }
         // The first cluster is the volume's own: no file block lives at disk block 0.
-        let first_usable = DiskBlock(options.geometry()?.cluster.blocks());
-        let bytes = device.size();
-        Self::assemble(device, bytes, store, first_usable, options)
+        let first_usable = DiskBlock(geometry.cluster.blocks());
+        let allocator = Self::allocator(device.size(), first_usable, options)?;
+        Self::assemble(device, store, allocator, options)
     }
 
-    /// A volume on the first `bytes` bytes of `device`, of which files may use what lies behind `first_usable`.
-    fn assemble(
-        device: Arc<dyn BlockDevice>,
+    /// The space of a volume on the first `bytes` bytes of a device, of which files may use what lies behind
+    /// `first_usable`; fails if there can be no such volume.
+    fn allocator(
         bytes: u64,
-        store: Arc<dyn MappingStore>,
         first_usable: DiskBlock,
         options: &VolumeOptions,
-    ) -> Result<Self> {
+    ) -> Result<Allocator> {
         let geometry = options.geometry()?;
         if options.inline_limit > PAGE_SIZE {
             return Err(Error::InvalidInput("inline data is limited to one page"));
         }
-        let (have, need) = (bytes, 2 * geometry.cluster_bytes());
+        let own = geometry.cluster.clusters_for(first_usable.0);
+        let (have, need) = (bytes, (own + 1) * geometry.cluster_bytes());
         if have < need {
             return Err(Error::DeviceTooSmall { have, need });
         }
         let blocks = have / geometry.block_size.bytes();
-        let allocator = Allocator::new(blocks, geometry, options.group_clusters, first_usable)?
-            .probed(options.probe.clone());
-        let queue = BlockQueue::new(device, geometry.block_size, Arc::default());
+        let allocator = Allocator::new(blocks, geometry, options.group_clusters, first_usable)?;
+        Ok(allocator.probed(options.probe.clone()))
+    }
+
+    /// A volume on `device` with the files of `store` and the space of `allocator`.
+    fn assemble(
+        device: Arc<dyn BlockDevice>,
+        store: Arc<dyn MappingStore>,
+        allocator: Allocator,
+        options: &VolumeOptions,
+    ) -> Result<Self> {
+        let queue = BlockQueue::new(device, allocator.geometry().block_size, Arc::default());
         let mut backing = Backing::new(queue, store, allocator);
         backing.policy.delayed = options.delayed;
         if let Some(clusters) = options.low_space_clusters {

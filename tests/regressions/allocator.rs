@@ -132,7 +132,8 @@ fn windows_between_windows(probe: Probe) -> Outcome {
         Allocator::new(1 << 20, geometry(4096, 1), 1 << 15, DiskBlock(0))?.with_probe(probe);
     let file = FileSpace::new(0);
     for at in [1000, 5000, 40, 900, u64::MAX - 50, u64::MAX - 90] {
-        let request = FileRequest::at(at, 20).file_clusters(1 << 20);
+        // Windows with different ends.
+        let request = FileRequest::at(at, 20).file_clusters(1 << 20).room(300);
         let mut space = allocator.reserve(20)?;
         let _run = allocator.allocate_for(&file, request, &mut space)?.commit();
     }

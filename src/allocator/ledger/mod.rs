@@ -219,12 +219,17 @@ impl Ledger {
     fn take(&self, clusters: u64, step: impl Fn(u64) -> Change, tier: Tier) -> Result<()> {
         match self.in_share(clusters, &step) {
             true => Ok(()),
-            false => self.take_from_pool(clusters, step(clusters), tier),
+            false => self.take_from_pool(clusters, step, tier),
         }
     }
 
     #[cold]
-    fn take_from_pool(&self, clusters: u64, step: Change, tier: Tier) -> Result<()> {
+    fn take_from_pool(
+        &self,
+        clusters: u64,
+        step: impl Fn(u64) -> Change,
+        tier: Tier,
+    ) -> Result<()> {
         let kept = self.reserves.kept_from(tier);
         self.in_pool(clusters, |pool| pool.take(clusters, step, kept))
     }

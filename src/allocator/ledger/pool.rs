@@ -37,10 +37,15 @@ impl Pool {
     }
 
     /// Does a step that takes `clusters` available ones, for somebody who must leave `kept`.
-    pub(super) fn take(&mut self, clusters: u64, step: Change, kept: u64) -> Result<()> {
+    pub(super) fn take(
+        &mut self,
+        clusters: u64,
+        step: impl FnOnce(u64) -> Change,
+        kept: u64,
+    ) -> Result<()> {
         match self.available.checked_sub(clusters) {
             Some(rest) if clusters == 0 || rest >= kept => {
-                self.add(step);
+                self.add(step(clusters));
                 Ok(())
             }
             _ => Err(Error::NoSpace),

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::units::Geometry;
+
 /// What is written at once is made of these: no device needs more to be aligned.
 pub(super) const UNIT: u64 = 4096;
 
@@ -47,6 +49,12 @@ impl Layout {
             images,
             end: last.end,
         }
+    }
+
+    /// How long a device must be that has a cluster for files.
+    pub(super) fn least_device(&self, geometry: Geometry) -> u64 {
+        let cluster = geometry.cluster_bytes();
+        self.end.next_multiple_of(cluster) + cluster
     }
 
     /// How many sectors the log has.

@@ -60,7 +60,8 @@ use superblock::{ImageSummary, Superblock};
 ///
 /// A volume's mapping is limited by the size of an image, 1/256 of the device: what would need more fails with
 /// [`Error::NoSpace`]. An eighth of that is kept for changes that only remove, move or resize; they fail when
-/// that is used up too.
+/// that is used up too. An extent without blocks, or from disk block 2^63 on, and more inline bytes than a page are an
+/// [`Error::InvalidInput`].
 pub struct LogStore {
     device: Arc<dyn BlockDevice>,
     geometry: Geometry,
@@ -96,10 +97,8 @@ impl LogStore {
     pub fn format(device: Arc<dyn BlockDevice>, geometry: Geometry) -> Result<Self> {
         let device_bytes = device.size();
         let layout = Layout::of(device_bytes);
-        let cluster = geometry.cluster_bytes();
-        let need = layout.end.next_multiple_of(cluster) + cluster;
-        if device_bytes < need {
-            let have = device_bytes;
+        let (have, need) = (device_bytes, layout.least_device(geometry));
+        if have < need {
             return Err(Error::DeviceTooSmall { have, need });
         }
         for copy in layout.superblocks {
@@ -197,10 +196,16 @@ impl LogStore {
 
     /// The first block that files may use.
     pub fn first_usable(&self) -> DiskBlock {
-        DiskBlock(self.layout.end / self.geometry.block_size.bytes())
+        Self::first_usable_of(self.device_bytes, self.geometry)
+    }
+
+    /// The same of a volume that is not formatted yet.
+    pub(crate) fn first_usable_of(device_bytes: u64, geometry: Geometry) -> DiskBlock {
+        DiskBlock(Layout::of(device_bytes).end / geometry.block_size.bytes())
     }
 
     fn change(&self, file: FileNumber, change: &Change) -> Result<Vec<MappedExtent>> {
+        change.check()?;
         self.table.change(file, |record| {
             let before = record.state();
             let (after, removed) = change.apply(&before)?;

@@ -57,6 +57,23 @@ impl Change {
         Ok((changed, Vec::new()))
     }
 
+    /// Fails for what no record can tell.
+    pub(super) fn check(&self) -> Result<()> {
+        match self {
+            Self::Insert(extent) | Self::InsertInPlace(extent)
+                if extent.range.is_empty() || extent.disk.0 & UNWRITTEN != 0 =>
+            {
+                Err(Error::InvalidInput(
+                    "an extent without blocks, or where no device has any",
+                ))
+            }
+            Self::Inline(Some(bytes)) if bytes.len() as u64 > PAGE_SIZE => {
+                Err(Error::InvalidInput("inline data is limited to one page"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it makes room, or moves what is there, so that it may use what is kept for that.
     pub(super) fn must_not_fail(&self) -> bool {
         matches!(

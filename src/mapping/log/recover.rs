@@ -15,7 +15,7 @@ use super::image;
 use super::layout::{Layout, SECTOR, UNIT};
 use super::record::Change;
 use super::sector::Sector;
-use super::superblock::{Copy, Superblock, latest};
+use super::superblock::{BEYOND_REACH, Copy, Superblock, latest};
 use super::wire::Reader;
 
 /// What a device holds.
@@ -62,9 +62,11 @@ pub(super) fn recover(device: &dyn BlockDevice, probe: &Probe) -> Result<Recover
     let (copies, layout) = superblocks(device)?;
     let superblock = latest(&copies)?.clone();
     if superblock.device_bytes > device.size()
-        || superblock.device_bytes < layout.end
+        || superblock.device_bytes < layout.least_device(superblock.geometry)
+        // Where the one copy has led to the other, the next recovery must look again.
+        || layout != Layout::of(superblock.device_bytes)
         || superblock.image.bytes > layout.image_bytes()
-        || superblock.generation == u64::MAX
+        || superblock.generation >= BEYOND_REACH
     {
         return Err(Error::Corrupt("the superblock is not that of this device"));
     }

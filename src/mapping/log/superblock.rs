@@ -12,6 +12,9 @@ const VERSION: u32 = 1;
 /// Where the checksum of the rest lies.
 const CHECKSUM: usize = SECTOR - 4;
 
+/// A generation that no number of checkpoints leads to. So those of a volume that is opened never end.
+pub(super) const BEYOND_REACH: u64 = 1 << 63;
+
 /// What both copies say, unless a checkpoint is just being made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Superblock {
