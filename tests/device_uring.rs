@@ -267,6 +267,31 @@ fn large_requests_of_many_pieces_arrive_whatever_their_memory_is_like() {
 }
 
 #[test]
+fn a_length_that_is_not_that_of_the_buffers_is_refused_and_no_other_memory_is_touched() {
+    for way in WAYS {
+        let Some((device, _folder)) = fresh(1 << 20, way) else {
+            return;
+        };
+        // In a slot or not, too long and too short.
+        for (have, says) in [(1, 2), (1, 64), (64, 1), (64, 32), (0, 1), (1, 0)] {
+            let memory = || Buffers::from(Buffer::zeroed(have * BLOCK));
+            let (waiting, ended) = ends();
+            let end = || (Arc::clone(&waiting), 0);
+            for mut request in [
+                Request::read(0, memory(), end()),
+                Request::write(0, memory(), end()),
+            ] {
+                request.len = (says * BLOCK) as u64;
+                device.start(request);
+                let (_, buffers, result) = ended.recv().unwrap();
+                assert!(matches!(result, Err(Error::InvalidInput(_))), "{result:?}");
+                assert_eq!(buffers.byte_len(), (have * BLOCK) as u64);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_durable_write_is_there_for_whoever_opens_the_file_next() {
     let Some((device, folder)) = fresh(1 << 20, UringOptions::default()) else {
         return;

@@ -130,6 +130,13 @@ impl Ring {
     /// Refuses what would come back as an error, or worse, would not.
     fn check(&self, request: &Request) -> Result<()> {
         let Request { offset, len, .. } = *request;
+        // Both are public. The kernel, and the copies to and from a slot, believe the length.
+        let carries = matches!(request.kind, OperationKind::Read | OperationKind::Write);
+        if carries && len != request.buffers.byte_len() {
+            return Err(Error::InvalidInput(
+                "a length that is not that of the buffers",
+            ));
+        }
         self.direct.check(offset, len)?;
         check_range(self.direct.size(), offset, len)?;
         match request.kind {
