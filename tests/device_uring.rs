@@ -267,6 +267,21 @@ fn large_requests_of_many_pieces_arrive_whatever_their_memory_is_like() {
 }
 
 #[test]
+fn more_buffers_than_the_kernel_takes_at_once_are_one_request_still() {
+    for way in WAYS {
+        let Some((device, _folder)) = fresh(8 << 20, way) else {
+            return;
+        };
+        let whole = pattern(9, 1025 * BLOCK);
+        let memory: Vec<_> = whole.chunks(BLOCK).map(Buffer::copy_of).collect();
+        let (waiting, ended) = ends();
+        device.start(Request::write(0, memory.into(), (waiting, 0)));
+        assert_eq!(ended.recv().unwrap().2, Ok(()));
+        assert!(read(&device, 0, whole.len()) == whole);
+    }
+}
+
+#[test]
 fn a_length_that_is_not_that_of_the_buffers_is_refused_and_no_other_memory_is_touched() {
     for way in WAYS {
         let Some((device, _folder)) = fresh(1 << 20, way) else {

@@ -48,7 +48,7 @@ impl Default for UringOptions {
 /// Reads, writes (durable ones too) and flushes that are [started](BlockDevice::start) go to the kernel at once, all of
 /// one [`start_all`](BlockDevice::start_all) by one call. The operations that block are those of a direct device, and
 /// so are the rare requests that the kernel would not take as they are: larger than 16 KiB in memory that is not
-/// aligned, discards, zeros, and flushes of a polled device. One whose
+/// aligned or in more than 1024 buffers, discards, zeros, and flushes of a polled device. One whose
 /// [`len`](Request::len) is not that of its buffers is refused.
 pub struct UringDevice {
     ring: Arc<Ring>,

@@ -24,6 +24,9 @@ use super::slots::{SLOT, Slots};
 /// only when the last one is ready has nothing to do meanwhile: with 4, one did a fifth more than with 32.
 const FEW: usize = 4;
 
+/// Buffers that the kernel takes at once (`IOV_MAX`).
+const MOST_PARTS: usize = 1024;
+
 /// The mark of what ends nothing and only wakes the reaper.
 const WAKE_UP: u64 = u64::MAX;
 
@@ -154,7 +157,7 @@ impl Ring {
                 let aligned = request.buffers.iter().all(|part| self.direct.takes(part));
                 match fits && (self.slots.registered || !aligned) {
                     true => Some(true),
-                    false => aligned.then_some(false),
+                    false => (aligned && request.buffers.len() <= MOST_PARTS).then_some(false),
                 }
             }
             OperationKind::Flush => (!self.options.polled).then_some(false),
