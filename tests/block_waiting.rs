@@ -143,6 +143,18 @@ fn what_is_overdue_goes_first() {
 }
 
 #[test]
+fn what_may_wait_for_ever_is_never_overdue() {
+    let never = Deadline {
+        read_expiry: Duration::MAX,
+        write_expiry: Duration::MAX,
+        ..Deadline::default()
+    };
+    let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(never)));
+    waiting.submit_all([5, 30, 10].map(write));
+    assert_eq!(waiting.order(), [5, 10, 30]);
+}
+
+#[test]
 fn a_batch_by_block_ends_where_something_is_overdue() {
     let overdue = Deadline {
         read_expiry: Duration::ZERO,
