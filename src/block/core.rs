@@ -355,14 +355,14 @@ impl Core {
         let mut state = dispatcher.lock();
         if let Some(command) = state.under_way(slot)
             && self.policy().tries_again(command.attempt, &result)
-            && let Some(me) = self.me.upgrade()
         {
             command.attempt += 1;
             command.buffers = buffers;
-            let request = self.request(command, queue, (me, tag(queue, slot)));
+            state.try_again(slot);
             drop(state);
             self.count_retry();
-            return self.start(request);
+            // Not from here: a device that ends it at once would be called from inside itself, as often as it fails.
+            return self.dispatch(queue);
         }
         let command = state.end(slot);
         drop(state);

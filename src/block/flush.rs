@@ -103,6 +103,10 @@ struct Flushes {
     /// For whom the flush in the device is; nobody if there is none.
     covered: Vec<Waiter>,
     attempt: u32,
+    /// Whether that flush is still to be started, once more or for the first time.
+    due: bool,
+    /// Whether a thread starts flushes.
+    starting: bool,
 }
 
 /// Who waits for a flush, and its memory.
@@ -130,8 +134,24 @@ impl FlushMachine {
         if state.covered.is_empty() {
             state.begin();
             drop(state);
-            core.start_flush();
+            self.start(core);
         }
+    }
+
+    /// Starts the flush that is due, unless somebody else does. A device may end it at once, and who hears of that may
+    /// ask for the next one: that is started here too, so that no stack grows.
+    fn start(&self, core: &Core) {
+        let mut state = self.state.lock();
+        if mem::replace(&mut state.starting, true) {
+            // That one looks again.
+            return;
+        }
+        while mem::take(&mut state.due) {
+            drop(state);
+            core.start_flush();
+            state = self.state.lock();
+        }
+        state.starting = false;
     }
 
     /// The flush in the device has ended.
@@ -139,9 +159,10 @@ impl FlushMachine {
         let mut state = self.state.lock();
         if core.policy().tries_again(state.attempt, result) {
             state.attempt += 1;
+            state.due = true;
             drop(state);
             core.count_retry();
-            return core.start_flush();
+            return self.start(core);
         }
         let covered = mem::take(&mut state.covered);
         let more = !state.waiting.is_empty();
@@ -150,7 +171,7 @@ impl FlushMachine {
         }
         drop(state);
         if more {
-            core.start_flush();
+            self.start(core);
         }
         for waiter in covered {
             waiter.done.finish(waiter.buffers, result.clone());
@@ -162,6 +183,7 @@ impl Flushes {
     fn begin(&mut self) {
         self.covered = mem::take(&mut self.waiting);
         self.attempt = 1;
+        self.due = true;
     }
 }
 
