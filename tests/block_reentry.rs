@@ -1,18 +1,30 @@
-//! Devices that end requests before they return, and completions that come back to the queue: neither grows a stack, and
-//! nobody waits for himself.
+//! Devices that end requests before they return, completions that come back to the queue, and both when they panic: no
+//! stack grows, nobody waits for himself, and who did not panic gets his end.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 
-use extent_map::block::{Bio, BlockQueue, Policy};
+use extent_map::block::{Bio, BlockQueue, Deadline, Policy, Scheduler};
 use extent_map::device::{BlockDevice, Buffers, Completion, Limits, MemoryDevice};
 use extent_map::units::{BlockSize, DiskBlock};
 use extent_map::{Error, IoError, Result};
 
 #[path = "common/around.rs"]
 mod around;
+#[path = "common/commands.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod commands;
+#[path = "common/io.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod io;
+#[path = "common/random.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod random;
 
 use around::Around;
+use commands::{Commands, Ends};
 
 const BLOCK: u64 = 512;
 
@@ -30,6 +42,12 @@ const BY_ITSELF: Limits = Limits {
     native_fua: false,
     cheap_discard: false,
     cheap_zeroes: false,
+};
+
+/// The same, for threads that wait.
+const WAITED_FOR: Limits = Limits {
+    asynchronous: false,
+    ..BY_ITSELF
 };
 
 fn queue(device: impl BlockDevice + 'static) -> BlockQueue {
@@ -94,5 +112,85 @@ fn each_end_may_submit_the_next_one_without_an_end_of_the_stack() {
         let left = Arc::new(AtomicU64::new(MANY));
         chain(&queue, &left, bio);
         assert_eq!(left.load(SeqCst), 0);
+    }
+}
+
+/// Not `panic!`, which would also write a message.
+fn panic_quietly() {
+    std::panic::resume_unwind(Box::new("on purpose"));
+}
+
+fn panics(work: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(work)).is_err()
+}
+
+/// Started, served and direct.
+fn ways() -> [(Limits, Scheduler); 3] {
+    let scheduled = Scheduler::Deadline(Deadline::default());
+    [
+        (BY_ITSELF, Scheduler::None),
+        (WAITED_FOR, scheduled),
+        (WAITED_FOR, Scheduler::None),
+    ]
+}
+
+#[test]
+fn a_device_that_panics_fails_that_request_and_no_other() {
+    for (limits, scheduler) in ways() {
+        let panics_now = Arc::new(AtomicBool::new(false));
+        let now = Arc::clone(&panics_now);
+        let device = Around::new(memory(), move |_, carry_out| {
+            if now.swap(false, SeqCst) {
+                panic_quietly();
+            }
+            carry_out()
+        });
+        let queue = queue(device.with_limits(limits)).scheduler(scheduler);
+        for bio in [|| write(3), Bio::flush] {
+            panics_now.store(true, SeqCst);
+            assert!(panics(|| drop(queue.submit(bio()))), "the caller is told");
+            let (sender, ended) = channel();
+            let other = Then(move |result| sender.send(result).unwrap());
+            queue.submit_with(bio(), Arc::new(other), 0);
+            assert_eq!(ended.try_recv(), Ok(Ok(())));
+        }
+        assert_eq!((queue.depth().waiting, queue.depth().in_flight), (0, 0));
+    }
+}
+
+#[test]
+fn a_completion_that_panics_takes_no_others_end_along() {
+    for (limits, scheduler) in ways() {
+        let device = Commands::new(memory(), limits, Ends::WhenTold);
+        let block_size = BlockSize::new(BLOCK).unwrap();
+        let queue = BlockQueue::new(device.clone(), block_size, Arc::default());
+        let queue = queue.scheduler(scheduler);
+        let told = Arc::new(AtomicU64::new(0));
+        let other = || {
+            let told = Arc::clone(&told);
+            Arc::new(Then(move |_| {
+                told.fetch_add(1, SeqCst);
+            }))
+        };
+        let bad = || Arc::new(Then(|_| panic_quietly()));
+        // One is merged with it, one waits behind it.
+        let batch = || {
+            let mut batch = queue.batch();
+            batch.push_with(write(3), bad(), 0);
+            batch.push_with(write(4), other(), 0);
+            batch.push_with(write(9), other(), 0);
+            batch.submit();
+        };
+        let mut caught = usize::from(panics(batch));
+        // Two of them share a flush.
+        queue.submit_with(Bio::flush(), other(), 0);
+        caught += usize::from(panics(|| queue.submit_with(Bio::flush(), bad(), 0)));
+        queue.submit_with(Bio::flush(), other(), 0);
+        let mut more = true;
+        while more {
+            let end = || more = device.end_oldest();
+            caught += usize::from(panics(end));
+        }
+        assert_eq!((caught, told.load(SeqCst)), (2, 4));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::device::{
     BlockDevice, Buffer, Buffers, Completion, Limits, OperationKind, Request, check_range, operate,
+    unanswered,
 };
 use crate::error::{Error, Result};
 use crate::probe::{Mutation, Probe};
@@ -22,6 +23,7 @@ use super::dispatcher::{Dispatcher, memory_of};
 use super::flush::{FlushMachine, SharedFlush};
 use super::latency::Latencies;
 use super::outcome::{Done, Failure, Outcomes, outcome};
+use super::panics::Panics;
 use super::scheduler::Scheduler;
 use super::{Bio, Policy};
 
@@ -244,10 +246,11 @@ impl Core {
     }
 
     /// Carries out as many of the waiting commands as this thread has brought, not necessarily its own: so nobody
-    /// works for others without end, and each command has a thread that will come for one.
+    /// works for others without end, and each command has a thread that will come for one, whatever panics meanwhile.
     pub(super) fn serve(&self, queue: usize, brought: usize) {
         let _doing_io = begin_io();
         let dispatcher = &self.dispatchers[queue];
+        let mut panics = Panics::default();
         for _ in 0..brought {
             // None where some were merged.
             let Some(mut command) = dispatcher.enter_with_next(self.depth()) else {
@@ -255,12 +258,16 @@ impl Core {
             };
             let (kind, offset, len) = (command.kind, command.offset, command.len);
             let mut buffers = memory_of(&mut command);
-            let failure = self.blocking(kind, true, |device| {
-                operate(device, kind, offset, len, &mut buffers)
+            let failure = panics.hold(|| {
+                self.blocking(kind, true, |device| {
+                    operate(device, kind, offset, len, &mut buffers)
+                })
             });
             dispatcher.leave();
-            command.finish(buffers, &outcome(failure));
+            let result = failure.map_or_else(|| Err(unanswered(kind, offset)), outcome);
+            panics.hold(|| command.finish(buffers, &result));
         }
+        panics.go_on();
     }
 
     // --- devices that do not ----------------------------------------------------------------------------
@@ -277,11 +284,12 @@ impl Core {
             return;
         }
         state.starting = true;
+        let mut panics = Panics::default();
         while let Some((slot, command)) = state.begin_next(self.depth()) {
             let request = self.request(command, queue, (Arc::clone(&me), tag(queue, slot)));
             drop(state);
             dispatcher.freed();
-            self.start(request);
+            panics.hold(|| self.start(request));
             state = dispatcher.lock();
         }
         if self.probe().is(Mutation::StopStartingUnseen) {
@@ -289,6 +297,8 @@ impl Core {
             state = dispatcher.lock();
         }
         state.starting = false;
+        drop(state);
+        panics.go_on();
     }
 
     fn request(&self, command: &mut Command, queue: usize, waiting: (Arc<Self>, u64)) -> Request {
@@ -366,11 +376,13 @@ impl Core {
         }
         let command = state.end(slot);
         drop(state);
+        let mut panics = Panics::default();
         if let Some(command) = command {
             self.latencies.record(command.kind, command.since.elapsed());
-            command.finish(buffers, &result);
+            panics.hold(|| command.finish(buffers, &result));
         }
         self.dispatch(queue);
+        panics.go_on();
     }
 
     pub(super) fn count_retry(&self) {

@@ -9,6 +9,7 @@ use crate::sync::{Arc, Condvar, Mutex, Rank, begin_io};
 
 use super::core::Core;
 use super::outcome::Done;
+use super::panics::Panics;
 
 /// Flushes of callers who wait in their own thread: one of them flushes for all who came before it began. They hear of
 /// its end at once; the next flush holds up nobody but those it is for.
@@ -146,12 +147,15 @@ impl FlushMachine {
             // That one looks again.
             return;
         }
+        let mut panics = Panics::default();
         while mem::take(&mut state.due) {
             drop(state);
-            core.start_flush();
+            panics.hold(|| core.start_flush());
             state = self.state.lock();
         }
         state.starting = false;
+        drop(state);
+        panics.go_on();
     }
 
     /// The flush in the device has ended.
@@ -170,12 +174,14 @@ impl FlushMachine {
             state.begin();
         }
         drop(state);
+        let mut panics = Panics::default();
         if more {
-            self.start(core);
+            panics.hold(|| self.start(core));
         }
         for waiter in covered {
-            waiter.done.finish(waiter.buffers, result.clone());
+            panics.hold(|| waiter.done.finish(waiter.buffers, result.clone()));
         }
+        panics.go_on();
     }
 }
 
