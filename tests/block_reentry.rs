@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use extent_map::block::{Bio, BlockQueue, Deadline, Policy, Scheduler};
 use extent_map::device::{BlockDevice, Buffers, Completion, Limits, MemoryDevice};
@@ -30,6 +32,9 @@ const BLOCK: u64 = 512;
 
 /// Deeper than any stack is.
 const MANY: u64 = 100_000;
+
+/// Longer than anything takes, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One request at a time, which another thread may end.
 const BY_ITSELF: Limits = Limits {
@@ -193,4 +198,35 @@ fn a_completion_that_panics_takes_no_others_end_along() {
         }
         assert_eq!((caught, told.load(SeqCst)), (2, 4));
     }
+}
+
+#[test]
+fn what_is_submitted_at_the_end_of_another_finds_room_in_a_full_queue() {
+    let device = Commands::new(memory(), BY_ITSELF, Ends::WhenTold);
+    let block_size = BlockSize::new(BLOCK).unwrap();
+    let queue = BlockQueue::new(device.clone(), block_size, Arc::default());
+    let queue = Arc::new(queue.max_waiting(1));
+    let (sender, ended) = channel();
+    let again = Arc::downgrade(&queue);
+    queue.submit_with(
+        write(0),
+        Arc::new(Then(move |_| {
+            let sender = sender.clone();
+            let queue = again.upgrade().unwrap();
+            for block in [20, 30, 40] {
+                let sender = sender.clone();
+                let then = Then(move |result| sender.send(result).unwrap());
+                queue.submit_with(write(block), Arc::new(then), 0);
+            }
+            let refused = queue.submit(write(50).nowait()).finish().1;
+            sender.send(refused).unwrap();
+        })),
+        0,
+    );
+    drop(queue.submit(write(10)));
+    let ends = thread::spawn(move || while device.end_oldest() {});
+    let mut outcomes: Vec<_> = (0..4).map(|_| ended.recv_timeout(PATIENCE)).collect();
+    assert_eq!(outcomes.remove(0), Ok(Err(Error::WouldBlock)));
+    assert_eq!(outcomes, [const { Ok(Ok(())) }; 3]);
+    ends.join().unwrap();
 }

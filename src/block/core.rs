@@ -1,5 +1,6 @@
 //! What all handles of a queue share: its device, its dispatchers, and the end of what the device works on.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Weak;
@@ -14,7 +15,7 @@ use crate::probe::{Mutation, Probe};
 use crate::spans::span;
 use crate::stats::{Counter, Counters};
 use crate::sync::uncounted::{AtomicBool, Ordering};
-use crate::sync::{Arc, DoingIo, begin_io, thread_slot};
+use crate::sync::{Arc, DoingIo, begin_io, thread_local, thread_slot};
 use crate::units::{BlockSize, DiskRun};
 
 use super::bio::Content;
@@ -392,10 +393,36 @@ impl Core {
 
 impl Completion for Core {
     fn completed(&self, tag: u64, buffers: Buffers, result: Result<()>) {
+        let _telling = Telling::begin();
         match tag {
             FLUSH => self.flush_machine.ended(self, &result),
             tag => self.ended((tag >> 32) as usize, tag as u32 as usize, buffers, result),
         }
+    }
+}
+
+thread_local! {
+    /// Whether this thread tells somebody of the end of a request. What would make room may be for this thread to do.
+    static TELLS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread must not wait for room.
+pub(super) fn tells() -> bool {
+    TELLS.with(Cell::get)
+}
+
+/// That this thread tells, and whether it did before.
+struct Telling(bool);
+
+impl Telling {
+    fn begin() -> Self {
+        Self(TELLS.with(|tells| tells.replace(true)))
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        TELLS.with(|tells| tells.set(self.0));
     }
 }
 

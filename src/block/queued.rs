@@ -11,7 +11,7 @@ use crate::sync::Arc;
 
 use super::Bio;
 use super::command::{Chain, Command, Share};
-use super::core::Core;
+use super::core::{Core, tells};
 use super::cut::in_commands;
 use super::dispatcher::Inserted;
 use super::flush::ThenFlush;
@@ -193,7 +193,8 @@ fn insert(core: &Core, queue: usize, command: Command, wait: bool) -> bool {
         Err(command) if wait => {
             // So that there will be room.
             core.dispatch(queue);
-            core.dispatchers[queue].insert(*command, &core.limits, core.room(), true)
+            let room = if tells() { usize::MAX } else { core.room() };
+            core.dispatchers[queue].insert(*command, &core.limits, room, true)
         }
         inserted => inserted,
     };
