@@ -122,15 +122,20 @@ impl BlockQueue {
     pub fn read(&self, start: DiskBlock, buffer: &mut [u8]) -> Result<()> {
         let mut offset = self.first_byte(start, buffer.len())?;
         let mut result = Ok(());
-        in_commands(once(buffer), &self.core.limits, |pieces, len| {
-            for piece in pieces.drain(..) {
-                if result.is_ok() {
-                    result =
-                        self.at_once(OperationKind::Read, |device| device.read_at(offset, piece));
+        in_commands(
+            once(buffer),
+            &self.core.limits,
+            self.core.block_size,
+            |pieces, len| {
+                for piece in pieces.drain(..) {
+                    if result.is_ok() {
+                        result = self
+                            .at_once(OperationKind::Read, |device| device.read_at(offset, piece));
+                    }
                 }
-            }
-            offset += len;
-        });
+                offset += len;
+            },
+        );
         result
     }
 
@@ -141,16 +146,21 @@ impl BlockQueue {
     pub fn write(&self, start: DiskBlock, data: &[u8]) -> Result<()> {
         let mut offset = self.first_byte(start, data.len())?;
         let mut result = Ok(());
-        in_commands(once(data), &self.core.limits, |pieces, len| {
-            for piece in pieces.drain(..) {
-                if result.is_ok() {
-                    result = self.at_once(OperationKind::Write, |device| {
-                        device.write_at(offset, piece)
-                    });
+        in_commands(
+            once(data),
+            &self.core.limits,
+            self.core.block_size,
+            |pieces, len| {
+                for piece in pieces.drain(..) {
+                    if result.is_ok() {
+                        result = self.at_once(OperationKind::Write, |device| {
+                            device.write_at(offset, piece)
+                        });
+                    }
                 }
-            }
-            offset += len;
-        });
+                offset += len;
+            },
+        );
         result
     }
 

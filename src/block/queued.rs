@@ -147,27 +147,32 @@ fn cut(
     }
     let mut commands = Vec::new();
     let mut offset = run[0].start;
-    in_commands(memory.into_iter(), &core.limits, |pieces, len| {
-        let end = offset + len;
-        let share = |pieces: &[(usize, Buffer)]| {
-            let bio = pieces[0].0;
-            let inside = offset <= run[bio].start && run[bio].end <= end;
-            Share {
-                segments: pieces.len(),
-                done: match inside {
-                    true => bios[bio].done.clone(),
-                    false => bios[bio].of_piece(),
-                },
-            }
-        };
-        let shares = pieces
-            .chunk_by(|one, next| one.0 == next.0)
-            .map(share)
-            .collect();
-        let buffers = pieces.drain(..).map(|(_, buffer)| buffer).collect();
-        commands.push(whole.command(offset, end, buffers, shares));
-        offset = end;
-    });
+    in_commands(
+        memory.into_iter(),
+        &core.limits,
+        core.block_size,
+        |pieces, len| {
+            let end = offset + len;
+            let share = |pieces: &[(usize, Buffer)]| {
+                let bio = pieces[0].0;
+                let inside = offset <= run[bio].start && run[bio].end <= end;
+                Share {
+                    segments: pieces.len(),
+                    done: match inside {
+                        true => bios[bio].done.clone(),
+                        false => bios[bio].of_piece(),
+                    },
+                }
+            };
+            let shares = pieces
+                .chunk_by(|one, next| one.0 == next.0)
+                .map(share)
+                .collect();
+            let buffers = pieces.drain(..).map(|(_, buffer)| buffer).collect();
+            commands.push(whole.command(offset, end, buffers, shares));
+            offset = end;
+        },
+    );
     commands
 }
 
