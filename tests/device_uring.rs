@@ -3,6 +3,7 @@
 #![cfg(all(target_os = "linux", feature = "uring"))]
 
 use std::fs::OpenOptions;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -523,8 +524,14 @@ fn who_panics_at_the_end_of_a_request_takes_nobody_along() {
     let (waiting, ended) = ends();
     let memory = || Buffer::zeroed(BLOCK).into();
     device.start(Request::read(0, memory(), (Arc::new(Panics), 0)));
-    device.start(Request::read(0, memory(), (waiting, 1)));
+    device.start(Request::read(0, memory(), (Arc::clone(&waiting), 1)));
     assert_eq!(ended.recv().unwrap().2, Ok(()));
+    // Nor who panics where a request is refused, those begun before.
+    let refused = Request::read(1, memory(), (Arc::new(Panics), 0));
+    let mut both = [Request::read(0, memory(), (waiting, 2)), refused].into_iter();
+    let start = AssertUnwindSafe(|| device.start_all(&mut both));
+    assert!(catch_unwind(start).is_err());
+    assert_eq!(ended.recv_timeout(PATIENCE).unwrap().2, Ok(()));
 }
 
 /// `WAYS` has polling too; here it is seen that nobody waits for ever.

@@ -93,6 +93,26 @@ impl UringDevice {
     }
 }
 
+/// Requests laid out for the kernel, which sees them when this is dropped: also if whoever brings them, or hears of one that
+/// was refused, panics.
+struct Begun<'a> {
+    device: &'a UringDevice,
+    any: bool,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let Some(reaper) = self.device.reaper.as_ref().filter(|_| self.any) else {
+            return;
+        };
+        let on_reaper = reaper.thread().id() == thread::current().id();
+        self.device.ring.submit_from(on_reaper);
+        if !on_reaper {
+            reaper.thread().unpark();
+        }
+    }
+}
+
 impl Drop for UringDevice {
     /// Waits until everything under way has ended.
     fn drop(&mut self) {
@@ -145,17 +165,12 @@ impl BlockDevice for UringDevice {
     }
 
     fn start_all(&self, requests: &mut dyn Iterator<Item = Request>) {
-        let mut any = false;
-        for request in requests {
-            any |= self.ring.begin(request);
-        }
-        let Some(reaper) = self.reaper.as_ref().filter(|_| any) else {
-            return;
+        let mut begun = Begun {
+            device: self,
+            any: false,
         };
-        let on_reaper = reaper.thread().id() == thread::current().id();
-        self.ring.submit_from(on_reaper);
-        if !on_reaper {
-            reaper.thread().unpark();
+        for request in requests {
+            begun.any |= self.ring.begin(request);
         }
     }
 
