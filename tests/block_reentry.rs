@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use extent_map::block::{Bio, BlockQueue, Deadline, Policy, Scheduler};
-use extent_map::device::{BlockDevice, Buffers, Completion, Limits, MemoryDevice};
+use extent_map::device::{BlockDevice, Buffers, Completion, Limits, MemoryDevice, Request};
 use extent_map::units::{BlockSize, DiskBlock};
 use extent_map::{Error, IoError, Result};
 
@@ -229,4 +229,51 @@ fn what_is_submitted_at_the_end_of_another_finds_room_in_a_full_queue() {
     assert_eq!(outcomes.remove(0), Ok(Err(Error::WouldBlock)));
     assert_eq!(outcomes, [const { Ok(Ok(())) }; 3]);
     ends.join().unwrap();
+}
+
+/// Loses the memory of the first request, and fails it.
+#[derive(Debug)]
+struct Loses {
+    inner: Arc<MemoryDevice>,
+    lost: AtomicBool,
+}
+
+impl BlockDevice for Loses {
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.inner.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.inner.write_at(offset, data)
+    }
+    fn flush(&self) -> Result<()> {
+        self.inner.flush()
+    }
+    fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        self.inner.discard(offset, len)
+    }
+    fn start(&self, mut request: Request) {
+        match self.lost.swap(true, SeqCst) {
+            false => request.buffers = Buffers::default(),
+            true => self.inner.start(request),
+        }
+    }
+    fn limits(&self) -> Limits {
+        BY_ITSELF
+    }
+}
+
+#[test]
+fn a_write_whose_memory_the_device_has_lost_is_not_tried_again_with_nothing() {
+    let inner = memory();
+    let device = Loses {
+        inner,
+        lost: AtomicBool::new(false),
+    };
+    let queue = queue(device).policy(Policy::new().attempts(3));
+    let written = queue.submit(write(3)).finish().1;
+    assert!(matches!(written, Err(Error::Io(_))), "{written:?}");
+    assert_eq!(queue.submit(write(3)).finish().1, Ok(()));
 }

@@ -45,6 +45,11 @@ impl Command {
         self.offset + self.len
     }
 
+    /// How many buffers all shares have.
+    pub(super) fn segments(&self) -> usize {
+        self.shares.iter().map(|share| share.segments).sum()
+    }
+
     /// Whether `behind` can become part of this command.
     pub(super) fn takes(&self, behind: &Self, limits: &Limits) -> bool {
         self.end() == behind.offset

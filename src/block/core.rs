@@ -366,6 +366,8 @@ impl Core {
         let mut state = dispatcher.lock();
         if let Some(command) = state.under_way(slot)
             && self.policy().tries_again(command.attempt, &result)
+            // Of a device that kept some there is nothing whole to try again.
+            && command.segments() == buffers.len()
         {
             command.attempt += 1;
             command.buffers = buffers;
