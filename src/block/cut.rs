@@ -62,7 +62,9 @@ pub(super) fn in_commands<M: Cut>(
                 let of_next_block = bytes % block.bytes();
                 let begun = split_behind(&mut pieces, of_next_block);
                 command(&mut pieces, bytes - of_next_block);
-                (pieces, bytes) = (begun, of_next_block);
+                pieces.clear();
+                pieces.extend(begun);
+                bytes = of_next_block;
             }
             let room = limits.max_bytes - bytes;
             if rest.byte_len() as u64 <= room {
