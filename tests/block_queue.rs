@@ -1,6 +1,7 @@
 //! The block queue, seen through what reaches the device and what comes back: few requests in an order that is allowed,
 //! and the right end for each bio.
 
+use std::iter::{once, repeat_with};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -432,11 +433,12 @@ fn every_caller_of_a_shared_flush_hears_of_its_failure() {
     };
     let entered = Arc::new(Barrier::new(2));
     let leave = Arc::new(Barrier::new(2));
-    let results = Mutex::new([Ok(()), Err(failure())].into_iter());
+    // A waiter that is slow may come too late for the second flush.
+    let results = Mutex::new(once(Ok(())).chain(repeat_with(failure).map(Err)));
     let device = {
         let (entered, leave) = (entered.clone(), leave.clone());
         flushing(move || {
-            let result = results.lock().unwrap().next().expect("two flushes");
+            let result = results.lock().unwrap().next().unwrap();
             if result.is_ok() {
                 entered.wait();
                 leave.wait();
@@ -465,5 +467,5 @@ fn every_caller_of_a_shared_flush_hears_of_its_failure() {
             assert_eq!(waiter.join().unwrap(), Err(failure()));
         }
     });
-    assert_eq!(counters.snapshot().device_flushes, 2);
+    assert!((2..=1 + WAITERS).contains(&counters.snapshot().device_flushes));
 }

@@ -143,6 +143,18 @@ fn what_is_overdue_goes_first() {
 }
 
 #[test]
+fn what_may_wait_for_ever_is_never_overdue() {
+    let never = Deadline {
+        read_expiry: Duration::MAX,
+        write_expiry: Duration::MAX,
+        ..Deadline::default()
+    };
+    let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(never)));
+    waiting.submit_all([5, 30, 10].map(write));
+    assert_eq!(waiting.order(), [5, 10, 30]);
+}
+
+#[test]
 fn a_batch_by_block_ends_where_something_is_overdue() {
     let overdue = Deadline {
         read_expiry: Duration::ZERO,
@@ -426,6 +438,37 @@ fn a_split_bio_ends_once_with_its_first_error() {
     };
     assert_eq!(error.offset, 8 * BLOCK);
     assert_eq!(waiting.counters.snapshot().bios_split, 2);
+}
+
+#[test]
+fn a_bio_in_more_buffers_than_a_command_takes_is_cut_between_blocks() {
+    for asynchronous in [false, true] {
+        for (most, each) in [(3, 200), (4, 1000), (2, 100), (1, 700)] {
+            let limits = Limits {
+                asynchronous,
+                max_segments: most,
+                ..Limits::default()
+            };
+            let waiting = new(limits, Ends::AtOnce, |queue| queue);
+            let whole: Vec<u8> = (0..16 * BLOCK).map(|at| (at / 7) as u8).collect();
+            let buffers: Vec<_> = whole.chunks(each).map(Buffer::copy_of).collect();
+            let written = waiting.queue.submit(Bio::write_from(DiskBlock(1), buffers));
+            assert_eq!(written.finish().1, Ok(()));
+            let memory: Vec<_> = whole
+                .chunks(each)
+                .map(|part| Buffer::zeroed(part.len()))
+                .collect();
+            let read = waiting.queue.submit(Bio::read_into(DiskBlock(1), memory));
+            assert!(read.wait() == Ok(whole), "{most} of {each}");
+            for command in waiting.device.take_log() {
+                let bytes = command.offset | command.len;
+                assert!(bytes.is_multiple_of(BLOCK), "{command:?}");
+                // As many as a single block may come in, which cannot be cut.
+                let of_a_block = BLOCK.div_ceil(each as u64) as usize + 1;
+                assert!(command.segments <= most.max(of_a_block), "{command:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -296,3 +296,40 @@ fn faults_strike_requests_on_their_way_to_a_device_that_takes_its_time() {
     let kinds: Vec<_> = device.take_log().iter().map(|one| one.kind).collect();
     assert_eq!((kinds, ended.take()), (vec![Write, Flush], vec![(3, true)]));
 }
+
+#[test]
+fn a_torn_operation_behind_the_last_byte_there_can_be_is_an_error() {
+    for seed in 0..8 {
+        let (device, memory) = faulty();
+        device.tear_at(None, 0, seed);
+        assert!(device.discard(u64::MAX - 10, 5).is_err());
+        assert_eq!(count(&*memory, 1).0, SECTORS);
+    }
+}
+
+#[test]
+fn who_releases_requests_where_none_are_held_holds_none_from_then_on() {
+    let (device, _) = faulty();
+    let ended = Arc::default();
+    device.release_requests(7);
+    assert!(!device.limits().asynchronous);
+    device.start(write(0, 2, &ended, 5));
+    assert_eq!(ended.take(), [(5, true)]);
+}
+
+#[test]
+fn what_a_request_carries_counts_and_not_the_length_it_says() {
+    for says in [0, SECTOR / 2, 3 * SECTOR] {
+        let (inner, _) = faulty();
+        let recorder = Recorder::new(inner).unwrap();
+        let ended = Arc::default();
+        let mut request = write(1, 2, &ended, 5);
+        request.len = says;
+        recorder.start(request);
+        assert_eq!(ended.take(), [(5, true)]);
+        let crashed = recorder
+            .recording()
+            .crash(usize::MAX, Survivors::Everything);
+        assert_eq!(count(&crashed, 2), (1, SECTORS - 1));
+    }
+}

@@ -8,7 +8,8 @@ use std::thread;
 use extent_map::Error;
 use extent_map::device::OperationKind::{Discard, Flush, Read, Write, WriteZeroes};
 use extent_map::device::{
-    BlockDevice, End, FaultyDevice, ImageDevice, MemoryDevice, Recorder, SECTOR, Survivors,
+    BlockDevice, End, FaultyDevice, ImageDevice, MemoryDevice, Operation, Recorder, Recording,
+    SECTOR, Survivors,
 };
 
 #[path = "common/io.rs"]
@@ -157,4 +158,21 @@ fn clones_of_an_image_share_bytes_and_never_changes() {
     );
     let copy = ImageDevice::copy_of(&clone).unwrap();
     assert!(read(&copy, 0, 100_000) == read(&clone, 0, 100_000));
+}
+
+#[test]
+fn a_recording_refuses_a_write_whose_data_is_not_as_long() {
+    let mut recording = Recording::new(ImageDevice::new(4 * SECTOR));
+    let operation = Operation {
+        kind: Write,
+        offset: 0,
+        len: 2 * SECTOR,
+    };
+    for len in [0, 1, 3] {
+        let data = vec![7; len * SECTOR as usize];
+        let refused = recording.begin(operation, data.into(), false);
+        assert!(matches!(refused, Err(Error::InvalidInput(_))));
+    }
+    let crashed = recording.crash(usize::MAX, Survivors::Everything);
+    assert_eq!(read(&crashed, 0, 4), [0; 4]);
 }

@@ -3,6 +3,7 @@
 #![cfg(all(target_os = "linux", feature = "uring"))]
 
 use std::fs::OpenOptions;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -267,6 +268,46 @@ fn large_requests_of_many_pieces_arrive_whatever_their_memory_is_like() {
 }
 
 #[test]
+fn more_buffers_than_the_kernel_takes_at_once_are_one_request_still() {
+    for way in WAYS {
+        let Some((device, _folder)) = fresh(8 << 20, way) else {
+            return;
+        };
+        let whole = pattern(9, 1025 * BLOCK);
+        let memory: Vec<_> = whole.chunks(BLOCK).map(Buffer::copy_of).collect();
+        let (waiting, ended) = ends();
+        device.start(Request::write(0, memory.into(), (waiting, 0)));
+        assert_eq!(ended.recv().unwrap().2, Ok(()));
+        assert!(read(&device, 0, whole.len()) == whole);
+    }
+}
+
+#[test]
+fn a_length_that_is_not_that_of_the_buffers_is_refused_and_no_other_memory_is_touched() {
+    for way in WAYS {
+        let Some((device, _folder)) = fresh(1 << 20, way) else {
+            return;
+        };
+        // In a slot or not, too long and too short.
+        for (have, says) in [(1, 2), (1, 64), (64, 1), (64, 32), (0, 1), (1, 0)] {
+            let memory = || Buffers::from(Buffer::zeroed(have * BLOCK));
+            let (waiting, ended) = ends();
+            let end = || (Arc::clone(&waiting), 0);
+            for mut request in [
+                Request::read(0, memory(), end()),
+                Request::write(0, memory(), end()),
+            ] {
+                request.len = (says * BLOCK) as u64;
+                device.start(request);
+                let (_, buffers, result) = ended.recv().unwrap();
+                assert!(matches!(result, Err(Error::InvalidInput(_))), "{result:?}");
+                assert_eq!(buffers.byte_len(), (have * BLOCK) as u64);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_durable_write_is_there_for_whoever_opens_the_file_next() {
     let Some((device, folder)) = fresh(1 << 20, UringOptions::default()) else {
         return;
@@ -483,8 +524,14 @@ fn who_panics_at_the_end_of_a_request_takes_nobody_along() {
     let (waiting, ended) = ends();
     let memory = || Buffer::zeroed(BLOCK).into();
     device.start(Request::read(0, memory(), (Arc::new(Panics), 0)));
-    device.start(Request::read(0, memory(), (waiting, 1)));
+    device.start(Request::read(0, memory(), (Arc::clone(&waiting), 1)));
     assert_eq!(ended.recv().unwrap().2, Ok(()));
+    // Nor who panics where a request is refused, those begun before.
+    let refused = Request::read(1, memory(), (Arc::new(Panics), 0));
+    let mut both = [Request::read(0, memory(), (waiting, 2)), refused].into_iter();
+    let start = AssertUnwindSafe(|| device.start_all(&mut both));
+    assert!(catch_unwind(start).is_err());
+    assert_eq!(ended.recv_timeout(PATIENCE).unwrap().2, Ok(()));
 }
 
 /// `WAYS` has polling too; here it is seen that nobody waits for ever.

@@ -7,6 +7,7 @@ use crate::sync::Arc;
 
 use super::core::Core;
 use super::outcome::Done;
+use super::panics::Panics;
 use super::push::{self, Desk};
 use super::pushed::{Progress, Pushed};
 use super::{Bio, SubmittedBio};
@@ -147,7 +148,11 @@ impl<'a> Batch<'a> {
         let sent = &mut self.slots[..std::mem::take(&mut self.len)];
         push::submit(self.core, sent, &mut self.desk);
         if std::mem::take(&mut self.tells) {
-            sent.iter_mut().for_each(Pushed::tell);
+            let mut panics = Panics::default();
+            for slot in &mut *sent {
+                panics.hold(|| slot.tell());
+            }
+            panics.go_on();
         }
         sent
     }

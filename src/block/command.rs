@@ -11,6 +11,7 @@ use crate::sync::{Arc, Mutex, Rank};
 
 use super::Priority;
 use super::outcome::Done;
+use super::panics::Panics;
 
 /// A command that owns what it needs until it has ended.
 #[derive(Debug)]
@@ -44,6 +45,11 @@ impl Command {
         self.offset + self.len
     }
 
+    /// How many buffers all shares have.
+    pub(super) fn segments(&self) -> usize {
+        self.shares.iter().map(|share| share.segments).sum()
+    }
+
     /// Whether `behind` can become part of this command.
     pub(super) fn takes(&self, behind: &Self, limits: &Limits) -> bool {
         self.end() == behind.offset
@@ -75,10 +81,12 @@ impl Command {
             return only.done.finish(buffers, result.clone());
         }
         let mut buffers = buffers.into_iter();
+        let mut panics = Panics::default();
         for share in shares {
             let own = buffers.by_ref().take(share.segments).collect();
-            share.done.finish(own, result.clone());
+            panics.hold(|| share.done.finish(own, result.clone()));
         }
+        panics.go_on();
     }
 }
 

@@ -1,5 +1,6 @@
 //! What all handles of a queue share: its device, its dispatchers, and the end of what the device works on.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Weak;
@@ -7,13 +8,14 @@ use std::time::Instant;
 
 use crate::device::{
     BlockDevice, Buffer, Buffers, Completion, Limits, OperationKind, Request, check_range, operate,
+    unanswered,
 };
 use crate::error::{Error, Result};
 use crate::probe::{Mutation, Probe};
 use crate::spans::span;
 use crate::stats::{Counter, Counters};
 use crate::sync::uncounted::{AtomicBool, Ordering};
-use crate::sync::{Arc, DoingIo, begin_io, thread_slot};
+use crate::sync::{Arc, DoingIo, begin_io, thread_local, thread_slot};
 use crate::units::{BlockSize, DiskRun};
 
 use super::bio::Content;
@@ -22,6 +24,7 @@ use super::dispatcher::{Dispatcher, memory_of};
 use super::flush::{FlushMachine, SharedFlush};
 use super::latency::Latencies;
 use super::outcome::{Done, Failure, Outcomes, outcome};
+use super::panics::Panics;
 use super::scheduler::Scheduler;
 use super::{Bio, Policy};
 
@@ -244,10 +247,11 @@ impl Core {
     }
 
     /// Carries out as many of the waiting commands as this thread has brought, not necessarily its own: so nobody
-    /// works for others without end, and each command has a thread that will come for one.
+    /// works for others without end, and each command has a thread that will come for one, whatever panics meanwhile.
     pub(super) fn serve(&self, queue: usize, brought: usize) {
         let _doing_io = begin_io();
         let dispatcher = &self.dispatchers[queue];
+        let mut panics = Panics::default();
         for _ in 0..brought {
             // None where some were merged.
             let Some(mut command) = dispatcher.enter_with_next(self.depth()) else {
@@ -255,12 +259,16 @@ impl Core {
             };
             let (kind, offset, len) = (command.kind, command.offset, command.len);
             let mut buffers = memory_of(&mut command);
-            let failure = self.blocking(kind, true, |device| {
-                operate(device, kind, offset, len, &mut buffers)
+            let failure = panics.hold(|| {
+                self.blocking(kind, true, |device| {
+                    operate(device, kind, offset, len, &mut buffers)
+                })
             });
             dispatcher.leave();
-            command.finish(buffers, &outcome(failure));
+            let result = failure.map_or_else(|| Err(unanswered(kind, offset)), outcome);
+            panics.hold(|| command.finish(buffers, &result));
         }
+        panics.go_on();
     }
 
     // --- devices that do not ----------------------------------------------------------------------------
@@ -277,11 +285,12 @@ impl Core {
             return;
         }
         state.starting = true;
+        let mut panics = Panics::default();
         while let Some((slot, command)) = state.begin_next(self.depth()) {
             let request = self.request(command, queue, (Arc::clone(&me), tag(queue, slot)));
             drop(state);
             dispatcher.freed();
-            self.start(request);
+            panics.hold(|| self.start(request));
             state = dispatcher.lock();
         }
         if self.probe().is(Mutation::StopStartingUnseen) {
@@ -289,6 +298,8 @@ impl Core {
             state = dispatcher.lock();
         }
         state.starting = false;
+        drop(state);
+        panics.go_on();
     }
 
     fn request(&self, command: &mut Command, queue: usize, waiting: (Arc<Self>, u64)) -> Request {
@@ -355,22 +366,26 @@ impl Core {
         let mut state = dispatcher.lock();
         if let Some(command) = state.under_way(slot)
             && self.policy().tries_again(command.attempt, &result)
-            && let Some(me) = self.me.upgrade()
+            // Of a device that kept some there is nothing whole to try again.
+            && command.segments() == buffers.len()
         {
             command.attempt += 1;
             command.buffers = buffers;
-            let request = self.request(command, queue, (me, tag(queue, slot)));
+            state.try_again(slot);
             drop(state);
             self.count_retry();
-            return self.start(request);
+            // Not from here: a device that ends it at once would be called from inside itself, as often as it fails.
+            return self.dispatch(queue);
         }
         let command = state.end(slot);
         drop(state);
+        let mut panics = Panics::default();
         if let Some(command) = command {
             self.latencies.record(command.kind, command.since.elapsed());
-            command.finish(buffers, &result);
+            panics.hold(|| command.finish(buffers, &result));
         }
         self.dispatch(queue);
+        panics.go_on();
     }
 
     pub(super) fn count_retry(&self) {
@@ -380,10 +395,36 @@ impl Core {
 
 impl Completion for Core {
     fn completed(&self, tag: u64, buffers: Buffers, result: Result<()>) {
+        let _telling = Telling::begin();
         match tag {
             FLUSH => self.flush_machine.ended(self, &result),
             tag => self.ended((tag >> 32) as usize, tag as u32 as usize, buffers, result),
         }
+    }
+}
+
+thread_local! {
+    /// Whether this thread tells somebody of the end of a request. What would make room may be for this thread to do.
+    static TELLS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread must not wait for room.
+pub(super) fn tells() -> bool {
+    TELLS.with(Cell::get)
+}
+
+/// That this thread tells, and whether it did before.
+struct Telling(bool);
+
+impl Telling {
+    fn begin() -> Self {
+        Self(TELLS.with(|tells| tells.replace(true)))
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        TELLS.with(|tells| tells.set(self.0));
     }
 }
 

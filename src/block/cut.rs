@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::device::{Buffer, Limits};
+use crate::units::BlockSize;
 
 /// Memory that can be cut in two.
 pub(super) trait Cut: Sized {
@@ -44,20 +45,26 @@ impl<T: Copy> Cut for (T, Buffer) {
 pub(super) type Pieces<M> = SmallVec<[M; 8]>;
 
 /// Gives `memory`, one behind the other, to `command` in as few calls as `limits` allow: each but the last gets as much
-/// as a command can have.
+/// as a command can have, and all get whole blocks of `block` bytes. Buffers of a single block are more than `limits` allow
+/// where it comes in that many.
 pub(super) fn in_commands<M: Cut>(
     memory: impl Iterator<Item = M>,
     limits: &Limits,
+    block: BlockSize,
     mut command: impl FnMut(&mut Pieces<M>, u64),
 ) {
     let mut pieces = Pieces::new();
     let mut bytes = 0;
     for mut rest in memory {
         while rest.byte_len() > 0 {
-            if bytes == limits.max_bytes || pieces.len() == limits.max_segments {
-                command(&mut pieces, bytes);
+            let full = pieces.len() >= limits.max_segments && bytes >= block.bytes();
+            if full || bytes == limits.max_bytes {
+                let of_next_block = bytes % block.bytes();
+                let begun = split_behind(&mut pieces, of_next_block);
+                command(&mut pieces, bytes - of_next_block);
                 pieces.clear();
-                bytes = 0;
+                pieces.extend(begun);
+                bytes = of_next_block;
             }
             let room = limits.max_bytes - bytes;
             if rest.byte_len() as u64 <= room {
@@ -74,4 +81,24 @@ pub(super) fn in_commands<M: Cut>(
     if bytes > 0 {
         command(&mut pieces, bytes);
     }
+}
+
+/// The last `bytes` bytes of `pieces`, which lose them.
+fn split_behind<M: Cut>(pieces: &mut Pieces<M>, mut bytes: u64) -> Pieces<M> {
+    let mut behind = Pieces::new();
+    while bytes > 0
+        && let Some(last) = pieces.pop()
+    {
+        let before = (last.byte_len() as u64).saturating_sub(bytes);
+        bytes -= last.byte_len() as u64 - before;
+        if before == 0 {
+            behind.push(last);
+        } else {
+            let (now, later) = last.cut_at(before as usize);
+            pieces.push(now);
+            behind.push(later);
+        }
+    }
+    behind.reverse();
+    behind
 }

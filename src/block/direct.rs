@@ -103,7 +103,7 @@ fn together(core: &Core, place: &Place<'_>, pushed: &mut [Pushed], run: &[Key], 
         OperationKind::Read => {
             let all = memory.iter_mut().flat_map(|buffers| buffers.iter_mut());
             let all = all.map(|buffer| &mut **buffer);
-            in_commands(all, &core.limits, |pieces, len| {
+            in_commands(all, &core.limits, core.block_size, |pieces, len| {
                 let mut parts: Pieces<_> = pieces.drain(..).map(IoSliceMut::new).collect();
                 command(len, &mut |device, at| {
                     device.read_vectored_at(at, &mut parts)
@@ -112,10 +112,15 @@ fn together(core: &Core, place: &Place<'_>, pushed: &mut [Pushed], run: &[Key], 
         }
         OperationKind::Write => {
             let all = memory.iter().flat_map(|buffers| buffers.iter());
-            in_commands(all.map(|buffer| &**buffer), &core.limits, |pieces, len| {
-                let parts: Pieces<_> = pieces.drain(..).map(IoSlice::new).collect();
-                command(len, &mut |device, at| device.write_vectored_at(at, &parts));
-            });
+            in_commands(
+                all.map(|buffer| &**buffer),
+                &core.limits,
+                core.block_size,
+                |pieces, len| {
+                    let parts: Pieces<_> = pieces.drain(..).map(IoSlice::new).collect();
+                    command(len, &mut |device, at| device.write_vectored_at(at, &parts));
+                },
+            );
         }
         _ => {
             let len = last.end - first.start;

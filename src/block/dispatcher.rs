@@ -31,6 +31,8 @@ pub(super) struct State {
     /// Commands under way, by their tag.
     slots: Vec<Option<Command>>,
     free: Vec<usize>,
+    /// Slots of commands that are to be started once more.
+    again: Vec<usize>,
 }
 
 /// What became of a command that waits.
@@ -63,6 +65,7 @@ impl Dispatcher {
             starting: false,
             slots: Vec::new(),
             free: Vec::new(),
+            again: Vec::new(),
         };
         Self {
             state: Mutex::new(Rank::Dispatcher, state),
@@ -170,8 +173,12 @@ impl State {
         self.most_in_flight = self.most_in_flight.max(self.in_flight);
     }
 
-    /// Gives the next command a place: which slot it has. Its buffers are for the device.
+    /// The command that is started next, and which slot it has: one that is tried again, which has a place, or one that
+    /// gets one. Its buffers are for the device.
     pub(super) fn begin_next(&mut self, depth: usize) -> Option<(usize, &mut Command)> {
+        if let Some(slot) = self.again.pop() {
+            return Some((slot, self.slots[slot].as_mut()?));
+        }
         if self.in_flight >= depth {
             return None;
         }
@@ -184,9 +191,14 @@ impl State {
         Some((slot, self.slots[slot].insert(command)))
     }
 
-    /// The command in a slot that is tried again.
+    /// The command in a slot.
     pub(super) fn under_way(&mut self, slot: usize) -> Option<&mut Command> {
         self.slots.get_mut(slot)?.as_mut()
+    }
+
+    /// Has the command in a slot started once more.
+    pub(super) fn try_again(&mut self, slot: usize) {
+        self.again.push(slot);
     }
 
     /// Takes a command that has ended off its place.

@@ -9,6 +9,7 @@ use crate::sync::{Arc, Condvar, Mutex, Rank, begin_io};
 
 use super::core::Core;
 use super::outcome::Done;
+use super::panics::Panics;
 
 /// Flushes of callers who wait in their own thread: one of them flushes for all who came before it began. They hear of
 /// its end at once; the next flush holds up nobody but those it is for.
@@ -103,6 +104,10 @@ struct Flushes {
     /// For whom the flush in the device is; nobody if there is none.
     covered: Vec<Waiter>,
     attempt: u32,
+    /// Whether that flush is still to be started, once more or for the first time.
+    due: bool,
+    /// Whether a thread starts flushes.
+    starting: bool,
 }
 
 /// Who waits for a flush, and its memory.
@@ -130,8 +135,27 @@ impl FlushMachine {
         if state.covered.is_empty() {
             state.begin();
             drop(state);
-            core.start_flush();
+            self.start(core);
         }
+    }
+
+    /// Starts the flush that is due, unless somebody else does. A device may end it at once, and who hears of that may
+    /// ask for the next one: that is started here too, so that no stack grows.
+    fn start(&self, core: &Core) {
+        let mut state = self.state.lock();
+        if mem::replace(&mut state.starting, true) {
+            // That one looks again.
+            return;
+        }
+        let mut panics = Panics::default();
+        while mem::take(&mut state.due) {
+            drop(state);
+            panics.hold(|| core.start_flush());
+            state = self.state.lock();
+        }
+        state.starting = false;
+        drop(state);
+        panics.go_on();
     }
 
     /// The flush in the device has ended.
@@ -139,9 +163,10 @@ impl FlushMachine {
         let mut state = self.state.lock();
         if core.policy().tries_again(state.attempt, result) {
             state.attempt += 1;
+            state.due = true;
             drop(state);
             core.count_retry();
-            return core.start_flush();
+            return self.start(core);
         }
         let covered = mem::take(&mut state.covered);
         let more = !state.waiting.is_empty();
@@ -149,12 +174,14 @@ impl FlushMachine {
             state.begin();
         }
         drop(state);
+        let mut panics = Panics::default();
         if more {
-            core.start_flush();
+            panics.hold(|| self.start(core));
         }
         for waiter in covered {
-            waiter.done.finish(waiter.buffers, result.clone());
+            panics.hold(|| waiter.done.finish(waiter.buffers, result.clone()));
         }
+        panics.go_on();
     }
 }
 
@@ -162,6 +189,7 @@ impl Flushes {
     fn begin(&mut self) {
         self.covered = mem::take(&mut self.waiting);
         self.attempt = 1;
+        self.due = true;
     }
 }
 

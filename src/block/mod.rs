@@ -10,6 +10,7 @@
 //!    pushed before it. Nothing moves across a flush.
 //! 3. Bios of one batch that overlap take effect in the order in which they were pushed; others in any order.
 //! 4. A write that is asked for with [`fua`](Bio::fua) is durable when it has ended.
+//! 5. A device or a completion that panics takes along nothing but what the thread in which it does has brought.
 //!
 //! The layer must **not** know files, extents, allocation or page caches.
 //!
@@ -30,6 +31,7 @@ mod dispatcher;
 mod flush;
 mod latency;
 mod outcome;
+mod panics;
 mod policy;
 mod push;
 mod pushed;

@@ -54,7 +54,8 @@ impl BlockQueue {
         self.with(|settings| settings.max_request_bytes = bytes)
     }
 
-    /// Lets at most `commands` (256 unless called) wait at each queue of a device that works by itself.
+    /// Lets at most `commands` (256 unless called) wait at each queue of a device that works by itself. Who submits more
+    /// waits for room, but not inside a completion: what is submitted there comes on top.
     #[must_use]
     pub fn max_waiting(self, commands: usize) -> Self {
         self.with(|settings| settings.room = commands.max(1))
@@ -121,15 +122,20 @@ impl BlockQueue {
     pub fn read(&self, start: DiskBlock, buffer: &mut [u8]) -> Result<()> {
         let mut offset = self.first_byte(start, buffer.len())?;
         let mut result = Ok(());
-        in_commands(once(buffer), &self.core.limits, |pieces, len| {
-            for piece in pieces.drain(..) {
-                if result.is_ok() {
-                    result =
-                        self.at_once(OperationKind::Read, |device| device.read_at(offset, piece));
+        in_commands(
+            once(buffer),
+            &self.core.limits,
+            self.core.block_size,
+            |pieces, len| {
+                for piece in pieces.drain(..) {
+                    if result.is_ok() {
+                        result = self
+                            .at_once(OperationKind::Read, |device| device.read_at(offset, piece));
+                    }
                 }
-            }
-            offset += len;
-        });
+                offset += len;
+            },
+        );
         result
     }
 
@@ -140,16 +146,21 @@ impl BlockQueue {
     pub fn write(&self, start: DiskBlock, data: &[u8]) -> Result<()> {
         let mut offset = self.first_byte(start, data.len())?;
         let mut result = Ok(());
-        in_commands(once(data), &self.core.limits, |pieces, len| {
-            for piece in pieces.drain(..) {
-                if result.is_ok() {
-                    result = self.at_once(OperationKind::Write, |device| {
-                        device.write_at(offset, piece)
-                    });
+        in_commands(
+            once(data),
+            &self.core.limits,
+            self.core.block_size,
+            |pieces, len| {
+                for piece in pieces.drain(..) {
+                    if result.is_ok() {
+                        result = self.at_once(OperationKind::Write, |device| {
+                            device.write_at(offset, piece)
+                        });
+                    }
                 }
-            }
-            offset += len;
-        });
+                offset += len;
+            },
+        );
         result
     }
 
@@ -189,7 +200,9 @@ impl BlockQueue {
         }
     }
 
-    /// Submits one bio whose end `completion` will hear of, under `tag`, in whatever thread it ends.
+    /// Submits one bio whose end `completion` will hear of, under `tag`, in whatever thread it ends. The completion may
+    /// submit others, but none that has to wait for one: with a [`preflush`](Bio::preflush), or in a batch behind a
+    /// flush or what it overlaps.
     pub fn submit_with(&self, bio: Bio, completion: Arc<dyn Completion>, tag: u64) {
         let done = Done { completion, tag };
         self.push(Pushed::new(bio, Some(done)));

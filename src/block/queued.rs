@@ -11,7 +11,7 @@ use crate::sync::Arc;
 
 use super::Bio;
 use super::command::{Chain, Command, Share};
-use super::core::Core;
+use super::core::{Core, tells};
 use super::cut::in_commands;
 use super::dispatcher::Inserted;
 use super::flush::ThenFlush;
@@ -147,27 +147,32 @@ fn cut(
     }
     let mut commands = Vec::new();
     let mut offset = run[0].start;
-    in_commands(memory.into_iter(), &core.limits, |pieces, len| {
-        let end = offset + len;
-        let share = |pieces: &[(usize, Buffer)]| {
-            let bio = pieces[0].0;
-            let inside = offset <= run[bio].start && run[bio].end <= end;
-            Share {
-                segments: pieces.len(),
-                done: match inside {
-                    true => bios[bio].done.clone(),
-                    false => bios[bio].of_piece(),
-                },
-            }
-        };
-        let shares = pieces
-            .chunk_by(|one, next| one.0 == next.0)
-            .map(share)
-            .collect();
-        let buffers = pieces.drain(..).map(|(_, buffer)| buffer).collect();
-        commands.push(whole.command(offset, end, buffers, shares));
-        offset = end;
-    });
+    in_commands(
+        memory.into_iter(),
+        &core.limits,
+        core.block_size,
+        |pieces, len| {
+            let end = offset + len;
+            let share = |pieces: &[(usize, Buffer)]| {
+                let bio = pieces[0].0;
+                let inside = offset <= run[bio].start && run[bio].end <= end;
+                Share {
+                    segments: pieces.len(),
+                    done: match inside {
+                        true => bios[bio].done.clone(),
+                        false => bios[bio].of_piece(),
+                    },
+                }
+            };
+            let shares = pieces
+                .chunk_by(|one, next| one.0 == next.0)
+                .map(share)
+                .collect();
+            let buffers = pieces.drain(..).map(|(_, buffer)| buffer).collect();
+            commands.push(whole.command(offset, end, buffers, shares));
+            offset = end;
+        },
+    );
     commands
 }
 
@@ -193,7 +198,8 @@ fn insert(core: &Core, queue: usize, command: Command, wait: bool) -> bool {
         Err(command) if wait => {
             // So that there will be room.
             core.dispatch(queue);
-            core.dispatchers[queue].insert(*command, &core.limits, core.room(), true)
+            let room = if tells() { usize::MAX } else { core.room() };
+            core.dispatchers[queue].insert(*command, &core.limits, room, true)
         }
         inserted => inserted,
     };

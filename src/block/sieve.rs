@@ -23,7 +23,10 @@ impl Sieve {
         let Some(first) = keys.first().filter(|_| keys.len() <= MOST) else {
             return false;
         };
-        let cell_bits = (first.end - first.start).next_power_of_two().ilog2();
+        let Some(cell) = (first.end - first.start).checked_next_power_of_two() else {
+            return false;
+        };
+        let cell_bits = cell.ilog2();
         let cells = |key: &Key| (key.start >> cell_bits, key.end >> cell_bits);
         self.marks.resize(WORDS, 0);
         // Of a length that the compiler knows.
@@ -95,6 +98,12 @@ mod tests {
             prop_assert!(!(sieve.separates(&keys) && any), "{keys:?}");
             prop_assert!(sieve.marks.iter().all(|marks| *marks == 0));
         }
+    }
+
+    #[test]
+    fn more_than_half_of_all_bytes_are_no_cell() {
+        let keys = [key(0, (1 << 63) + 512), key(u64::MAX - 511, 511)];
+        assert!(!Sieve::default().separates(&keys));
     }
 
     #[test]

@@ -99,7 +99,12 @@ impl FaultyDevice {
     /// Carries out the requests that are held, in the order that `seed` says.
     pub fn release_requests(&self, seed: u64) {
         let mut chance = Chance::new(seed);
-        let mut held = mem::take(self.state.lock().held.get_or_insert_default());
+        let mut held = self
+            .state
+            .lock()
+            .held
+            .as_mut()
+            .map_or_else(Vec::new, mem::take);
         while !held.is_empty() {
             let next = chance.below(held.len() as u64) as usize;
             self.begin(held.swap_remove(next));
@@ -184,7 +189,7 @@ fn suffer(harm: Harm, operation: Operation, part: impl Fn(u64, usize) -> Result<
         let mut at = operation.offset;
         let end = at.saturating_add(operation.len);
         while at < end {
-            let next = (at + SECTOR - at % SECTOR).min(end);
+            let next = (at - at % SECTOR).saturating_add(SECTOR).min(end);
             if chance.coin() {
                 part(at, (next - at) as usize)?;
             }

@@ -47,8 +47,8 @@ pub use operation::{Operation, OperationKind};
 pub use power_cut::{PowerCut, Survivors};
 pub use recorder::Recorder;
 pub use recording::{End, Recorded, Recording, SECTOR};
-pub(crate) use request::operate;
 pub use request::{Completion, Request};
+pub(crate) use request::{operate, unanswered};
 #[cfg(all(target_os = "linux", feature = "uring"))]
 pub use uring::{UringDevice, UringOptions};
 

@@ -99,11 +99,15 @@ impl Recording {
     /// number.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] for what does not lie inside the device or on the borders of sectors; it is not recorded.
+    /// [`Error::InvalidInput`] for what does not lie inside the device or on the borders of sectors, and for a write whose
+    /// `data` is longer or shorter; it is not recorded.
     pub fn begin(&mut self, operation: Operation, data: Arc<[u8]>, fua: bool) -> Result<usize> {
         check_range(self.start.size(), operation.offset, operation.len)?;
         if !(operation.offset | operation.len).is_multiple_of(SECTOR) {
             return Err(Error::InvalidInput("not on the borders of sectors"));
+        }
+        if operation.kind == OperationKind::Write && operation.len != data.len() as u64 {
+            return Err(Error::InvalidInput("a length that is not that of the data"));
         }
         let number = self.operations.len();
         self.operations.push(Recorded {
@@ -119,6 +123,9 @@ impl Recording {
     }
 
     /// The operation with this number, which has not ended yet, ends.
+    ///
+    /// # Panics
+    /// Where none has this number.
     pub fn end(&mut self, number: usize, ok: bool) {
         let moment = self.moment();
         let recorded = &mut self.operations[number];

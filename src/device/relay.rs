@@ -47,11 +47,15 @@ impl<F: FnOnce(&Result<()>) + Send> Completion for Relay<F> {
     }
 }
 
-/// What `request` asks for.
+/// What `request` asks for. As many bytes as it carries, whatever its public length says: as the operations that block.
 pub(super) fn operation(request: &Request) -> Operation {
+    let len = match request.kind {
+        OperationKind::Read | OperationKind::Write => request.buffers.byte_len(),
+        _ => request.len,
+    };
     Operation {
         kind: request.kind,
         offset: request.offset,
-        len: request.len,
+        len,
     }
 }

@@ -146,15 +146,20 @@ pub(crate) fn operate<D: BlockDevice + ?Sized>(
     }
 }
 
+/// How a request ends that nobody has ended.
+pub(crate) fn unanswered(kind: OperationKind, offset: u64) -> Error {
+    Error::Io(IoError {
+        operation: kind.name(),
+        offset,
+        // `EIO`, as for every error that has no number of its own.
+        errno: 5,
+    })
+}
+
 impl Drop for Request {
     fn drop(&mut self) {
         if self.waiting.is_some() {
-            self.end(Err(Error::Io(IoError {
-                operation: self.kind.name(),
-                offset: self.offset,
-                // `EIO`, as for every error that has no number of its own.
-                errno: 5,
-            })));
+            self.end(Err(unanswered(self.kind, self.offset)));
         }
     }
 }

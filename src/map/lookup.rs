@@ -1,7 +1,7 @@
 //! What a lookup saw, and a stamp by which a writer tells whether it is still so.
 
+use core::num::NonZero;
 use core::ops::RangeInclusive;
-use core::ptr;
 
 use super::leaf::{Entry, Leaf, RETIRED};
 use super::{Extent, Value};
@@ -12,22 +12,17 @@ pub(super) type Answer = Result<Entry, (u64, u64)>;
 /// The state of a leaf.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LeafStamp {
-    /// Null when the map was empty.
-    pub(super) leaf: *const Leaf,
+    /// Where it was; none when the map was empty. No more than its address: the memory may be another leaf's by now.
+    pub(super) leaf: Option<NonZero<usize>>,
     /// Which state.
     pub(super) version: u64,
 }
-
-// SAFETY: the leaf is looked at only under the writer lock of its map (R4).
-unsafe impl Send for LeafStamp {}
-// SAFETY: as above.
-unsafe impl Sync for LeafStamp {}
 
 impl LeafStamp {
     /// Of an empty map.
     pub(super) fn empty(version: u64) -> Self {
         Self {
-            leaf: ptr::null(),
+            leaf: None,
             version,
         }
     }

@@ -61,9 +61,11 @@ impl<N> Pool<N> {
         })
     }
 
-    /// Takes back a node that nobody has any more.
+    /// Takes back a node that nobody has any more. Its address may come from a shared reference, by which nothing may be
+    /// written: what is handed out again has the rights of its chunk.
     pub(super) fn give(&mut self, node: NonNull<N>) {
-        self.free.push(node);
+        self.free
+            .push(NonNull::with_exposed_provenance(node.addr()));
     }
 
     /// Initialises a fresh node, of which there is one.
@@ -88,6 +90,8 @@ impl<N> Pool<N> {
         let Some(first) = NonNull::new(unsafe { alloc(layout) }.cast::<N>()) else {
             handle_alloc_error(layout)
         };
+        // For `give`.
+        let _address = first.expose_provenance();
         self.chunks.push(Chunk { first, nodes });
         (self.nodes, self.fresh) = (self.nodes + nodes, nodes);
     }

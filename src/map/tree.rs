@@ -1,5 +1,7 @@
 //! The tree of nodes that is the map, as readers see it.
 
+use core::ptr::NonNull;
+
 #[cfg(any(loom, feature = "shuttle"))]
 use smallvec::SmallVec;
 
@@ -130,11 +132,11 @@ impl Tree {
     /// # Safety
     /// The caller holds the writer lock.
     pub(super) unsafe fn is_current(&self, stamp: &Stamp) -> bool {
-        let current = |leaf: &LeafStamp| match leaf.leaf.is_null() {
-            true => leaf.version == self.edits.load(Ordering::Relaxed),
+        let current = |stamp: &LeafStamp| match stamp.leaf.map(NonNull::with_exposed_provenance) {
+            None => stamp.version == self.edits.load(Ordering::Relaxed),
             // SAFETY: the leaf was in this map when the stamp was made, and no node memory was
-            // given back since (R4).
-            false => leaf.is_in_use(unsafe { &*leaf.leaf }),
+            // given back since (R4). Its chunk is exposed.
+            Some(leaf) => stamp.is_in_use(unsafe { leaf.as_ref() }),
         };
         stamp.life == self.life()
             && (self.probe.is(Mutation::TrustStaleLook) || stamp.leaves.iter().all(current))

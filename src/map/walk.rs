@@ -1,7 +1,7 @@
 //! Reading several leaves as one.
 
 use core::ops::RangeInclusive;
-use core::ptr;
+use core::ptr::NonNull;
 
 use smallvec::{Array, SmallVec};
 
@@ -152,7 +152,7 @@ impl<'t> Walk<'t> {
     fn stamp(&self) -> LeafStamp {
         let &(leaf, version) = self.leaves.last().expect("a walk is in a leaf");
         LeafStamp {
-            leaf: ptr::from_ref(leaf.leaf),
+            leaf: Some(NonNull::from(leaf.leaf).addr()),
             version,
         }
     }

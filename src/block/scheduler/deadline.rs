@@ -36,6 +36,9 @@ impl Default for Deadline {
     }
 }
 
+/// A longer expiry is not told from it: an [`Instant`] has an end.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// Reads, and everything that changes something.
 const DIRECTIONS: usize = 2;
 const READS: usize = 0;
@@ -189,7 +192,7 @@ impl Sorted {
             true => self.options.read_expiry,
             false => self.options.write_expiry,
         };
-        let deadline = command.since + expiry;
+        let deadline = command.since + expiry.min(FOR_EVER);
         let direction = match command.kind {
             OperationKind::Read => READS,
             _ => WRITES,

@@ -48,7 +48,8 @@ impl Default for UringOptions {
 /// Reads, writes (durable ones too) and flushes that are [started](BlockDevice::start) go to the kernel at once, all of
 /// one [`start_all`](BlockDevice::start_all) by one call. The operations that block are those of a direct device, and
 /// so are the rare requests that the kernel would not take as they are: larger than 16 KiB in memory that is not
-/// aligned, discards, zeros, and flushes of a polled device.
+/// aligned or in more than 1024 buffers, discards, zeros, and flushes of a polled device. One whose
+/// [`len`](Request::len) is not that of its buffers is refused.
 pub struct UringDevice {
     ring: Arc<Ring>,
     reaper: Option<JoinHandle<()>>,
@@ -89,6 +90,26 @@ impl UringDevice {
     /// Whether small requests go through registered memory.
     pub fn is_registered(&self) -> bool {
         self.ring.is_registered()
+    }
+}
+
+/// Requests laid out for the kernel, which sees them when this is dropped: also if whoever brings them, or hears of one that
+/// was refused, panics.
+struct Begun<'a> {
+    device: &'a UringDevice,
+    any: bool,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let Some(reaper) = self.device.reaper.as_ref().filter(|_| self.any) else {
+            return;
+        };
+        let on_reaper = reaper.thread().id() == thread::current().id();
+        self.device.ring.submit_from(on_reaper);
+        if !on_reaper {
+            reaper.thread().unpark();
+        }
     }
 }
 
@@ -144,17 +165,12 @@ impl BlockDevice for UringDevice {
     }
 
     fn start_all(&self, requests: &mut dyn Iterator<Item = Request>) {
-        let mut any = false;
-        for request in requests {
-            any |= self.ring.begin(request);
-        }
-        let Some(reaper) = self.reaper.as_ref().filter(|_| any) else {
-            return;
+        let mut begun = Begun {
+            device: self,
+            any: false,
         };
-        let on_reaper = reaper.thread().id() == thread::current().id();
-        self.ring.submit_from(on_reaper);
-        if !on_reaper {
-            reaper.thread().unpark();
+        for request in requests {
+            begun.any |= self.ring.begin(request);
         }
     }
 

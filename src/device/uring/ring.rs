@@ -24,6 +24,9 @@ use super::slots::{SLOT, Slots};
 /// only when the last one is ready has nothing to do meanwhile: with 4, one did a fifth more than with 32.
 const FEW: usize = 4;
 
+/// Buffers that the kernel takes at once (`IOV_MAX`).
+const MOST_PARTS: usize = 1024;
+
 /// The mark of what ends nothing and only wakes the reaper.
 const WAKE_UP: u64 = u64::MAX;
 
@@ -130,6 +133,13 @@ impl Ring {
     /// Refuses what would come back as an error, or worse, would not.
     fn check(&self, request: &Request) -> Result<()> {
         let Request { offset, len, .. } = *request;
+        // Both are public. The kernel, and the copies to and from a slot, believe the length.
+        let carries = matches!(request.kind, OperationKind::Read | OperationKind::Write);
+        if carries && len != request.buffers.byte_len() {
+            return Err(Error::InvalidInput(
+                "a length that is not that of the buffers",
+            ));
+        }
         self.direct.check(offset, len)?;
         check_range(self.direct.size(), offset, len)?;
         match request.kind {
@@ -147,7 +157,7 @@ impl Ring {
                 let aligned = request.buffers.iter().all(|part| self.direct.takes(part));
                 match fits && (self.slots.registered || !aligned) {
                     true => Some(true),
-                    false => aligned.then_some(false),
+                    false => (aligned && request.buffers.len() <= MOST_PARTS).then_some(false),
                 }
             }
             OperationKind::Flush => (!self.options.polled).then_some(false),

@@ -1,0 +1,28 @@
+//! Panics of code that others brought, a device or a completion: what everybody else waits for is done first.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Holds the first panic back, until all is done that must be.
+#[derive(Default)]
+pub(super) struct Panics(Option<Box<dyn Any + Send>>);
+
+impl Panics {
+    /// What `work` returns, if it returns.
+    pub(super) fn hold<T>(&mut self, work: impl FnOnce() -> T) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(done) => Some(done),
+            Err(panic) => {
+                self.0.get_or_insert(panic);
+                None
+            }
+        }
+    }
+
+    /// Goes on with the panic, if there was one.
+    pub(super) fn go_on(self) {
+        if let Some(panic) = self.0 {
+            resume_unwind(panic);
+        }
+    }
+}
