@@ -16,8 +16,6 @@
 //! - [`MemoryStore`](crate::mapping::MemoryStore) and [`LogStore`](crate::mapping::LogStore) keep a file's extents as one sorted
 //!   list that readers take whole, in chunks that lists share. A change of a file with `n` extents copies a few times the root of `n` of
 //!   them: an insert took 2 us with 64,000 extents, 6 us with half a million. A collapse or insert copies all that it moves.
-//! - A file's windows are a list that is searched from one end. Writing every second block of a file makes a window of each gap:
-//!   syncing 16,000 such blocks takes four times as long as 8,000.
 //! - There are no directories, names, permissions, times, links or extended attributes, and no checksums of data. Files have numbers.
 //! - A file has at most 2^32 - 1 blocks, a volume 2^32 - 1 clusters, as ext4. A block has 512 to 4096 bytes, a page 4096.
 //! - Direct writes of one file wait for each other.
