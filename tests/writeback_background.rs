@@ -144,6 +144,19 @@ fn what_is_dirty_for_long_is_written() {
 }
 
 #[test]
+fn what_is_dirty_for_long_is_written_also_beside_syncs_of_other_pages() {
+    let options = VolumeOptions::new().dirty_age(Duration::from_millis(40));
+    let volume = Volume::format(faulty(), &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    write(&file, 100);
+    wait_until("the page is old enough", || {
+        write(&file, 0);
+        assert_eq!(file.sync_range(0, PAGE), Ok(()));
+        file.reserved_blocks() == 0
+    });
+}
+
+#[test]
 fn writers_ahead_of_the_device_wait_for_it() {
     let (device, _) = slow(Duration::from_millis(1), 1);
     let options = VolumeOptions::new().dirty_pages(4, 16);

@@ -86,7 +86,10 @@ impl Inode {
             return pages.iter().for_each(|page| self.write_back_unlocked(page));
         }
         if self.pages.dirty_pages.count() > 0 {
-            self.pages.dirty_pages.begin_anew();
+            // What lies outside of the pages is as old as before.
+            if pages == (0..u64::MAX) {
+                self.pages.dirty_pages.begin_anew();
+            }
             for command in self.plan(self.blocks_of(pages)) {
                 self.write_command(&command);
                 self.background.progressed();
