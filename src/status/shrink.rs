@@ -124,19 +124,22 @@ impl ShrinkerList {
     /// tree's writer.
     pub fn shrink(&self, max_scan: u64) -> ShrinkOutcome {
         let mut trees = self.trees.lock();
-        let outcome = round(&mut trees, max_scan, false);
+        let mut outcome = round(&mut trees, max_scan, false);
         if outcome.reclaimed == 0 {
-            round(&mut trees, max_scan, true)
-        } else {
-            outcome
+            // Not the others again: what was used lately has just lost the hint that says so.
+            let rest = round(&mut trees, max_scan - outcome.scanned, true);
+            outcome.scanned += rest.scanned;
+            outcome.reclaimed = rest.reclaimed;
         }
+        outcome
     }
 }
 
+/// One turn for each tree that is precached, or for each that is not.
 fn round(
     trees: &mut VecDeque<Weak<StatusTree>>,
     max_scan: u64,
-    precached_too: bool,
+    precached: bool,
 ) -> ShrinkOutcome {
     let mut outcome = ShrinkOutcome::default();
     for _ in 0..trees.len() {
@@ -156,7 +159,7 @@ fn round(
         let Some(mut editor) = tree.try_edit() else {
             continue;
         };
-        if editor.state.precached && !precached_too {
+        if editor.state.precached != precached {
             continue;
         }
         let turn = editor.shrink(max_scan - outcome.scanned);
