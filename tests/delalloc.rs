@@ -8,7 +8,7 @@ use extent_map::allocator::Allocator;
 use extent_map::block::BlockQueue;
 use extent_map::delalloc::{Backing, FileBlocks};
 use extent_map::device::{BlockDevice, MemoryDevice};
-use extent_map::mapping::MemoryStore;
+use extent_map::mapping::{LogStore, MemoryStore};
 use extent_map::status::Status;
 use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry, MAX_FILE_BLOCKS};
 
@@ -70,6 +70,28 @@ fn a_file_that_ends_with_a_promise_is_reported_and_its_space_given_back() {
     file.truncate(FileBlock(0)).unwrap();
     drop(file);
     assert_eq!(backing.counters.snapshot().reservation_leaks, 1);
+}
+
+#[test]
+fn space_is_found_also_where_somebody_else_commits_just_behind_the_refusal() {
+    let device: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new(1 << 20));
+    let geometry = Geometry::new(4096, 1).unwrap();
+    let store = LogStore::format(Arc::clone(&device), geometry).unwrap();
+    let allocator = Allocator::new(256, geometry, 32768, store.first_usable()).unwrap();
+    let queue = BlockQueue::new(device, geometry.block_size, Arc::default());
+    let backing = Arc::new(Backing::new(queue, Arc::new(store), allocator));
+    let (full, empty) = (open(&backing, 1), open(&backing, 2));
+    let everything = full.allocate(blocks(0, 256)).unwrap();
+    full.punch(blocks(0, 1)).unwrap();
+    let mut answers = Vec::new();
+    let found = backing.with_freed_space(|| {
+        let answer = empty.allocate(blocks(0, 1));
+        backing.make_durable()?;
+        answers.push(answer.clone());
+        answer
+    });
+    assert_eq!((everything > 200, found), (true, Ok(1)));
+    assert_eq!(answers, [Err(Error::NoSpace), Ok(1)]);
 }
 
 #[test]
