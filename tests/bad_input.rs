@@ -422,6 +422,32 @@ fn a_failed_flush_is_heard_of_by_every_open_file_also_when_the_next_one_succeeds
 }
 
 #[test]
+fn a_failed_flush_is_heard_of_by_every_open_file_also_when_a_call_needed_it_that_is_no_sync() {
+    let write_without_space: fn(&Volume, &File) -> Result<()> =
+        |volume, _| volume.file(FileNumber(3))?.write_at(0, &[1]).map(drop);
+    let collapse: fn(&Volume, &File) -> Result<()> =
+        |_, full| full.allocate(AllocateMode::CollapseRange, 0, BLOCK);
+    for commits in [write_without_space, collapse] {
+        let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+        let options = VolumeOptions::new().low_space_clusters(0);
+        let volume = Volume::format_persistent(device.clone(), &options).unwrap();
+        let [other, full] = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
+        other.write_at(0, &[1; 100]).unwrap();
+        let rest = volume.statfs().free_blocks * BLOCK;
+        full.allocate(AllocateMode::Allocate, 0, rest).unwrap();
+        volume.sync().unwrap();
+        other.write_at(0, &[2; 100]).unwrap();
+        other.sync_range(0, 0).unwrap();
+        full.allocate(AllocateMode::PunchHole, 0, BLOCK).unwrap();
+        device.fail_at(Some(OperationKind::Flush), 0);
+        assert_eq!(errno(commits(&volume, &full)), Some(EIO));
+        // What it has given to the device may be lost, although the next flush succeeds.
+        assert_eq!(errno(other.sync_all()), Some(EIO));
+        assert_eq!(other.sync_all(), Ok(()));
+    }
+}
+
+#[test]
 fn a_failed_write_that_no_open_file_heard_of_is_told_to_the_next() {
     let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
     let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();

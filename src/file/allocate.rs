@@ -86,7 +86,7 @@ impl Inode {
         let blocks = self.block_size().covering(start, end);
         let mut rest = blocks;
         while !rest.is_empty() {
-            match self.backing.with_freed_space(|| self.blocks.allocate(rest)) {
+            match self.with_freed_space(|| self.blocks.allocate(rest)) {
                 Ok(done) => rest = FileRange::new(rest.start().advance(done), rest.end()),
                 Err(Error::NoSpace) if rest != blocks => break,
                 Err(error) => return Err(error),
@@ -197,9 +197,7 @@ impl Inode {
     /// old ones back.
     fn moved(&self) -> Result<()> {
         match self.store().running_change() {
-            Some(_) if !self.backing.probe.is(Mutation::MoveWithoutCommit) => {
-                self.backing.make_durable()
-            }
+            Some(_) if !self.backing.probe.is(Mutation::MoveWithoutCommit) => self.make_durable(),
             _ => Ok(()),
         }
     }

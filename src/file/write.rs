@@ -101,7 +101,7 @@ impl Inode {
         let wanted = self.block_size().covering(start, end);
         let mut rest = wanted;
         while !rest.is_empty() {
-            match self.backing.with_freed_space(|| self.blocks.admit(rest)) {
+            match self.with_freed_space(|| self.blocks.admit(rest)) {
                 Ok(backed) => rest = FileRange::new(backed.range.end(), rest.end()),
                 Err(_) if rest != wanted => break,
                 Err(error) => return Err(error),

@@ -136,11 +136,7 @@ impl ShrinkerList {
 }
 
 /// One turn for each tree that is precached, or for each that is not.
-fn round(
-    trees: &mut VecDeque<Weak<StatusTree>>,
-    max_scan: u64,
-    precached: bool,
-) -> ShrinkOutcome {
+fn round(trees: &mut VecDeque<Weak<StatusTree>>, max_scan: u64, precached: bool) -> ShrinkOutcome {
     let mut outcome = ShrinkOutcome::default();
     for _ in 0..trees.len() {
         if outcome.scanned >= max_scan {
