@@ -399,6 +399,25 @@ fn what_could_not_be_written_is_not_moved() {
 }
 
 #[test]
+fn a_range_whose_second_edge_cannot_be_read_is_not_zeroed_by_half() {
+    for mode in [AllocateMode::PunchHole, AllocateMode::ZeroRange] {
+        let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+        let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+        let file = volume.file(FileNumber(1)).unwrap();
+        let written = [1; 3 * BLOCK as usize];
+        file.write_at(0, &written).unwrap();
+        volume.drop_caches().unwrap();
+        let last = (file.extents().unwrap()[0].disk.unwrap().0 + 2) * BLOCK;
+        device.fail_range(Some(OperationKind::Read), last..last + BLOCK);
+        assert_eq!(errno(file.allocate(mode, 100, 2 * BLOCK)), Some(EIO));
+        device.clear_faults();
+        let mut content = [9; 3 * BLOCK as usize];
+        assert_eq!(file.read_at(0, &mut content), Ok(content.len()));
+        assert!(content == written, "{mode:?}");
+    }
+}
+
+#[test]
 fn a_failed_flush_is_heard_of_by_every_open_file_also_when_the_next_one_succeeds() {
     let of_volume: fn(&Volume, &File) -> Result<()> = |volume, _| volume.sync();
     let of_file: fn(&Volume, &File) -> Result<()> = |_, file| file.sync_all();

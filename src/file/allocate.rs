@@ -126,6 +126,8 @@ impl Inode {
             end
         };
         let _exclusive = self.exclude_mappings(start, end);
+        // The device may fail before anything has changed.
+        let _kept = self.read_partial_blocks(start, end.min(size))?;
         self.zero_partial_edges(start, end.min(size))?;
         self.store_size_within(end)?;
         let inside = self.block_size().inside(start, end);
@@ -136,6 +138,7 @@ impl Inode {
 
     fn zero(&self, start: u64, end: u64) -> Result<()> {
         let _exclusive = self.exclude_mappings(start, end);
+        let _kept = self.read_partial_blocks(start, end)?;
         // Everything is allocated before anything is dropped: running out of space loses no byte.
         let done = self.preallocate(start, end)?;
         self.enough(done, end)?;
