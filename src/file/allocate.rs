@@ -70,10 +70,14 @@ impl File {
             AllocateMode::PunchHole => inode.punch(offset, end),
             AllocateMode::ZeroRange => {
                 inode.zero_behind_end(end)?;
-                inode.zero(offset, end)?;
-                inode.grow(end)
+                let done = inode.zero(offset, end)?;
+                inode.grow(done)?;
+                inode.enough(done, end)
             }
-            AllocateMode::ZeroRangeKeepSize => inode.zero(offset, end),
+            AllocateMode::ZeroRangeKeepSize => {
+                let done = inode.zero(offset, end)?;
+                inode.enough(done, end)
+            }
             AllocateMode::CollapseRange => inode.collapse(offset, end),
             AllocateMode::InsertRange => inode.insert(offset, end),
         }
@@ -136,17 +140,21 @@ impl Inode {
         self.blocks.punch(inside)
     }
 
-    fn zero(&self, start: u64, end: u64) -> Result<()> {
+    /// Zeroes the bytes `start..end` if there is space for all of them; returns the end of those that are allocated.
+    fn zero(&self, start: u64, end: u64) -> Result<u64> {
         let _exclusive = self.exclude_mappings(start, end);
         let _kept = self.read_partial_blocks(start, end)?;
         // Everything is allocated before anything is dropped: running out of space loses no byte.
         let done = self.preallocate(start, end)?;
-        self.enough(done, end)?;
+        if done < end {
+            return Ok(done);
+        }
         self.zero_partial_edges(start, end)?;
         self.store_size_within(end)?;
         let inside = self.block_size().inside(start, end);
         self.pages.drop_blocks(inside);
-        self.blocks.zero(inside)
+        self.blocks.zero(inside)?;
+        Ok(done)
     }
 
     /// Stores the size if the file ends at or before `end`, up to which pages are about to be dropped: the
