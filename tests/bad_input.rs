@@ -498,6 +498,36 @@ fn a_store_whose_extents_cannot_be_those_of_a_volume_is_refused() {
 }
 
 #[test]
+fn a_store_with_a_file_that_is_too_long_is_refused() {
+    let file = FileNumber(1);
+    let longest = u64::from(u32::MAX) * BLOCK;
+    let sized = |size| {
+        let store = MemoryStore::new();
+        store.set_size(file, size).map(|()| store)
+    };
+    let inline = |len| {
+        let store = MemoryStore::new();
+        let bytes = Some(vec![1; len].into());
+        store.set_inline_data(file, bytes).map(|()| store)
+    };
+    let stores = [
+        (sized(longest), true),
+        (sized(longest + 1), false),
+        (sized(u64::MAX), false),
+        (inline(BLOCK as usize), true),
+        (inline(BLOCK as usize + 1), false),
+    ];
+    for (store, fits) in stores {
+        let device = Arc::new(MemoryDevice::new(1 << 20));
+        let store = Arc::new(store.unwrap());
+        let faulted = Volume::with_store(device, store, &VolumeOptions::new())
+            .and_then(|volume| volume.file(file)?.page_fault(0));
+        let refused = matches!(faulted, Err(Error::Corrupt(_)));
+        assert_eq!((faulted.is_ok(), refused), (fits, !fits), "{faulted:?}");
+    }
+}
+
+#[test]
 fn what_was_read_before_the_device_failed_is_returned() {
     let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
     let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();

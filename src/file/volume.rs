@@ -129,14 +129,22 @@ impl Volume {
     ///
     /// # Errors
     /// As [`format`](Self::format); those of the store; [`Error::Corrupt`] when two files of the store
-    /// claim one cluster, or one that the device does not have.
+    /// claim one cluster, or one that the device does not have, and when a file is larger than any can be, or lives
+    /// inside the store and is longer than a page.
     pub fn with_store(
         device: Arc<dyn BlockDevice>,
         store: Arc<dyn MappingStore>,
         options: &VolumeOptions,
     ) -> Result<Self> {
+        let geometry = options.geometry()?;
+        for file in store.files()? {
+            let inline = store.inline_data(file)?.map_or(0, |bytes| bytes.len());
+            if inline as u64 > PAGE_SIZE || store.size(file)? > geometry.max_file_size() {
+                return Err(Error::Corrupt("a file is longer than it can be"));
+            }
+        }
         // The first cluster is the volume's own: no file block lives at disk block 0.
-        let first_usable = DiskBlock(options.geometry()?.cluster.blocks());
+        let first_usable = DiskBlock(geometry.cluster.blocks());
         let bytes = device.size();
         Self::assemble(device, bytes, store, first_usable, options)
     }
