@@ -81,6 +81,8 @@ pub enum Mutation {
     ReadInlineAsExtents,
     /// A file that was inside the mapping store at the first look is resized there, wherever it is now.
     ResizeConvertedInline,
+    /// A file inside the mapping store is written and resized while page faults may take it out.
+    ChangeInlineBesideFaults,
     /// Moving blocks to the left excludes neither readers nor writers of the mapping.
     CollapseUnlocked,
     /// Listing the extents does not keep calls out that move them.

@@ -81,7 +81,7 @@ fn offsets_and_lengths_past_the_limits() {
 fn the_last_block_a_file_can_have() {
     let volume = volume();
     let file = volume.file(FileNumber(1)).unwrap();
-    let largest = u64::from(u32::MAX) * BLOCK;
+    let largest = MAX_FILE_BLOCKS * BLOCK;
     assert_eq!(file.write_at(largest - 1, &[1, 2, 3]), Ok(1));
     assert_eq!(file.size(), largest);
     assert_eq!(file.store_mapped(largest - BLOCK, &[4]), Ok(1));
@@ -399,6 +399,25 @@ fn what_could_not_be_written_is_not_moved() {
 }
 
 #[test]
+fn a_range_whose_second_edge_cannot_be_read_is_not_zeroed_by_half() {
+    for mode in [AllocateMode::PunchHole, AllocateMode::ZeroRange] {
+        let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+        let volume = Volume::format(device.clone(), &VolumeOptions::new()).unwrap();
+        let file = volume.file(FileNumber(1)).unwrap();
+        let written = [1; 3 * BLOCK as usize];
+        file.write_at(0, &written).unwrap();
+        volume.drop_caches().unwrap();
+        let last = (file.extents().unwrap()[0].disk.unwrap().0 + 2) * BLOCK;
+        device.fail_range(Some(OperationKind::Read), last..last + BLOCK);
+        assert_eq!(errno(file.allocate(mode, 100, 2 * BLOCK)), Some(EIO));
+        device.clear_faults();
+        let mut content = [9; 3 * BLOCK as usize];
+        assert_eq!(file.read_at(0, &mut content), Ok(content.len()));
+        assert!(content == written, "{mode:?}");
+    }
+}
+
+#[test]
 fn a_failed_flush_is_heard_of_by_every_open_file_also_when_the_next_one_succeeds() {
     let of_volume: fn(&Volume, &File) -> Result<()> = |volume, _| volume.sync();
     let of_file: fn(&Volume, &File) -> Result<()> = |_, file| file.sync_all();
@@ -418,6 +437,32 @@ fn a_failed_flush_is_heard_of_by_every_open_file_also_when_the_next_one_succeeds
             assert_eq!(file.sync_all(), Ok(()));
         }
         assert_eq!(volume.sync(), Ok(()));
+    }
+}
+
+#[test]
+fn a_failed_flush_is_heard_of_by_every_open_file_also_when_a_call_needed_it_that_is_no_sync() {
+    let write_without_space: fn(&Volume, &File) -> Result<()> =
+        |volume, _| volume.file(FileNumber(3))?.write_at(0, &[1]).map(drop);
+    let collapse: fn(&Volume, &File) -> Result<()> =
+        |_, full| full.allocate(AllocateMode::CollapseRange, 0, BLOCK);
+    for commits in [write_without_space, collapse] {
+        let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+        let options = VolumeOptions::new().low_space_clusters(0);
+        let volume = Volume::format_persistent(device.clone(), &options).unwrap();
+        let [other, full] = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
+        other.write_at(0, &[1; 100]).unwrap();
+        let rest = volume.statfs().free_blocks * BLOCK;
+        full.allocate(AllocateMode::Allocate, 0, rest).unwrap();
+        volume.sync().unwrap();
+        other.write_at(0, &[2; 100]).unwrap();
+        other.sync_range(0, 0).unwrap();
+        full.allocate(AllocateMode::PunchHole, 0, BLOCK).unwrap();
+        device.fail_at(Some(OperationKind::Flush), 0);
+        assert_eq!(errno(commits(&volume, &full)), Some(EIO));
+        // What it has given to the device may be lost, although the next flush succeeds.
+        assert_eq!(errno(other.sync_all()), Some(EIO));
+        assert_eq!(other.sync_all(), Ok(()));
     }
 }
 
@@ -453,17 +498,32 @@ fn a_store_whose_extents_cannot_be_those_of_a_volume_is_refused() {
 }
 
 #[test]
-fn a_store_with_a_file_longer_than_one_can_be_is_refused() {
-    let open = |size| {
-        let store = MemoryStore::new();
-        store.set_size(FileNumber(1), size).unwrap();
-        let device = Arc::new(MemoryDevice::new(1 << 20));
-        Volume::with_store(device, Arc::new(store), &VolumeOptions::new()).map(drop)
-    };
+fn a_store_with_a_file_that_is_too_long_is_refused() {
+    let file = FileNumber(1);
     let longest = MAX_FILE_BLOCKS * BLOCK;
-    assert_eq!(open(longest), Ok(()));
-    for size in [longest + 1, u64::MAX] {
-        assert!(matches!(open(size), Err(Error::Corrupt(_))), "{size}");
+    let sized = |size| {
+        let store = MemoryStore::new();
+        store.set_size(file, size).map(|()| store)
+    };
+    let inline = |len| {
+        let store = MemoryStore::new();
+        let bytes = Some(vec![1; len].into());
+        store.set_inline_data(file, bytes).map(|()| store)
+    };
+    let stores = [
+        (sized(longest), true),
+        (sized(longest + 1), false),
+        (sized(u64::MAX), false),
+        (inline(BLOCK as usize), true),
+        (inline(BLOCK as usize + 1), false),
+    ];
+    for (store, fits) in stores {
+        let device = Arc::new(MemoryDevice::new(1 << 20));
+        let store = Arc::new(store.unwrap());
+        let faulted = Volume::with_store(device, store, &VolumeOptions::new())
+            .and_then(|volume| volume.file(file)?.page_fault(0));
+        let refused = matches!(faulted, Err(Error::Corrupt(_)));
+        assert_eq!((faulted.is_ok(), refused), (fits, !fits), "{faulted:?}");
     }
 }
 

@@ -2,15 +2,23 @@
 //! to lie, and that each promise ends once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use extent_map::Error;
 use extent_map::allocator::Allocator;
 use extent_map::block::BlockQueue;
 use extent_map::delalloc::{Backing, FileBlocks};
 use extent_map::device::{BlockDevice, MemoryDevice};
-use extent_map::mapping::MemoryStore;
+use extent_map::mapping::{
+    ExtentState, LogStore, MappedExtent, Mapping, MappingStore, MemoryStore, Shift,
+};
 use extent_map::status::Status;
 use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry, MAX_FILE_BLOCKS};
+use extent_map::{Error, Result};
+
+#[path = "common/passed_on.rs"]
+mod passed_on;
+
+use passed_on::passed_on;
 
 const BLOCK: usize = 4096;
 
@@ -70,6 +78,63 @@ fn a_file_that_ends_with_a_promise_is_reported_and_its_space_given_back() {
     file.truncate(FileBlock(0)).unwrap();
     drop(file);
     assert_eq!(backing.counters.snapshot().reservation_leaks, 1);
+}
+
+#[test]
+fn space_is_found_also_where_somebody_else_commits_just_behind_the_refusal() {
+    let device: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new(1 << 20));
+    let geometry = Geometry::new(4096, 1).unwrap();
+    let store = LogStore::format(Arc::clone(&device), geometry).unwrap();
+    let allocator = Allocator::new(256, geometry, 32768, store.first_usable()).unwrap();
+    let queue = BlockQueue::new(device, geometry.block_size, Arc::default());
+    let backing = Arc::new(Backing::new(queue, Arc::new(store), allocator));
+    let (full, empty) = (open(&backing, 1), open(&backing, 2));
+    let everything = full.allocate(blocks(0, 256)).unwrap();
+    full.punch(blocks(0, 1)).unwrap();
+    let mut answers = Vec::new();
+    let found = backing.with_freed_space(|| {
+        let answer = empty.allocate(blocks(0, 1));
+        backing.make_durable()?;
+        answers.push(answer.clone());
+        answer
+    });
+    assert_eq!((everything > 200, found), (true, Ok(1)));
+    assert_eq!(answers, [Err(Error::NoSpace), Ok(1)]);
+}
+
+/// A store that cannot say once what lies before a block.
+#[derive(Debug, Default)]
+struct OnceBlind {
+    truth: MemoryStore,
+    is_blind: AtomicBool,
+}
+
+impl MappingStore for OnceBlind {
+    passed_on!(query extents convert shift size set_size extend_size inline_data set_inline_data files commit);
+    passed_on!(insert(file: FileNumber, extent: MappedExtent) -> ());
+    passed_on!(remove(file: FileNumber, range: FileRange) -> Vec<MappedExtent>);
+
+    fn last_before(&self, file: FileNumber, block: FileBlock) -> Result<Option<MappedExtent>> {
+        match self.is_blind.swap(false, Relaxed) {
+            true => Err(Error::Corrupt("nothing can be seen")),
+            false => self.truth.last_before(file, block),
+        }
+    }
+}
+
+#[test]
+fn a_delayed_block_keeps_its_promise_where_the_mapping_cannot_be_read() {
+    let (_, plain) = backing(1);
+    let store = Arc::new(OnceBlind::default());
+    let mut other = Arc::into_inner(plain).unwrap();
+    other.store = store.clone();
+    let file = open(&Arc::new(other), 1);
+    file.admit(blocks(0, 1)).unwrap();
+    store.is_blind.store(true, Relaxed);
+    assert_eq!(file.place(blocks(0, 1)).len(), 1);
+    assert_eq!(file.reserved_clusters(), 1);
+    assert_eq!(file.place(blocks(0, 1)), []);
+    assert_eq!(file.reserved_clusters(), 0);
 }
 
 #[test]

@@ -147,6 +147,8 @@ fn zeroing_without_space_loses_no_byte() {
     file.write_at(0, &[1; 2 * BLOCK as usize]).unwrap();
     let zeroed = file.allocate(AllocateMode::ZeroRange, 0, 8 * BLOCK);
     assert_eq!(zeroed, Err(Error::NoSpace));
+    // What could be allocated is kept, and the size follows it.
+    assert_eq!((file.size(), file.blocks()), (4 * BLOCK, 32));
     let mut content = vec![0; 2 * BLOCK as usize];
     file.read_at(0, &mut content).unwrap();
     assert!(content.iter().all(|byte| *byte == 1));

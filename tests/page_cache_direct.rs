@@ -81,6 +81,26 @@ fn parts_of_blocks_are_refused() {
 }
 
 #[test]
+fn a_direct_read_zeroes_what_lies_behind_the_end_wherever_the_file_lives() {
+    let device = Arc::new(MemoryDevice::new(1 << 20));
+    let options = VolumeOptions::new().inline_limit(100);
+    let volume = Volume::format(device, &options).unwrap();
+    let [inside, in_blocks] = [1, 2].map(|number| volume.file(FileNumber(number)).unwrap());
+    for (file, len) in [(inside, 10), (in_blocks, 1000)] {
+        assert_eq!(file.write_at(0, &vec![1; len]), Ok(len));
+        let mut bytes = [9; BYTES];
+        assert_eq!(file.read_direct_at(0, &mut bytes), Ok(len));
+        assert!(bytes[..len].iter().all(|byte| *byte == 1));
+        assert!(bytes[len..].iter().all(|byte| *byte == 0));
+        bytes.fill(9);
+        assert_eq!(file.read_direct_at(BLOCK, &mut bytes), Ok(0));
+        assert_eq!(bytes, [0; BYTES]);
+        let refused = file.read_direct_at(1, &mut bytes);
+        assert!(matches!(refused, Err(Error::InvalidInput(_))));
+    }
+}
+
+#[test]
 fn what_did_not_arrive_stays_unwritten() {
     let setup = setup();
     setup.file.set_len(8 * BLOCK).unwrap();

@@ -388,6 +388,22 @@ fn trees_take_turns_and_precached_or_busy_ones_are_spared() {
 }
 
 #[test]
+fn what_was_used_lately_stays_also_where_trees_have_nothing_else() {
+    let context = StatusContext::new(ClusterRatio::ONE);
+    let list = ShrinkerList::new();
+    let trees = [(); 2].map(|()| Arc::new(StatusTree::new(&context)));
+    for tree in &trees {
+        list.register(tree);
+        (0..4).for_each(|i| put(tree, blocks(i * 10, 1), WRITTEN));
+        (0..4).for_each(|i| assert!(tree.lookup(FileBlock(i * 10)).is_some()));
+    }
+    trees[1].edit().set_precached();
+    let outcome = |scanned, reclaimed| ShrinkOutcome { scanned, reclaimed };
+    assert_eq!(list.shrink(6), outcome(6, 0));
+    assert_eq!(list.shrink(4), outcome(4, 4));
+}
+
+#[test]
 fn trees_share_one_budget() {
     let context = StatusContext::new(ClusterRatio::ONE);
     let list = ShrinkerList::new();

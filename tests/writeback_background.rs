@@ -120,6 +120,17 @@ fn nothing_is_written_where_it_is_not_wanted() {
 }
 
 #[test]
+fn the_threshold_holds_also_where_pages_may_be_dirty_for_long() {
+    let options = VolumeOptions::new()
+        .dirty_pages(16, 1000)
+        .dirty_age(Duration::from_secs(3600));
+    let volume = Volume::format(faulty(), &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    (0..17).for_each(|page| write(&file, page));
+    wait_until("the pass is over", || file.reserved_blocks() <= 1);
+}
+
+#[test]
 fn what_is_dirty_for_long_is_written() {
     let device = faulty();
     let options = VolumeOptions::new().dirty_age(Duration::from_millis(40));
@@ -130,6 +141,19 @@ fn what_is_dirty_for_long_is_written() {
         wait_until("the page is old enough", || file.reserved_blocks() == 0);
     }
     assert_eq!(volume.stats().writers_throttled, 0);
+}
+
+#[test]
+fn what_is_dirty_for_long_is_written_also_beside_syncs_of_other_pages() {
+    let options = VolumeOptions::new().dirty_age(Duration::from_millis(40));
+    let volume = Volume::format(faulty(), &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    write(&file, 100);
+    wait_until("the page is old enough", || {
+        write(&file, 0);
+        assert_eq!(file.sync_range(0, PAGE), Ok(()));
+        file.reserved_blocks() == 0
+    });
 }
 
 #[test]

@@ -104,9 +104,11 @@ impl FileBlocks {
     ) -> Result<StatusExtent> {
         let ratio = self.backing.geometry.cluster;
         let (mut space, wanted) = self.space_for(run, wanted)?;
-        let request = self.request(blocks, run, wanted)?;
         let allocator = &self.backing.allocator;
-        let allocation = match allocator.allocate_for(&self.windows, request, &mut space) {
+        let allocation = self
+            .request(blocks, run, wanted)
+            .and_then(|request| allocator.allocate_for(&self.windows, request, &mut space));
+        let allocation = match allocation {
             Ok(allocation) => allocation,
             Err(error) => {
                 self.account

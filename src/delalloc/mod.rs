@@ -131,15 +131,27 @@ impl Backing {
         Ok(())
     }
 
-    /// What `work` answers; where that is [`Error::NoSpace`] and clusters wait for their free to be durable, what it answers
-    /// after a commit. The caller holds no lock that may not be held over I/O, and no page.
+    /// What `work` answers; where that is [`Error::NoSpace`] and clusters wait, or waited, for their free to be durable,
+    /// what it answers after a commit. The caller holds no lock that may not be held over I/O, and no page.
     ///
     /// # Errors
     /// Those of `work`, and of the commit.
-    pub fn with_freed_space<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    pub fn with_freed_space<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
+        self.with_space_freed_by(|| self.make_durable(), work)
+    }
+
+    /// The same with another way to commit.
+    pub(crate) fn with_space_freed_by<T>(
+        &self,
+        commit: impl FnOnce() -> Result<()>,
+        mut work: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
         match work() {
-            Err(Error::NoSpace) if self.held_back_clusters() > 0 => {
-                self.make_durable()?;
+            Err(Error::NoSpace) if self.change().is_some() => {
+                // Nothing waits any more where somebody else has committed since: then there is space as well.
+                if self.held_back_clusters() > 0 {
+                    commit()?;
+                }
                 work()
             }
             answer => answer,

@@ -70,10 +70,14 @@ impl File {
             AllocateMode::PunchHole => inode.punch(offset, end),
             AllocateMode::ZeroRange => {
                 inode.zero_behind_end(end)?;
-                inode.zero(offset, end)?;
-                inode.grow(end)
+                let done = inode.zero(offset, end)?;
+                inode.grow(done)?;
+                inode.enough(done, end)
             }
-            AllocateMode::ZeroRangeKeepSize => inode.zero(offset, end),
+            AllocateMode::ZeroRangeKeepSize => {
+                let done = inode.zero(offset, end)?;
+                inode.enough(done, end)
+            }
             AllocateMode::CollapseRange => inode.collapse(offset, end),
             AllocateMode::InsertRange => inode.insert(offset, end),
         }
@@ -86,7 +90,7 @@ impl Inode {
         let blocks = self.block_size().covering(start, end);
         let mut rest = blocks;
         while !rest.is_empty() {
-            match self.backing.with_freed_space(|| self.blocks.allocate(rest)) {
+            match self.with_freed_space(|| self.blocks.allocate(rest)) {
                 Ok(done) => rest = FileRange::new(rest.start().advance(done), rest.end()),
                 Err(Error::NoSpace) if rest != blocks => break,
                 Err(error) => return Err(error),
@@ -126,6 +130,8 @@ impl Inode {
             end
         };
         let _exclusive = self.exclude_mappings(start, end);
+        // The device may fail before anything has changed.
+        let _kept = self.read_partial_blocks(start, end.min(size))?;
         self.zero_partial_edges(start, end.min(size))?;
         self.store_size_within(end)?;
         let inside = self.block_size().inside(start, end);
@@ -134,16 +140,21 @@ impl Inode {
         self.blocks.punch(inside)
     }
 
-    fn zero(&self, start: u64, end: u64) -> Result<()> {
+    /// Zeroes the bytes `start..end` if there is space for all of them; returns the end of those that are allocated.
+    fn zero(&self, start: u64, end: u64) -> Result<u64> {
         let _exclusive = self.exclude_mappings(start, end);
+        let _kept = self.read_partial_blocks(start, end)?;
         // Everything is allocated before anything is dropped: running out of space loses no byte.
         let done = self.preallocate(start, end)?;
-        self.enough(done, end)?;
+        if done < end {
+            return Ok(done);
+        }
         self.zero_partial_edges(start, end)?;
         self.store_size_within(end)?;
         let inside = self.block_size().inside(start, end);
         self.pages.drop_blocks(inside);
-        self.blocks.zero(inside)
+        self.blocks.zero(inside)?;
+        Ok(done)
     }
 
     /// Stores the size if the file ends at or before `end`, up to which pages are about to be dropped: the
@@ -197,9 +208,7 @@ impl Inode {
     /// old ones back.
     fn moved(&self) -> Result<()> {
         match self.store().running_change() {
-            Some(_) if !self.backing.probe.is(Mutation::MoveWithoutCommit) => {
-                self.backing.make_durable()
-            }
+            Some(_) if !self.backing.probe.is(Mutation::MoveWithoutCommit) => self.make_durable(),
             _ => Ok(()),
         }
     }

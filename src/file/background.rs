@@ -44,7 +44,7 @@ pub(super) struct Background {
     /// Nothing is written in the background, and nobody waits, where there are none.
     limits: Option<DirtyLimits>,
     files: Weak<Files>,
-    /// The thread knows that there is something to do: nobody needs to tell it.
+    /// The thread knows that everything is wanted: nobody needs to tell it.
     told: AtomicBool,
     /// There is, or was, a thread, and perhaps somebody who waits for it.
     started: AtomicBool,
@@ -111,27 +111,33 @@ impl Background {
         let dirty = self.memory.dirty();
         if dirty >= limits.most {
             self.wait_for_room(limits.most);
-        } else if (dirty >= limits.background || limits.age.is_some()) && !self.told.load(Relaxed) {
-            let mut state = self.state.lock();
-            self.tell(&mut state, dirty >= limits.background);
+        } else if dirty >= limits.background && !self.told.load(Relaxed) {
+            self.tell(&mut self.state.lock());
+        } else if limits.age.is_some() && !self.started.load(Relaxed) {
+            self.start(&mut self.state.lock());
         }
     }
 
-    /// Starts the thread if it is not there yet; `wanted`: has it write back everything.
-    fn tell(self: &Arc<Self>, state: &mut State, wanted: bool) {
+    /// Has the thread write back everything.
+    fn tell(self: &Arc<Self>, state: &mut State) {
         self.told.store(true, Relaxed);
-        state.wanted |= wanted;
+        state.wanted = true;
+        self.start(state);
+        self.work.notify_one();
+    }
+
+    /// Starts the thread if it is not there yet.
+    fn start(self: &Arc<Self>, state: &mut State) {
         if !state.ended && !self.started.swap(true, Relaxed) {
             let background = Arc::clone(self);
             state.thread = Some(thread::spawn(move || background.run()));
         }
-        self.work.notify_one();
     }
 
     fn wait_for_room(self: &Arc<Self>, most: u64) {
         self.counters.count(Counter::WritersThrottled);
         let mut state = self.state.lock();
-        self.tell(&mut state, true);
+        self.tell(&mut state);
         // The pass under way may have come by what is dirty now; the next one has tried everything.
         let enough = state.passes_begun + 1;
         let room_only = self.probe.is(Mutation::WaitForRoomOnly);

@@ -33,15 +33,18 @@ impl File {
             len = buf.len()
         );
         let inode = &*self.inode;
+        inode.check_alignment(offset, buf.len())?;
         let shared = inode.inode_lock.read();
         if inode.inline_bytes()?.is_some() {
             drop(shared);
-            return self.read_at(offset, buf);
+            let len = self.read_at(offset, buf)?;
+            buf[len..].fill(0);
+            return Ok(len);
         }
-        inode.check_alignment(offset, buf.len())?;
         let wanted = offset.saturating_add(buf.len() as u64);
         let end = wanted.min(inode.size());
         let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else {
+            buf.fill(0);
             return Ok(0);
         };
         let before = inode.errors.count();

@@ -28,7 +28,7 @@ impl File {
         }
         inode.leave_inline()?;
         let index = offset / PAGE_SIZE;
-        inode.backing.with_freed_space(|| {
+        inode.with_freed_space(|| {
             inode
                 .pages
                 .with_page(index, |page| inode.make_writable(index, page))

@@ -118,6 +118,19 @@ impl Inode {
         self.size.store(bytes, Ordering::Release);
     }
 
+    /// Makes durable what was written to the volume. If that fails, the data of any file may be lost, so every open file
+    /// hears of it.
+    pub(super) fn make_durable(&self) -> Result<()> {
+        let durable = self.backing.make_durable();
+        durable.inspect_err(|error| self.flush_errors.record(error.clone()))
+    }
+
+    /// As [`Backing::with_freed_space`].
+    pub(super) fn with_freed_space<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
+        self.backing
+            .with_space_freed_by(|| self.make_durable(), work)
+    }
+
     /// Keeps pages from being filled and faulted in; not where a test wants that `missing`.
     pub(super) fn exclude_filling(&self, missing: Mutation) -> Option<RwLockWriteGuard<'_, ()>> {
         let probe = &self.backing.probe;
@@ -270,7 +283,7 @@ impl Inode {
             return Ok(());
         }
         let size = self.block_size();
-        self.backing.with_freed_space(|| {
+        self.with_freed_space(|| {
             self.pages.with_page(0, |page| {
                 if let Some(bytes) = self.blocks.leave_inline()? {
                     let end = bytes.len() as u64;

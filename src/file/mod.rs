@@ -13,11 +13,11 @@
 //! | operation | inode | invalidate | writeback | folio locks |
 //! |---|---|---|---|---|
 //! | `read_at`, `load_mapped` | | s | | one at a time; those of one command, in order, over the I/O |
-//! | `write_at` | X | | | one at a time |
+//! | `write_at` | X | X, inside the mapping store | | one at a time |
 //! | `write_direct_at` | X | X | X | of written and dropped pages |
 //! | `read_direct_at` | s | | X, for the flush | as `sync_range` |
 //! | `page_fault`, `store_mapped` | | s | | one at a time |
-//! | `set_len`, growing | X | | | of the last page |
+//! | `set_len`, growing | X | X, inside the mapping store | | of the last page |
 //! | `set_len`, shrinking | X | X | | of dropped pages |
 //! | `allocate`: allocate, keep size | X | | | of the last page, before the file grows |
 //! | `allocate`: punch, zero | X | X | | of changed pages |

@@ -12,7 +12,7 @@ impl File {
     /// Sets the size in bytes. Shrinking, or setting the size the file has, drops every block behind the
     /// end, preallocated ones too; growing leaves a hole, or what was preallocated there.
     ///
-    /// Takes the inode lock and, unless growing, the invalidate lock exclusively; waits for writeback of
+    /// Takes the inode lock and, unless growing in blocks, the invalidate lock exclusively; waits for writeback of
     /// the pages that go.
     ///
     /// # Errors
@@ -44,6 +44,8 @@ impl Inode {
         if size > self.inline_limit || self.inline_bytes()?.is_none() {
             return Ok(false);
         }
+        // Or a fault backs blocks up to the old size, of a file that has the new one.
+        let _no_faults = self.exclude_filling(Mutation::ChangeInlineBesideFaults);
         let resized = self
             .blocks
             .change_inline(|bytes| bytes.resize(size as usize, 0))?

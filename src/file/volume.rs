@@ -132,7 +132,8 @@ impl Volume {
     ///
     /// # Errors
     /// As [`format`](Self::format); those of the store; [`Error::Corrupt`] when two files of the store
-    /// claim one cluster, or one that the device does not have, or a file is longer than one can be.
+    /// claim one cluster, or one that the device does not have, and when a file is longer than one can be, or lives
+    /// inside the store and is longer than a page.
     pub fn with_store(
         device: Arc<dyn BlockDevice>,
         store: Arc<dyn MappingStore>,
@@ -140,7 +141,8 @@ impl Volume {
     ) -> Result<Self> {
         let geometry = options.geometry()?;
         for file in store.files()? {
-            if store.size(file)? > geometry.max_file_size() {
+            let inline = store.inline_data(file)?.map_or(0, |bytes| bytes.len());
+            if inline as u64 > PAGE_SIZE || store.size(file)? > geometry.max_file_size() {
                 return Err(Error::Corrupt("a file is longer than one can be"));
             }
         }

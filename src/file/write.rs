@@ -62,6 +62,8 @@ impl Inode {
         if end > self.inline_limit || self.inline_bytes()?.is_none() {
             return Ok(false);
         }
+        // Or a fault brings the new bytes out while the size is the old one.
+        let _no_faults = self.exclude_filling(Mutation::ChangeInlineBesideFaults);
         let (start, end) = (offset as usize, end as usize);
         let written = self.blocks.change_inline(|bytes| {
             bytes.resize(bytes.len().max(end), 0);
@@ -101,7 +103,7 @@ impl Inode {
         let wanted = self.block_size().covering(start, end);
         let mut rest = wanted;
         while !rest.is_empty() {
-            match self.backing.with_freed_space(|| self.blocks.admit(rest)) {
+            match self.with_freed_space(|| self.blocks.admit(rest)) {
                 Ok(backed) => rest = FileRange::new(backed.range.end(), rest.end()),
                 Err(_) if rest != wanted => break,
                 Err(error) => return Err(error),

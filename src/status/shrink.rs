@@ -124,20 +124,19 @@ impl ShrinkerList {
     /// tree's writer.
     pub fn shrink(&self, max_scan: u64) -> ShrinkOutcome {
         let mut trees = self.trees.lock();
-        let outcome = round(&mut trees, max_scan, false);
+        let mut outcome = round(&mut trees, max_scan, false);
         if outcome.reclaimed == 0 {
-            round(&mut trees, max_scan, true)
-        } else {
-            outcome
+            // Not the others again: what was used lately has just lost the hint that says so.
+            let rest = round(&mut trees, max_scan - outcome.scanned, true);
+            outcome.scanned += rest.scanned;
+            outcome.reclaimed = rest.reclaimed;
         }
+        outcome
     }
 }
 
-fn round(
-    trees: &mut VecDeque<Weak<StatusTree>>,
-    max_scan: u64,
-    precached_too: bool,
-) -> ShrinkOutcome {
+/// One turn for each tree that is precached, or for each that is not.
+fn round(trees: &mut VecDeque<Weak<StatusTree>>, max_scan: u64, precached: bool) -> ShrinkOutcome {
     let mut outcome = ShrinkOutcome::default();
     for _ in 0..trees.len() {
         if outcome.scanned >= max_scan {
@@ -156,7 +155,7 @@ fn round(
         let Some(mut editor) = tree.try_edit() else {
             continue;
         };
-        if editor.state.precached && !precached_too {
+        if editor.state.precached != precached {
             continue;
         }
         let turn = editor.shrink(max_scan - outcome.scanned);

@@ -244,3 +244,29 @@ fn an_inline_write_beside_a_page_fault_keeps_both_bytes() {
     }
     .verify();
 }
+
+#[test]
+fn a_truncation_inside_the_mapping_store_beside_a_page_fault_leaves_no_block() {
+    Model {
+        name: "inline truncate, page fault",
+        asserts: &[12],
+        broken: &[&[Mutation::ChangeInlineBesideFaults]],
+        body: |case| {
+            let options = VolumeOptions::new().inline_limit(64);
+            let world = World::shaped(case, 4, 1, usize::MAX, options);
+            assert_eq!(world.file.write_at(0, &[1; 8]), Ok(8));
+            world.race([
+                ("truncate", &|| assert_eq!(world.file.set_len(0), Ok(()))),
+                ("page fault", &|| {
+                    let faulted = world.file.page_fault(0);
+                    assert!(matches!(faulted, Ok(()) | Err(Error::BeyondEnd)));
+                }),
+            ]);
+            ensure(12, world.file.blocks() == 0, || {
+                "blocks behind the end".into()
+            });
+            world.check();
+        },
+    }
+    .verify();
+}
