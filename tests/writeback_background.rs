@@ -144,6 +144,22 @@ fn what_is_dirty_for_long_is_written() {
 }
 
 #[test]
+fn an_age_of_nothing_keeps_no_thread_busy() {
+    let options = VolumeOptions::new().dirty_age(Duration::ZERO);
+    let volume = Volume::format(faulty(), &options).unwrap();
+    let file = volume.file(FileNumber(1)).unwrap();
+    let begin = Instant::now();
+    write(&file, 0);
+    wait_until("the page is old enough", || file.reserved_blocks() == 0);
+    thread::sleep(Duration::from_millis(30));
+    let passes = volume.stats().background_passes;
+    assert!(
+        u128::from(passes) <= 2 + begin.elapsed().as_millis() / 5,
+        "{passes}"
+    );
+}
+
+#[test]
 fn what_is_dirty_for_long_is_written_also_beside_syncs_of_other_pages() {
     let options = VolumeOptions::new().dirty_age(Duration::from_millis(40));
     let volume = Volume::format(faulty(), &options).unwrap();

@@ -2,6 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::OFlags;
 use smallvec::SmallVec;
@@ -14,6 +15,9 @@ use super::{BlockDevice, Limits, total_len};
 /// The disk begins with a write of so many bytes at once, so that it has little left to do when a flush comes: whoever
 /// sends so much in one command is writing back.
 const BEGUN_AT_ONCE: u64 = 1 << 20;
+/// But of what is written between two flushes not with more than about this: who does not flush need not be slowed
+/// down by the disk.
+const MOST_BEGUN: u64 = 128 << 20;
 
 /// A device in a regular file or on a block device, through the operating system's page cache; a flush is `fdatasync`.
 ///
@@ -23,6 +27,8 @@ const BEGUN_AT_ONCE: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct FileDevice {
     backing: Backing,
+    /// Bytes that the disk was to begin with since the last flush.
+    begun: AtomicU64,
 }
 
 impl FileDevice {
@@ -31,8 +37,7 @@ impl FileDevice {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io), also when something is at `path` already.
     pub fn create(path: impl AsRef<Path>, size: u64) -> Result<Self> {
-        let backing = Backing::create(path.as_ref(), size, OFlags::empty())?;
-        Ok(Self { backing })
+        Backing::create(path.as_ref(), size, OFlags::empty()).map(Self::over)
     }
 
     /// Opens the file or block device at `path` as a device of its size.
@@ -41,8 +46,12 @@ impl FileDevice {
     /// [`Error::Io`](crate::Error::Io) when it cannot be opened to read and write, a block device also while it is mounted or
     /// otherwise in use; [`Error::NotSupported`](crate::Error::NotSupported) when it is something else.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let backing = Backing::open(path.as_ref(), OFlags::empty())?;
-        Ok(Self { backing })
+        Backing::open(path.as_ref(), OFlags::empty()).map(Self::over)
+    }
+
+    fn over(backing: Backing) -> Self {
+        let begun = AtomicU64::new(0);
+        Self { backing, begun }
     }
 }
 
@@ -67,13 +76,14 @@ impl BlockDevice for FileDevice {
         let mut parts: SmallVec<[_; 16]> = data.into();
         self.backing.write(offset, &mut parts)?;
         let len = total_len(data);
-        if len >= BEGUN_AT_ONCE {
+        if len >= BEGUN_AT_ONCE && self.begun.fetch_add(len, Relaxed) < MOST_BEGUN {
             self.backing.begin_writing(offset, len);
         }
         Ok(())
     }
 
     fn flush(&self) -> Result<()> {
+        self.begun.store(0, Relaxed);
         self.backing.flush()
     }
 

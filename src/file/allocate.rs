@@ -107,13 +107,14 @@ impl Inode {
         }
     }
 
-    /// Grows the file to `end`, if it is shorter.
-    fn grow(&self, end: u64) -> Result<()> {
+    /// Grows the file to `end`, if it is shorter and the store allows it.
+    pub(super) fn grow(&self, end: u64) -> Result<()> {
         if end <= self.size() {
             return Ok(());
         }
+        self.store().extend_size(self.number, end)?;
         self.set_size(end);
-        self.store().extend_size(self.number, end)
+        Ok(())
     }
 
     fn punch(&self, start: u64, end: u64) -> Result<()> {

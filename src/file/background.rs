@@ -24,6 +24,8 @@ use super::memory::PageMemory;
 /// The files of a volume that were opened.
 pub(super) type Files = SkipMap<FileNumber, Arc<Inode>>;
 
+/// The thread looks for old pages no more often, however young those may be.
+const SHORTEST_WAIT: Duration = Duration::from_millis(5);
 /// Files written back at once.
 const FILES_AT_ONCE: usize = 4;
 
@@ -193,7 +195,7 @@ impl Background {
         let mut is_time = false;
         while !state.ended && !state.wanted && !is_time {
             (state, is_time) = match age {
-                Some(age) => self.work.wait_for(state, age / 4),
+                Some(age) => self.work.wait_for(state, (age / 4).max(SHORTEST_WAIT)),
                 None => (self.work.wait(state), false),
             };
         }

@@ -170,7 +170,7 @@ impl Inode {
         }
         if arrived > self.size() {
             self.set_size(arrived);
-            outcome = outcome.and(self.store().extend_size(self.number, arrived));
+            self.extend_stored_size(arrived);
         }
         (arrived - offset, outcome)
     }

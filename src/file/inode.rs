@@ -6,7 +6,7 @@ use crate::mapping::MappingStore;
 use crate::probe::Mutation;
 use crate::status::Status;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::uncounted::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::uncounted::{self, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, Rank, RwLock, RwLockWriteGuard};
 use crate::units::{
     BlockSize, DiskBlock, FileBlock, FileNumber, FileRange, MAX_FILE_BLOCKS, PAGE_SIZE,
@@ -32,6 +32,9 @@ pub(super) struct Inode {
     pub(super) writeback_lock: Mutex<()>,
     /// Bytes. Stored under the inode lock; loaded anywhere.
     size: AtomicU64,
+    /// How far data has been written that the store failed to show, or 0: its pages are clean, so writeback tries again.
+    /// Under the writeback lock.
+    pub(super) unstored_size: uncounted::AtomicU64,
     pub(super) pages: Arc<PageCache>,
     /// Who writes pages back that nobody has asked for.
     pub(super) background: Arc<Background>,
@@ -82,6 +85,7 @@ impl Inode {
             invalidate_lock: RwLock::new(Rank::Invalidate.of(number.0), ()),
             writeback_lock: Mutex::new(Rank::Writeback.of(number.0), ()),
             size: AtomicU64::new(backing.store.size(number)?),
+            unstored_size: uncounted::AtomicU64::new(0),
             open_files: AtomicUsize::new(0),
             pages: PageCache::new(
                 backing.geometry.block_size,

@@ -102,8 +102,8 @@ impl VolumeOptions {
         self
     }
 
-    /// Writes a file back in the background when it has had dirty pages for so long, give or take a quarter. Not by
-    /// default.
+    /// Writes a file back in the background when it has had dirty pages for so long, give or take a quarter, or 5 ms if
+    /// that is more. Not by default.
     pub fn dirty_age(mut self, age: Duration) -> Self {
         self.dirty_age = Some(age);
         self

@@ -31,8 +31,7 @@ impl File {
         inode.leave_inline()?;
         if size > inode.size() {
             inode.zero_behind_end(size)?;
-            inode.set_size(size);
-            return inode.store().extend_size(inode.number, size);
+            return inode.grow(size);
         }
         inode.shrink(size)
     }

@@ -6,6 +6,7 @@ use crate::delalloc::DirtyRun;
 use crate::error::{Error, Result};
 use crate::probe::Mutation;
 use crate::spans::span;
+use crate::sync::uncounted::Ordering::Relaxed;
 use crate::sync::{Arc, MutexGuard};
 use crate::units::{FileRange, PAGE_SIZE};
 
@@ -82,6 +83,10 @@ impl Inode {
         if probe.is(Mutation::UnlockFoliosOverIo) {
             let pages = self.pages.existing(pages, usize::MAX);
             return pages.iter().for_each(|page| self.write_back_unlocked(page));
+        }
+        let unstored = self.unstored_size.swap(0, Relaxed);
+        if unstored > 0 {
+            self.extend_stored_size(unstored);
         }
         if self.pages.dirty_pages.count() > 0 {
             // What lies outside of the pages is as old as before.
@@ -230,14 +235,16 @@ impl Inode {
         page.lock().mark_clean(dirty);
     }
 
-    /// Lets the stored size follow data that has been written up to `end`, within the file's size.
-    fn extend_stored_size(&self, end: u64) {
+    /// Lets the stored size follow data that has been written up to `end`, within the file's size; under the writeback
+    /// lock. A failure goes to the error sequence.
+    pub(super) fn extend_stored_size(&self, end: u64) {
         let end = match self.backing.probe.is(Mutation::StoreSizeUnclamped) {
             false => end.min(self.size()),
             true => end,
         };
         if let Err(error) = self.store().extend_size(self.number, end) {
             self.errors.record(error);
+            self.unstored_size.fetch_max(end, Relaxed);
         }
     }
 }

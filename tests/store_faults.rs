@@ -1,0 +1,201 @@
+//! Any one call of the mapping store may fail: whoever made it hears of it, and the volume goes on without a defect.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use extent_map::block::BlockQueue;
+use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
+use extent_map::mapping::{ExtentState, MappedExtent, Mapping, MappingStore, MemoryStore, Shift};
+use extent_map::testing;
+use extent_map::units::{FileBlock, FileNumber, FileRange};
+use extent_map::{Error, Result};
+
+const BLOCK: u64 = 4096;
+const FILE: FileNumber = FileNumber(1);
+const FAILURE: Error = Error::NotSupported("what was asked just then");
+/// More calls than anybody makes.
+const NEVER: u64 = u64::MAX / 2;
+
+/// A store of which one call fails.
+#[derive(Debug)]
+struct Failing {
+    truth: MemoryStore,
+    /// Calls before that one; wraps with it.
+    before: AtomicU64,
+}
+
+impl Failing {
+    fn asked(&self) -> Result<&MemoryStore> {
+        match self.before.fetch_sub(1, Relaxed) {
+            0 => Err(FAILURE),
+            _ => Ok(&self.truth),
+        }
+    }
+
+    /// Whether the call has come; none fails from here on.
+    fn has_failed(&self) -> bool {
+        self.before.swap(NEVER, Relaxed) > NEVER
+    }
+}
+
+macro_rules! failing {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(fn $name(&self, $($argument: $type),*) -> Result<$answer> {
+            self.asked()?.$name($($argument),*)
+        })*
+    };
+}
+
+impl MappingStore for Failing {
+    failing! {
+        query(file: FileNumber, block: FileBlock) -> Mapping;
+        last_before(file: FileNumber, block: FileBlock) -> Option<MappedExtent>;
+        extents(file: FileNumber, range: FileRange) -> Vec<MappedExtent>;
+        insert(file: FileNumber, extent: MappedExtent) -> ();
+        convert(file: FileNumber, range: FileRange, to: ExtentState) -> ();
+        remove(file: FileNumber, range: FileRange) -> Vec<MappedExtent>;
+        shift(file: FileNumber, from: FileBlock, by: Shift) -> ();
+        size(file: FileNumber) -> u64;
+        set_size(file: FileNumber, bytes: u64) -> ();
+        extend_size(file: FileNumber, bytes: u64) -> ();
+        inline_data(file: FileNumber) -> Option<Arc<[u8]>>;
+        set_inline_data(file: FileNumber, bytes: Option<Arc<[u8]>>) -> ();
+        files() -> Vec<FileNumber>;
+        commit(data: &BlockQueue) -> ();
+    }
+}
+
+type Step = fn(&Volume, &File) -> Result<()>;
+
+/// What is done while a call fails, and whether that may leave it half done, so that the size must be set anew: what else
+/// fails leaves the size as it was.
+const STEPS: [(&str, bool, Step); 15] = [
+    ("grow", false, |_, file| file.set_len(12 * BLOCK + 5)),
+    ("shrink", true, |_, file| file.set_len(2 * BLOCK + 7)),
+    ("empty", true, |_, file| file.set_len(0)),
+    ("write", false, |_, file| {
+        file.write_at(5 * BLOCK + 100, &[7; 9000]).map(drop)
+    }),
+    ("append", false, |_, file| {
+        file.write_at(file.size(), &[7; 9000]).map(drop)
+    }),
+    ("write directly", true, |_, file| {
+        file.write_direct_at(3 * BLOCK, &[7; 3 * BLOCK as usize])
+            .map(drop)
+    }),
+    ("append directly", true, |_, file| {
+        file.write_direct_at(12 * BLOCK, &[7; 3 * BLOCK as usize])
+            .map(drop)
+    }),
+    ("store", false, |_, file| {
+        file.store_mapped(4 * BLOCK + 5, &[7; 10]).map(drop)
+    }),
+    ("allocate", false, |_, file| {
+        file.allocate(AllocateMode::Allocate, 100, 20 * BLOCK)
+    }),
+    ("punch", false, |_, file| {
+        file.allocate(AllocateMode::PunchHole, BLOCK + 100, 4 * BLOCK)
+    }),
+    ("zero", false, |_, file| {
+        file.allocate(AllocateMode::ZeroRange, BLOCK + 100, 14 * BLOCK)
+    }),
+    ("collapse", true, |_, file| {
+        file.allocate(AllocateMode::CollapseRange, 4 * BLOCK, 4 * BLOCK)
+    }),
+    ("insert", true, |_, file| {
+        file.allocate(AllocateMode::InsertRange, 4 * BLOCK, 4 * BLOCK)
+    }),
+    ("sync", false, |volume, _| volume.sync()),
+    ("drop caches", false, |volume, _| volume.drop_caches()),
+];
+
+fn open(store: &Arc<Failing>, device: &Arc<dyn BlockDevice>, options: &VolumeOptions) -> Volume {
+    Volume::with_store(Arc::clone(device), store.clone(), options).unwrap()
+}
+
+/// A file with data, unwritten blocks, holes, and promises; or with a few bytes inside the store.
+fn fill(volume: &Volume, inline: bool) -> File {
+    let file = volume.file(FILE).unwrap();
+    if inline {
+        file.write_at(0, &[1; 500]).unwrap();
+        return file;
+    }
+    file.write_at(0, &[1; 7 * BLOCK as usize + 33]).unwrap();
+    file.sync_all().unwrap();
+    file.allocate(AllocateMode::PunchHole, 2 * BLOCK, BLOCK)
+        .unwrap();
+    file.write_at(2 * BLOCK + 1024, &[2; 700]).unwrap();
+    file.store_mapped(3 * BLOCK, &[3; 100]).unwrap();
+    file.write_at(9 * BLOCK, &[4; 2000]).unwrap();
+    // Or the tree would answer, and not the store.
+    volume.shrink_status(1000);
+    volume.shrink_status(1000);
+    file
+}
+
+fn content(file: &File) -> Vec<u8> {
+    let mut bytes = vec![0; file.size() as usize];
+    assert_eq!(file.read_at(0, &mut bytes), Ok(bytes.len()));
+    bytes
+}
+
+/// Does `step` while call number `nth` fails; whether there was one.
+fn with_a_failure(options: &VolumeOptions, inline: bool, nth: u64, step: usize) -> bool {
+    let (name, halves, step) = STEPS[step];
+    let store = Arc::new(Failing {
+        truth: MemoryStore::new(),
+        before: AtomicU64::new(NEVER),
+    });
+    let device: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new(1 << 20));
+    let volume = open(&store, &device, options);
+    let file = fill(&volume, inline);
+    let size = file.size();
+    store.before.store(nth, Relaxed);
+    let outcome = step(&volume, &file);
+    if !store.has_failed() {
+        assert_ne!(outcome, Err(FAILURE), "{name}");
+        return false;
+    }
+    let what = format!("{name}, call {nth}, {options:?}: {outcome:?}");
+    match outcome.is_err() && halves {
+        true => assert_eq!(file.set_len(file.size()), Ok(()), "{what}"),
+        false => assert!(outcome.is_ok() || file.size() == size, "{what}"),
+    }
+    // It may be this one that is told.
+    let _told = volume.sync();
+    assert_eq!(testing::check(&volume), Ok(()), "{what}");
+    assert_eq!(volume.sync(), Ok(()), "{what}");
+    assert_eq!(testing::check_synced(&volume), Ok(()), "{what}");
+    let before = content(&file);
+    drop(file);
+    assert_eq!(volume.close().map(drop), Ok(()), "{what}");
+    let volume = open(&store, &device, options);
+    let after = content(&volume.file(FILE).unwrap());
+    assert!(
+        before == after,
+        "{} and {}, {what}",
+        before.len(),
+        after.len()
+    );
+    true
+}
+
+#[test]
+fn a_volume_survives_the_failure_of_any_call_of_its_store() {
+    let options = VolumeOptions::new().background_writeback(false);
+    let shapes = [
+        (options.clone(), false),
+        (options.clone().block_size(1024), false),
+        (options.inline_limit(600), true),
+    ];
+    let mut failures = 0;
+    for (options, inline) in &shapes {
+        for step in 0..STEPS.len() {
+            let some = (0..).take_while(|nth| with_a_failure(options, *inline, *nth, step));
+            failures += some.count();
+        }
+    }
+    println!("{failures} failures");
+    assert!(failures > 300, "{failures}");
+}
