@@ -2,12 +2,12 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::OFlags;
 use smallvec::SmallVec;
 
 use crate::error::Result;
+use crate::sync::uncounted::{AtomicU64, Ordering::Relaxed};
 
 use super::backing::Backing;
 use super::{BlockDevice, Limits, total_len};
