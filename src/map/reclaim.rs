@@ -10,6 +10,8 @@ use alloc::sync::Arc;
 use alloc::sync::Weak;
 use core::fmt;
 
+use crossbeam_utils::CachePadded;
+
 use crate::sync::epoch::{Collector, Guard, LocalHandle};
 
 /// Decides when memory that readers may still look at can be reused; many maps can share one.
@@ -33,10 +35,10 @@ impl Reclaimer {
 
     /// Registers the calling thread. The handle stays with the thread.
     pub fn register(&self) -> Handle {
-        Handle(Rc::new(Registration {
+        Handle(Rc::new(CachePadded::new(Registration {
             epochs: Arc::downgrade(&self.epochs),
             local: self.epochs.0.register(),
-        }))
+        })))
     }
 
     /// Whether the handle came from here.
@@ -47,7 +49,11 @@ impl Reclaimer {
 
 /// A thread's registration with a [`Reclaimer`].
 #[derive(Clone)]
-pub struct Handle(Rc<Registration>);
+pub struct Handle(
+    /// Read with each lookup: padded, so that it shares no line of the cache with memory that a writer writes. Without,
+    /// a reader beside a writer had 0.4 instead of 0.9 of its speed alone, as the allocator happened to place it.
+    Rc<CachePadded<Registration>>,
+);
 
 struct Registration {
     /// Keeps the address by which reclaimers are compared from being used again.
