@@ -191,9 +191,16 @@ impl Core {
         mut operation: impl FnMut(&dyn BlockDevice) -> Result<()>,
     ) -> Failure {
         let start = timed.then(Instant::now);
-        let failure = match operation(&*self.device) {
-            Ok(()) => None,
-            Err(error) => self.again(error, operation),
+        let mut attempt = 1;
+        let failure = loop {
+            let result = operation(&*self.device);
+            if result.is_ok() {
+                break None;
+            }
+            if !self.tries_again(attempt, &result) {
+                break result.err().map(Box::new);
+            }
+            attempt += 1;
         };
         if let Some(start) = start {
             self.latencies.record(kind, start.elapsed());
@@ -201,21 +208,14 @@ impl Core {
         failure
     }
 
-    /// Tries what has failed again, as often as the policy says.
+    /// Whether the policy has a command tried again that ended like this at the `attempt`th time.
     #[cold]
-    fn again(
-        &self,
-        error: Error,
-        mut operation: impl FnMut(&dyn BlockDevice) -> Result<()>,
-    ) -> Failure {
-        let mut result = Err(error);
-        let mut attempt = 1;
-        while self.policy().tries_again(attempt, &result) {
-            attempt += 1;
+    fn tries_again(&self, attempt: u32, result: &Result<()>) -> bool {
+        let again = self.policy().tries_again(attempt, result);
+        if again {
             self.count_retry();
-            result = operation(&*self.device);
         }
-        result.err().map(Box::new)
+        again
     }
 
     /// Waits for a place in the device and takes it: whether what is done there is to be timed. `None` where the

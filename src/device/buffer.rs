@@ -65,11 +65,6 @@ impl Buffer {
         part
     }
 
-    #[cold]
-    fn become_own(&mut self) {
-        *self = Self::copy_of(self);
-    }
-
     /// Aligned, too.
     fn shared_copy(&self) -> Self {
         let len = self.0.len;
@@ -121,12 +116,28 @@ impl Deref for Buffer {
 impl DerefMut for Buffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        if let Memory::Shared(memory) = &mut self.0.memory
+        match &mut *self.0 {
+            Place {
+                memory: Memory::Own(memory),
+                start,
+                len,
+            } => &mut memory[*start..][..*len],
+            place => place.unshared(),
+        }
+    }
+}
+
+impl Place {
+    /// The bytes, which from now on nobody else sees.
+    #[cold]
+    fn unshared(&mut self) -> &mut [u8] {
+        let bytes = self.start..self.start + self.len;
+        if let Memory::Shared(memory) = &mut self.memory
             && Arc::get_mut(memory).is_none()
         {
-            self.become_own();
+            *self = *Buffer::copy_of(&memory[bytes]).0;
         }
-        let Place { memory, start, len } = &mut *self.0;
+        let Self { memory, start, len } = self;
         let memory = match memory {
             Memory::Own(memory) => memory,
             Memory::Shared(memory) => Arc::make_mut(memory),
