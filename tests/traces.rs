@@ -251,6 +251,17 @@ fn calls_out_of_bounds_are_noticed() {
 }
 
 #[test]
+fn a_whitebox_recording_without_delayed_allocation_is_known_by_its_configuration() {
+    let head = json!({"kind": "es", "cfg": "nodelalloc", "bs": 4096, "cl": 4096, "nfiles": 1});
+    let insert = json!(["ins", 0, 0, 1, 100, "w"]);
+    let step = json!({
+        "i": 0, "op": ["pwrite", 0, 0, 4096, 1], "r": 4096, "ev": [insert],
+        "es": {"0": [[0, 1, 100, "w"]]}, "da": 0,
+    });
+    assert_eq!(Lines(vec![head, step]).failures(), []);
+}
+
+#[test]
 fn seeking_may_find_unwritten_blocks_to_be_either() {
     let mut lines = Lines::of(RECORDING);
     let only_unwritten = |line: &Value| {

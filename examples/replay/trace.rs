@@ -160,8 +160,11 @@ impl Head {
         if block_size == 0 || !cluster_size.is_multiple_of(block_size) {
             return Err(Defect::OutOfBounds("cl"));
         }
-        // White-box heads tell neither mount options nor the size of the volume.
-        let options = head["opts"].as_str();
+        // White-box heads tell neither the size of the volume nor mount options, but the name of the configuration.
+        let options = head["opts"]
+            .as_str()
+            .or(head["cfg"].as_str())
+            .unwrap_or_default();
         let free_blocks = match white_box {
             true => MAX_FILE_BYTES / block_size,
             false => number(&head, "free0")?,
@@ -170,10 +173,7 @@ impl Head {
             white_box,
             block_size,
             cluster_blocks: cluster_size / block_size,
-            delayed: !options
-                .unwrap_or_default()
-                .split(',')
-                .any(|option| option == "nodelalloc"),
+            delayed: !options.contains("nodelalloc"),
             files: at_most(number(&head, "nfiles")?, MAX_FILES, "nfiles")?,
             free_blocks: at_most(free_blocks, MAX_VOLUME_BLOCKS, "free0")?,
         })
