@@ -262,6 +262,57 @@ fn a_whitebox_recording_without_delayed_allocation_is_known_by_its_configuration
 }
 
 #[test]
+fn a_cluster_that_was_moved_and_then_freed_is_reserved_again_for_the_delayed_block_in_it() {
+    let head = json!({"kind": "es", "cfg": "big16k", "bs": 4096, "cl": 16384, "nfiles": 1});
+    let delayed = |block: u64, in_use: u64| json!(["insd", 0, block, 1, 0, "d", in_use, 0]);
+    // The only allocated block is 6, in cluster 1 of the file, and moves by a cluster.
+    for (mode, moved_to) in [("collapse", 2), ("insert", 10)] {
+        let beside = moved_to + 1;
+        let bytes = |block: u64| block * 4096;
+        let steps = [
+            (
+                json!(["pwrite", 0, bytes(6), 4096, 1]),
+                vec![json!(["resv", 0, 1, 1]), delayed(6, 0)],
+                4,
+            ),
+            (
+                json!(["fsync", 0]),
+                vec![
+                    json!(["ins", 0, 6, 1, 102, "u"]),
+                    json!(["upd", 0, 1, 1, 1]),
+                    json!(["ins", 0, 6, 1, 102, "w"]),
+                ],
+                0,
+            ),
+            (
+                json!(["falloc", 0, mode, 0, 16384]),
+                vec![json!(["rm", 0, 0, u32::MAX])],
+                0,
+            ),
+            (
+                json!(["pwrite", 0, bytes(beside), 4096, 2]),
+                vec![delayed(beside, 1)],
+                0,
+            ),
+            (
+                json!(["falloc", 0, "punch", bytes(moved_to), 4096]),
+                vec![
+                    json!(["rm", 0, moved_to, 1]),
+                    json!(["mbf", 0, "extent 0/25/1"]),
+                ],
+                4,
+            ),
+        ];
+        let steps = (0..).zip(steps).map(|(number, (op, events, da))| {
+            let returned = if op[0] == "pwrite" { 4096 } else { 0 };
+            json!({"i": number, "op": op, "r": returned, "ev": events, "es": {}, "da": da})
+        });
+        let lines = Lines([head.clone()].into_iter().chain(steps).collect());
+        assert_eq!(lines.failures(), [], "{mode}");
+    }
+}
+
+#[test]
 fn seeking_may_find_unwritten_blocks_to_be_either() {
     let mut lines = Lines::of(RECORDING);
     let only_unwritten = |line: &Value| {

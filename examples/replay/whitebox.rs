@@ -42,6 +42,8 @@ pub(crate) fn replay(text: &str) -> Report {
 struct Replay {
     context: StatusContext,
     cluster: ClusterRatio,
+    /// Bytes in a cluster.
+    cluster_bytes: u64,
     /// Clusters in one block group: as many as one bitmap block has bits.
     group_clusters: u64,
     files: Vec<File>,
@@ -142,7 +144,8 @@ impl Replay {
     fn new(head: &str) -> Option<Self> {
         let head: Value = serde_json::from_str(head).ok()?;
         let block_size = head["bs"].as_u64()?;
-        let cluster = ClusterRatio::new(head["cl"].as_u64()?.checked_div(block_size)?).ok()?;
+        let cluster_bytes = head["cl"].as_u64()?;
+        let cluster = ClusterRatio::new(cluster_bytes.checked_div(block_size)?).ok()?;
         let context = StatusContext::new(cluster);
         let files = (0..head["nfiles"].as_u64()?)
             .map(|_| File::new(&context))
@@ -151,6 +154,7 @@ impl Replay {
         Some(Self {
             context,
             cluster,
+            cluster_bytes,
             group_clusters: 8 * block_size,
             files,
             step: 0,
@@ -191,6 +195,9 @@ impl Replay {
             }
         }
         self.files.iter_mut().for_each(|file| file.evicted = false);
+        if step["r"] == 0 {
+            self.shift(&step["op"]);
+        }
         self.compare(&step);
     }
 
@@ -282,6 +289,25 @@ impl Replay {
         let (first, end) = self.cluster.clusters_touched(event.range());
         let clusters = (first..end).map(|cluster| (disk / ratio + (cluster - first), cluster));
         self.files[file].backing.extend(clusters);
+    }
+
+    /// Follows a collapse or an insert, which moves allocated clusters to other logical ones without a word.
+    fn shift(&mut self, op: &Value) {
+        let bytes = |index: usize| op[index].as_u64().unwrap_or_default();
+        let Some(file) = self.files.get_mut(bytes(1) as usize) else {
+            return;
+        };
+        let (offset, len) = (bytes(3) / self.cluster_bytes, bytes(4) / self.cluster_bytes);
+        let logical = file.backing.values_mut();
+        match op[2].as_str() {
+            Some("collapse") => logical
+                .filter(|logical| **logical >= offset + len)
+                .for_each(|logical| *logical -= len),
+            Some("insert") => logical
+                .filter(|logical| **logical >= offset)
+                .for_each(|logical| *logical += len),
+            _ => {}
+        }
     }
 
     /// Clusters were freed: "extent group/start/length". Those that still have delayed blocks are
