@@ -262,6 +262,33 @@ fn a_whitebox_recording_without_delayed_allocation_is_known_by_its_configuration
 }
 
 #[test]
+fn calls_that_are_not_whole_are_noticed_alone() {
+    let head = json!({"kind": "es", "bs": 4096, "cl": 4096, "nfiles": 1});
+    let failures = |events: Value, trees: Value| {
+        let step = json!({"i": 0, "op": ["syncfs"], "r": 0, "ev": events, "es": trees, "da": 0});
+        Lines(vec![head.clone(), step]).failures().len()
+    };
+    for event in [
+        json!("look"),
+        json!([]),
+        json!(["look"]),
+        json!(["look", 0, 7]),
+        json!(["look", 0, -7, 0]),
+        json!(["mba"]),
+        json!(["rm", 0, 0.5, 1]),
+        json!(["ins", 0, 0, 1, 7, "x"]),
+        json!(["cache", 0, 0, 1, 7]),
+        json!(["insd", 0, 0, 1, 0, "d", 0]),
+        json!(["rel", "0", 0, 1]),
+    ] {
+        assert_eq!(failures(json!([event]), json!({})), 1, "{event}");
+    }
+    assert_eq!(failures(json!([]), Value::Null), 1);
+    // The kernel removes nothing now and then, and tells.
+    assert_eq!(failures(json!([["rm", 0, 7, 0]]), json!({"0": []})), 0);
+}
+
+#[test]
 fn a_cluster_that_was_moved_and_then_freed_is_reserved_again_for_the_delayed_block_in_it() {
     let head = json!({"kind": "es", "cfg": "big16k", "bs": 4096, "cl": 16384, "nfiles": 1});
     let delayed = |block: u64, in_use: u64| json!(["insd", 0, block, 1, 0, "d", in_use, 0]);

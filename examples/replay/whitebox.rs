@@ -103,6 +103,20 @@ impl<'a> Event<'a> {
             .unwrap_or_default()
     }
 
+    /// Whether it has the numbers and the kind that a call of its name needs.
+    fn is_whole(&self) -> bool {
+        let (numbers, has_kind): (&[usize], _) = match self.name() {
+            "ins" | "cache" => (&[1, 2, 3, 4], true),
+            "insd" => (&[1, 2, 3, 6, 7], true),
+            "rm" | "look" | "resv" | "rel" => (&[1, 2, 3], false),
+            "upd" => (&[1, 2, 3, 4], false),
+            _ => (&[1], false),
+        };
+        let is_number = |index: &usize| self.0.get(*index).is_some_and(Value::is_u64);
+        let is_kind = matches!(self.text(5), "w" | "u" | "d" | "h");
+        numbers.iter().all(is_number) && (is_kind || !has_kind)
+    }
+
     /// Whether every number is one that a recording can have, so that sums of some do not overflow.
     fn is_in_bounds(&self) -> bool {
         let mut numbers = self.0.iter().filter_map(Value::as_u64);
@@ -183,8 +197,8 @@ impl Replay {
         };
         self.step = number;
         self.report.steps += 1;
-        for event in events.iter().filter_map(Value::as_array) {
-            self.event(Event(event));
+        for event in events {
+            self.event(Event(event.as_array().map_or(&[], Vec::as_slice)));
         }
         for file in 0..self.files.len() {
             self.confirm(file, None);
@@ -204,6 +218,10 @@ impl Replay {
     /// Makes one recorded call.
     fn event(&mut self, event: Event<'_>) {
         let number = event.number(1) as usize;
+        if !event.is_whole() {
+            let fields = Value::from(event.0);
+            return self.expect(format!("event {fields}"), "whole", "with fields missing");
+        }
         if number >= self.files.len() || !event.is_in_bounds() {
             return self.expect(format!("{} within bounds", event.name()), true, false);
         }
@@ -333,7 +351,10 @@ impl Replay {
 
     /// Compares the trees and the reservation after a step.
     fn compare(&mut self, step: &Value) {
-        for (number, expected) in step["es"].as_object().into_iter().flatten() {
+        let Some(trees) = step["es"].as_object() else {
+            return self.expect("es".into(), "one tree for each file", "none");
+        };
+        for (number, expected) in trees {
             let Some(file) = number.parse().ok().and_then(|n: usize| self.files.get(n)) else {
                 self.expect("file number".into(), true, false);
                 continue;
