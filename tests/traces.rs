@@ -340,6 +340,46 @@ fn a_cluster_that_was_moved_and_then_freed_is_reserved_again_for_the_delayed_blo
 }
 
 #[test]
+fn operations_beyond_the_largest_file_size_fail_as_recorded() {
+    let mut lines = Lines::of(RECORDING);
+    lines.0.truncate(1);
+    let nothing_read = json!("ef2a8b78dd80da9c");
+    let empty = json!({
+        "sz": 0, "b": 0, "fm": [], "sk": [], "da": 0, "fr": lines.0[0]["free0"], "h": nothing_read,
+    });
+    let (largest, last) = (u64::from(u32::MAX) * 4096, i64::MAX);
+    for (op, returned) in [
+        (json!(["pwrite", 0, largest, 1, 1]), json!("EFBIG")),
+        (json!(["pwrite", 0, last, 0, 1]), json!(0)),
+        (json!(["trunc", 0, largest + 1]), json!("EFBIG")),
+        (json!(["falloc", 0, "keep", largest, 1]), json!("EFBIG")),
+        (json!(["falloc", 0, "collapse", last, last]), json!("EFBIG")),
+        (json!(["falloc", 0, "insert", 4096, 4096]), json!("EINVAL")),
+        (json!(["falloc", 0, "punch", largest - 1, 1]), json!(0)),
+        (json!(["falloc", 0, "alloc", last, 0]), json!("EINVAL")),
+        (json!(["pread", 0, last, 4096]), json!(0)),
+        (json!(["sfr", 0, largest, 4096]), json!(0)),
+    ] {
+        let mut step = json!({"i": lines.0.len(), "op": op, "r": returned, "o": {"0": empty}});
+        if op[0] == "pread" {
+            step["x"] = nothing_read.clone();
+        }
+        lines.0.push(step);
+    }
+    let recorded_end = lines.0.len();
+    lines
+        .0
+        .push(json!({"end": {"0": empty}}));
+    assert_eq!(lines.failures(), []);
+    // A file that no recording could have the hash of is not read.
+    let too_long =
+        json!({"i": recorded_end, "op": ["trunc", 0, largest], "r": 0, "o": {"0": empty}});
+    lines.0.insert(recorded_end, too_long);
+    let fields: Vec<String> = lines.failures().into_iter().map(|f| f.field).collect();
+    assert_eq!(fields, ["file 0"; 3]);
+}
+
+#[test]
 fn seeking_may_find_unwritten_blocks_to_be_either() {
     let mut lines = Lines::of(RECORDING);
     let only_unwritten = |line: &Value| {
