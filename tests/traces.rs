@@ -289,11 +289,20 @@ fn calls_that_are_not_whole_are_noticed_alone() {
 }
 
 #[test]
-fn a_cluster_that_was_moved_and_then_freed_is_reserved_again_for_the_delayed_block_in_it() {
+fn a_cluster_that_was_moved_or_forgotten_and_then_freed_is_reserved_again_for_the_delayed_block_in_it()
+ {
     let head = json!({"kind": "es", "cfg": "big16k", "bs": 4096, "cl": 16384, "nfiles": 1});
     let delayed = |block: u64, in_use: u64| json!(["insd", 0, block, 1, 0, "d", in_use, 0]);
-    // The only allocated block is 6, in cluster 1 of the file, and moves by a cluster.
-    for (mode, moved_to) in [("collapse", 2), ("insert", 10)] {
+    // The only allocated block is 6, in cluster 1 of the file, and moves by a cluster or stays.
+    for (moves, moved_to) in [
+        (json!(["falloc", 0, "collapse", 0, 16384]), 2),
+        (json!(["falloc", 0, "insert", 0, 16384]), 10),
+        (json!(["remount"]), 6),
+    ] {
+        let forgets = match moves[0] == "remount" {
+            true => vec![],
+            false => vec![json!(["rm", 0, 0, u32::MAX])],
+        };
         let beside = moved_to + 1;
         let bytes = |block: u64| block * 4096;
         let steps = [
@@ -311,11 +320,7 @@ fn a_cluster_that_was_moved_and_then_freed_is_reserved_again_for_the_delayed_blo
                 ],
                 0,
             ),
-            (
-                json!(["falloc", 0, mode, 0, 16384]),
-                vec![json!(["rm", 0, 0, u32::MAX])],
-                0,
-            ),
+            (moves.clone(), forgets, 0),
             (
                 json!(["pwrite", 0, bytes(beside), 4096, 2]),
                 vec![delayed(beside, 1)],
@@ -335,7 +340,7 @@ fn a_cluster_that_was_moved_and_then_freed_is_reserved_again_for_the_delayed_blo
             json!({"i": number, "op": op, "r": returned, "ev": events, "es": {}, "da": da})
         });
         let lines = Lines([head.clone()].into_iter().chain(steps).collect());
-        assert_eq!(lines.failures(), [], "{mode}");
+        assert_eq!(lines.failures(), [], "{moves}");
     }
 }
 
@@ -367,9 +372,7 @@ fn operations_beyond_the_largest_file_size_fail_as_recorded() {
         lines.0.push(step);
     }
     let recorded_end = lines.0.len();
-    lines
-        .0
-        .push(json!({"end": {"0": empty}}));
+    lines.0.push(json!({"end": {"0": empty}}));
     assert_eq!(lines.failures(), []);
     // A file that no recording could have the hash of is not read.
     let too_long =

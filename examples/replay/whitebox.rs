@@ -205,7 +205,8 @@ impl Replay {
         }
         if step["op"][0] == "remount" {
             for file in self.files.iter_mut().filter(|file| !file.evicted) {
-                *file = File::new(&self.context);
+                file.tree = StatusTree::new(&self.context);
+                file.reserved = 0;
             }
         }
         self.files.iter_mut().for_each(|file| file.evicted = false);
