@@ -17,13 +17,16 @@ mod whitebox;
 
 use std::path::Path;
 
+use extent_map::file::ExtentKind;
+use extent_map::testing::{Oracle, Outcome};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use blackbox::{Device, Settings};
+use blackbox::{Device, Settings, hash, returned};
 use mount::Store;
+use observation::{Observation, without};
 use report::Failure;
-use trace::Trace;
+use trace::{Head, Seen, Trace};
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces"))
@@ -100,6 +103,65 @@ fn recordings_replay_on_a_volume_in_a_file_under_memory_pressure_and_checks() {
         shrink: 0.3,
         ..CHECKED
     });
+}
+
+/// The model that random operations are compared with shows what was recorded.
+#[test]
+fn the_dense_model_answers_as_recorded() {
+    let recordings = recording::find(folder()).unwrap();
+    recordings.par_iter().for_each(|path| {
+        let text = recording::read(path).unwrap();
+        let Trace { head, steps, end } = Trace::parse(&text).unwrap();
+        let mut oracle = Oracle::new(head.block_size, head.cluster_blocks, head.delayed).unwrap();
+        for step in &steps {
+            let place = format!("{} step {}", path.display(), step.number);
+            let outcome = oracle.apply(&step.op);
+            assert_eq!(returned(&outcome), step.returned, "{place}");
+            if let (Some(recorded), Outcome::Bytes(bytes)) = (&step.read, &outcome) {
+                assert_eq!(json!(hash(bytes)), *recorded, "{place}");
+            }
+            if let Some(recorded) = &step.delayed_blocks {
+                assert_eq!(json!(oracle.delayed_blocks()), *recorded, "{place}");
+            }
+            assert_shows(&oracle, &head, &step.seen, &place);
+        }
+        oracle.apply(&extent_map::testing::Op::Sync);
+        assert_shows(&oracle, &head, &end, &format!("{} end", path.display()));
+    });
+}
+
+/// Compares all that was seen of files, but for free space: the model has no volume around it.
+fn assert_shows(oracle: &Oracle, head: &Head, seen: &[Seen], place: &str) {
+    for Seen { file, fields } in seen {
+        let model = oracle.observe(*file);
+        let kinds = model.extents.iter().map(|(range, kind)| match kind {
+            ExtentKind::Written => json!([range.start().0, range.len(), "w"]),
+            ExtentKind::Unwritten => json!([range.start().0, range.len(), "u"]),
+            ExtentKind::Delayed => json!([range.start().0, range.len(), "d"]),
+            _ => json!(null),
+        });
+        for (field, got) in [
+            ("sz", json!(model.size)),
+            ("h", json!(hash(&model.content))),
+            ("fm", kinds.collect()),
+            ("da", json!(oracle.delayed_blocks())),
+        ] {
+            assert_eq!(got, fields[field], "{field} of {place}");
+        }
+        let unwritten: Vec<_> = model
+            .extents
+            .iter()
+            .filter(|(_, kind)| *kind == ExtentKind::Unwritten)
+            .map(|(range, _)| range.start().0 * head.block_size..range.end().0 * head.block_size)
+            .collect();
+        let recorded = Observation::segments_from(&fields["sk"]).unwrap();
+        let comparable = |data| without(data, &unwritten);
+        assert_eq!(comparable(&model.data), comparable(&recorded), "{place}");
+        let tree = head.cluster_blocks * head.block_size / 512;
+        let recorded = fields["b"].as_u64().unwrap();
+        let sectors = [model.sectors, model.sectors + tree];
+        assert!(sectors.contains(&recorded), "b of {place}");
+    }
 }
 
 /// The lines of a recording, to be altered.

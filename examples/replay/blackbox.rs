@@ -315,13 +315,13 @@ pub(super) fn content(file: &File) -> Result<Vec<u8>> {
 }
 
 /// The hash that recordings have of bytes.
-fn hash(bytes: &[u8]) -> String {
+pub(super) fn hash(bytes: &[u8]) -> String {
     let digest = Blake2s::<U8>::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the system call returned, as recordings write it: a number, or the name of an errno.
-fn returned(outcome: &Outcome) -> Value {
+pub(super) fn returned(outcome: &Outcome) -> Value {
     match outcome {
         Outcome::Done => json!(0),
         Outcome::Count(count) => json!(count),
