@@ -17,13 +17,16 @@ mod whitebox;
 
 use std::path::Path;
 
+use extent_map::file::ExtentKind;
+use extent_map::testing::{Oracle, Outcome};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use blackbox::{Device, Settings};
+use blackbox::{Device, Settings, hash, returned};
 use mount::Store;
+use observation::{Observation, without};
 use report::Failure;
-use trace::Trace;
+use trace::{Head, Seen, Trace};
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces"))
@@ -100,6 +103,65 @@ fn recordings_replay_on_a_volume_in_a_file_under_memory_pressure_and_checks() {
         shrink: 0.3,
         ..CHECKED
     });
+}
+
+/// The model that random operations are compared with shows what was recorded.
+#[test]
+fn the_dense_model_answers_as_recorded() {
+    let recordings = recording::find(folder()).unwrap();
+    recordings.par_iter().for_each(|path| {
+        let text = recording::read(path).unwrap();
+        let Trace { head, steps, end } = Trace::parse(&text).unwrap();
+        let mut oracle = Oracle::new(head.block_size, head.cluster_blocks, head.delayed).unwrap();
+        for step in &steps {
+            let place = format!("{} step {}", path.display(), step.number);
+            let outcome = oracle.apply(&step.op);
+            assert_eq!(returned(&outcome), step.returned, "{place}");
+            if let (Some(recorded), Outcome::Bytes(bytes)) = (&step.read, &outcome) {
+                assert_eq!(json!(hash(bytes)), *recorded, "{place}");
+            }
+            if let Some(recorded) = &step.delayed_blocks {
+                assert_eq!(json!(oracle.delayed_blocks()), *recorded, "{place}");
+            }
+            assert_shows(&oracle, &head, &step.seen, &place);
+        }
+        oracle.apply(&extent_map::testing::Op::Sync);
+        assert_shows(&oracle, &head, &end, &format!("{} end", path.display()));
+    });
+}
+
+/// Compares all that was seen of files, but for free space: the model has no volume around it.
+fn assert_shows(oracle: &Oracle, head: &Head, seen: &[Seen], place: &str) {
+    for Seen { file, fields } in seen {
+        let model = oracle.observe(*file);
+        let kinds = model.extents.iter().map(|(range, kind)| match kind {
+            ExtentKind::Written => json!([range.start().0, range.len(), "w"]),
+            ExtentKind::Unwritten => json!([range.start().0, range.len(), "u"]),
+            ExtentKind::Delayed => json!([range.start().0, range.len(), "d"]),
+            _ => json!(null),
+        });
+        for (field, got) in [
+            ("sz", json!(model.size)),
+            ("h", json!(hash(&model.content))),
+            ("fm", kinds.collect()),
+            ("da", json!(oracle.delayed_blocks())),
+        ] {
+            assert_eq!(got, fields[field], "{field} of {place}");
+        }
+        let unwritten: Vec<_> = model
+            .extents
+            .iter()
+            .filter(|(_, kind)| *kind == ExtentKind::Unwritten)
+            .map(|(range, _)| range.start().0 * head.block_size..range.end().0 * head.block_size)
+            .collect();
+        let recorded = Observation::segments_from(&fields["sk"]).unwrap();
+        let comparable = |data| without(data, &unwritten);
+        assert_eq!(comparable(&model.data), comparable(&recorded), "{place}");
+        let tree = head.cluster_blocks * head.block_size / 512;
+        let recorded = fields["b"].as_u64().unwrap();
+        let sectors = [model.sectors, model.sectors + tree];
+        assert!(sectors.contains(&recorded), "b of {place}");
+    }
 }
 
 /// The lines of a recording, to be altered.
@@ -248,6 +310,138 @@ fn calls_out_of_bounds_are_noticed() {
         let report = recording::replay(&text, &Settings::default()).unwrap();
         assert!(!report.failures.is_empty(), "{text}");
     }
+}
+
+#[test]
+fn a_whitebox_recording_without_delayed_allocation_is_known_by_its_configuration() {
+    let head = json!({"kind": "es", "cfg": "nodelalloc", "bs": 4096, "cl": 4096, "nfiles": 1});
+    let insert = json!(["ins", 0, 0, 1, 100, "w"]);
+    let step = json!({
+        "i": 0, "op": ["pwrite", 0, 0, 4096, 1], "r": 4096, "ev": [insert],
+        "es": {"0": [[0, 1, 100, "w"]]}, "da": 0,
+    });
+    assert_eq!(Lines(vec![head, step]).failures(), []);
+}
+
+#[test]
+fn calls_that_are_not_whole_are_noticed_alone() {
+    let head = json!({"kind": "es", "bs": 4096, "cl": 4096, "nfiles": 1});
+    let failures = |events: Value, trees: Value| {
+        let step = json!({"i": 0, "op": ["syncfs"], "r": 0, "ev": events, "es": trees, "da": 0});
+        Lines(vec![head.clone(), step]).failures().len()
+    };
+    for event in [
+        json!("look"),
+        json!([]),
+        json!(["look"]),
+        json!(["look", 0, 7]),
+        json!(["look", 0, -7, 0]),
+        json!(["mba"]),
+        json!(["rm", 0, 0.5, 1]),
+        json!(["ins", 0, 0, 1, 7, "x"]),
+        json!(["cache", 0, 0, 1, 7]),
+        json!(["insd", 0, 0, 1, 0, "d", 0]),
+        json!(["rel", "0", 0, 1]),
+    ] {
+        assert_eq!(failures(json!([event]), json!({})), 1, "{event}");
+    }
+    assert_eq!(failures(json!([]), Value::Null), 1);
+    // The kernel removes nothing now and then, and tells.
+    assert_eq!(failures(json!([["rm", 0, 7, 0]]), json!({"0": []})), 0);
+}
+
+#[test]
+fn a_cluster_that_was_moved_or_forgotten_and_then_freed_is_reserved_again_for_the_delayed_block_in_it()
+ {
+    let head = json!({"kind": "es", "cfg": "big16k", "bs": 4096, "cl": 16384, "nfiles": 1});
+    let delayed = |block: u64, in_use: u64| json!(["insd", 0, block, 1, 0, "d", in_use, 0]);
+    // The only allocated block is 6, in cluster 1 of the file, and moves by a cluster or stays.
+    for (moves, moved_to) in [
+        (json!(["falloc", 0, "collapse", 0, 16384]), 2),
+        (json!(["falloc", 0, "insert", 0, 16384]), 10),
+        (json!(["remount"]), 6),
+    ] {
+        let forgets = match moves[0] == "remount" {
+            true => vec![],
+            false => vec![json!(["rm", 0, 0, u32::MAX])],
+        };
+        let beside = moved_to + 1;
+        let bytes = |block: u64| block * 4096;
+        let steps = [
+            (
+                json!(["pwrite", 0, bytes(6), 4096, 1]),
+                vec![json!(["resv", 0, 1, 1]), delayed(6, 0)],
+                4,
+            ),
+            (
+                json!(["fsync", 0]),
+                vec![
+                    json!(["ins", 0, 6, 1, 102, "u"]),
+                    json!(["upd", 0, 1, 1, 1]),
+                    json!(["ins", 0, 6, 1, 102, "w"]),
+                ],
+                0,
+            ),
+            (moves.clone(), forgets, 0),
+            (
+                json!(["pwrite", 0, bytes(beside), 4096, 2]),
+                vec![delayed(beside, 1)],
+                0,
+            ),
+            (
+                json!(["falloc", 0, "punch", bytes(moved_to), 4096]),
+                vec![
+                    json!(["rm", 0, moved_to, 1]),
+                    json!(["mbf", 0, "extent 0/25/1"]),
+                ],
+                4,
+            ),
+        ];
+        let steps = (0..).zip(steps).map(|(number, (op, events, da))| {
+            let returned = if op[0] == "pwrite" { 4096 } else { 0 };
+            json!({"i": number, "op": op, "r": returned, "ev": events, "es": {}, "da": da})
+        });
+        let lines = Lines([head.clone()].into_iter().chain(steps).collect());
+        assert_eq!(lines.failures(), [], "{moves}");
+    }
+}
+
+#[test]
+fn operations_beyond_the_largest_file_size_fail_as_recorded() {
+    let mut lines = Lines::of(RECORDING);
+    lines.0.truncate(1);
+    let nothing_read = json!("ef2a8b78dd80da9c");
+    let empty = json!({
+        "sz": 0, "b": 0, "fm": [], "sk": [], "da": 0, "fr": lines.0[0]["free0"], "h": nothing_read,
+    });
+    let (largest, last) = (u64::from(u32::MAX) * 4096, i64::MAX);
+    for (op, returned) in [
+        (json!(["pwrite", 0, largest, 1, 1]), json!("EFBIG")),
+        (json!(["pwrite", 0, last, 0, 1]), json!(0)),
+        (json!(["trunc", 0, largest + 1]), json!("EFBIG")),
+        (json!(["falloc", 0, "keep", largest, 1]), json!("EFBIG")),
+        (json!(["falloc", 0, "collapse", last, last]), json!("EFBIG")),
+        (json!(["falloc", 0, "insert", 4096, 4096]), json!("EINVAL")),
+        (json!(["falloc", 0, "punch", largest - 1, 1]), json!(0)),
+        (json!(["falloc", 0, "alloc", last, 0]), json!("EINVAL")),
+        (json!(["pread", 0, last, 4096]), json!(0)),
+        (json!(["sfr", 0, largest, 4096]), json!(0)),
+    ] {
+        let mut step = json!({"i": lines.0.len(), "op": op, "r": returned, "o": {"0": empty}});
+        if op[0] == "pread" {
+            step["x"] = nothing_read.clone();
+        }
+        lines.0.push(step);
+    }
+    let recorded_end = lines.0.len();
+    lines.0.push(json!({"end": {"0": empty}}));
+    assert_eq!(lines.failures(), []);
+    // A file that no recording could have the hash of is not read.
+    let too_long =
+        json!({"i": recorded_end, "op": ["trunc", 0, largest], "r": 0, "o": {"0": empty}});
+    lines.0.insert(recorded_end, too_long);
+    let fields: Vec<String> = lines.failures().into_iter().map(|f| f.field).collect();
+    assert_eq!(fields, ["file 0"; 3]);
 }
 
 #[test]

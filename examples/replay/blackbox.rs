@@ -22,7 +22,7 @@ use tempfile::NamedTempFile;
 use super::mount::{Mount, Store};
 use super::observation::{Observation, without};
 use super::report::{Failure, Report};
-use super::trace::{Head, Seen, Step, Trace};
+use super::trace::{Head, MAX_FILE_BYTES, Seen, Step, Trace};
 
 /// How to replay.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -303,8 +303,11 @@ fn violations(volume: &Volume) -> Vec<String> {
     found.iter().map(ToString::to_string).collect()
 }
 
-/// Everything in a file.
+/// Everything in a file, unless it is longer than a recorded one.
 pub(super) fn content(file: &File) -> Result<Vec<u8>> {
+    if file.size() > MAX_FILE_BYTES {
+        return Err(Error::FileTooBig);
+    }
     let mut bytes = vec![0; file.size() as usize];
     let len = file.read_at(0, &mut bytes)?;
     bytes.truncate(len);
@@ -312,13 +315,13 @@ pub(super) fn content(file: &File) -> Result<Vec<u8>> {
 }
 
 /// The hash that recordings have of bytes.
-fn hash(bytes: &[u8]) -> String {
+pub(super) fn hash(bytes: &[u8]) -> String {
     let digest = Blake2s::<U8>::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the system call returned, as recordings write it: a number, or the name of an errno.
-fn returned(outcome: &Outcome) -> Value {
+pub(super) fn returned(outcome: &Outcome) -> Value {
     match outcome {
         Outcome::Done => json!(0),
         Outcome::Count(count) => json!(count),

@@ -7,8 +7,10 @@ use extent_map::file::AllocateMode;
 use extent_map::testing::{FileOp, Op};
 use serde_json::Value;
 
-/// Bytes of files lie below this; recorded files are much shorter.
-const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Files are at most this long; recorded ones are much shorter.
+pub(crate) const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Offsets, lengths and sizes are at most what a system call can be given.
+const MAX_OFFSET: u64 = i64::MAX as u64;
 /// Volumes have at most this many blocks; recorded ones have many fewer.
 const MAX_VOLUME_BLOCKS: u64 = 1 << 24;
 /// The bytes of a cluster, at most.
@@ -160,8 +162,11 @@ impl Head {
         if block_size == 0 || !cluster_size.is_multiple_of(block_size) {
             return Err(Defect::OutOfBounds("cl"));
         }
-        // White-box heads tell neither mount options nor the size of the volume.
-        let options = head["opts"].as_str();
+        // White-box heads tell neither the size of the volume nor mount options, but the name of the configuration.
+        let options = head["opts"]
+            .as_str()
+            .or(head["cfg"].as_str())
+            .unwrap_or_default();
         let free_blocks = match white_box {
             true => MAX_FILE_BYTES / block_size,
             false => number(&head, "free0")?,
@@ -170,10 +175,7 @@ impl Head {
             white_box,
             block_size,
             cluster_blocks: cluster_size / block_size,
-            delayed: !options
-                .unwrap_or_default()
-                .split(',')
-                .any(|option| option == "nodelalloc"),
+            delayed: !options.contains("nodelalloc"),
             files: at_most(number(&head, "nfiles")?, MAX_FILES, "nfiles")?,
             free_blocks: at_most(free_blocks, MAX_VOLUME_BLOCKS, "free0")?,
         })
@@ -261,14 +263,20 @@ impl Arguments<'_> {
     }
 
     fn size(&mut self) -> Result<u64> {
-        at_most(self.number("size")?, MAX_FILE_BYTES, "size")
+        at_most(self.number("size")?, MAX_OFFSET, "size")
     }
 
     /// An offset and a length.
     fn range(&mut self) -> Result<(u64, u64)> {
-        let offset = at_most(self.number("offset")?, MAX_FILE_BYTES, "offset")?;
-        let len = at_most(self.number("length")?, MAX_FILE_BYTES, "length")?;
+        let offset = at_most(self.number("offset")?, MAX_OFFSET, "offset")?;
+        let len = at_most(self.number("length")?, MAX_OFFSET, "length")?;
         Ok((offset, len))
+    }
+
+    /// An offset and a length of data.
+    fn data(&mut self) -> Result<(u64, u64)> {
+        let (offset, len) = self.range()?;
+        Ok((offset, at_most(len, FileOp::MAX_DATA, "length")?))
     }
 
     /// What chooses the bytes that are written; they repeat after so many seeds.
@@ -298,21 +306,21 @@ fn operation(recorded: &[Value], files: u64) -> Result<Op> {
     let args = Arguments { rest, files };
     match name {
         "pwrite" => args.on_file(|args| {
-            let (offset, len) = args.range()?;
+            let (offset, len) = args.data()?;
             let seed = args.seed()?;
             Ok(FileOp::Write { offset, len, seed })
         }),
         "mwrite" => args.on_file(|args| {
-            let (offset, len) = args.range()?;
+            let (offset, len) = args.data()?;
             let seed = args.seed()?;
             Ok(FileOp::StoreMapped { offset, len, seed })
         }),
         "pread" => args.on_file(|args| {
-            let (offset, len) = args.range()?;
+            let (offset, len) = args.data()?;
             Ok(FileOp::Read { offset, len })
         }),
         "mread" => args.on_file(|args| {
-            let (offset, len) = args.range()?;
+            let (offset, len) = args.data()?;
             Ok(FileOp::LoadMapped { offset, len })
         }),
         "falloc" => args.on_file(|args| {

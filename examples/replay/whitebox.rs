@@ -42,6 +42,8 @@ pub(crate) fn replay(text: &str) -> Report {
 struct Replay {
     context: StatusContext,
     cluster: ClusterRatio,
+    /// Bytes in a cluster.
+    cluster_bytes: u64,
     /// Clusters in one block group: as many as one bitmap block has bits.
     group_clusters: u64,
     files: Vec<File>,
@@ -101,6 +103,20 @@ impl<'a> Event<'a> {
             .unwrap_or_default()
     }
 
+    /// Whether it has the numbers and the kind that a call of its name needs.
+    fn is_whole(&self) -> bool {
+        let (numbers, has_kind): (&[usize], _) = match self.name() {
+            "ins" | "cache" => (&[1, 2, 3, 4], true),
+            "insd" => (&[1, 2, 3, 6, 7], true),
+            "rm" | "look" | "resv" | "rel" => (&[1, 2, 3], false),
+            "upd" => (&[1, 2, 3, 4], false),
+            _ => (&[1], false),
+        };
+        let is_number = |index: &usize| self.0.get(*index).is_some_and(Value::is_u64);
+        let is_kind = matches!(self.text(5), "w" | "u" | "d" | "h");
+        numbers.iter().all(is_number) && (is_kind || !has_kind)
+    }
+
     /// Whether every number is one that a recording can have, so that sums of some do not overflow.
     fn is_in_bounds(&self) -> bool {
         let mut numbers = self.0.iter().filter_map(Value::as_u64);
@@ -142,7 +158,8 @@ impl Replay {
     fn new(head: &str) -> Option<Self> {
         let head: Value = serde_json::from_str(head).ok()?;
         let block_size = head["bs"].as_u64()?;
-        let cluster = ClusterRatio::new(head["cl"].as_u64()?.checked_div(block_size)?).ok()?;
+        let cluster_bytes = head["cl"].as_u64()?;
+        let cluster = ClusterRatio::new(cluster_bytes.checked_div(block_size)?).ok()?;
         let context = StatusContext::new(cluster);
         let files = (0..head["nfiles"].as_u64()?)
             .map(|_| File::new(&context))
@@ -151,6 +168,7 @@ impl Replay {
         Some(Self {
             context,
             cluster,
+            cluster_bytes,
             group_clusters: 8 * block_size,
             files,
             step: 0,
@@ -179,24 +197,32 @@ impl Replay {
         };
         self.step = number;
         self.report.steps += 1;
-        for event in events.iter().filter_map(Value::as_array) {
-            self.event(Event(event));
+        for event in events {
+            self.event(Event(event.as_array().map_or(&[], Vec::as_slice)));
         }
         for file in 0..self.files.len() {
             self.confirm(file, None);
         }
         if step["op"][0] == "remount" {
             for file in self.files.iter_mut().filter(|file| !file.evicted) {
-                *file = File::new(&self.context);
+                file.tree = StatusTree::new(&self.context);
+                file.reserved = 0;
             }
         }
         self.files.iter_mut().for_each(|file| file.evicted = false);
+        if step["r"] == 0 {
+            self.shift(&step["op"]);
+        }
         self.compare(&step);
     }
 
     /// Makes one recorded call.
     fn event(&mut self, event: Event<'_>) {
         let number = event.number(1) as usize;
+        if !event.is_whole() {
+            let fields = Value::from(event.0);
+            return self.expect(format!("event {fields}"), "whole", "with fields missing");
+        }
         if number >= self.files.len() || !event.is_in_bounds() {
             return self.expect(format!("{} within bounds", event.name()), true, false);
         }
@@ -284,6 +310,25 @@ impl Replay {
         self.files[file].backing.extend(clusters);
     }
 
+    /// Follows a collapse or an insert, which moves allocated clusters to other logical ones without a word.
+    fn shift(&mut self, op: &Value) {
+        let bytes = |index: usize| op[index].as_u64().unwrap_or_default();
+        let Some(file) = self.files.get_mut(bytes(1) as usize) else {
+            return;
+        };
+        let (offset, len) = (bytes(3) / self.cluster_bytes, bytes(4) / self.cluster_bytes);
+        let logical = file.backing.values_mut();
+        match op[2].as_str() {
+            Some("collapse") => logical
+                .filter(|logical| **logical >= offset + len)
+                .for_each(|logical| *logical -= len),
+            Some("insert") => logical
+                .filter(|logical| **logical >= offset)
+                .for_each(|logical| *logical += len),
+            _ => {}
+        }
+    }
+
     /// Clusters were freed: "extent group/start/length". Those that still have delayed blocks are
     /// reserved again.
     fn free(&mut self, file: usize, text: &str) {
@@ -307,7 +352,10 @@ impl Replay {
 
     /// Compares the trees and the reservation after a step.
     fn compare(&mut self, step: &Value) {
-        for (number, expected) in step["es"].as_object().into_iter().flatten() {
+        let Some(trees) = step["es"].as_object() else {
+            return self.expect("es".into(), "one tree for each file", "none");
+        };
+        for (number, expected) in trees {
             let Some(file) = number.parse().ok().and_then(|n: usize| self.files.get(n)) else {
                 self.expect("file number".into(), true, false);
                 continue;
