@@ -184,9 +184,11 @@ fn with_a_failure(options: &VolumeOptions, inline: bool, nth: u64, step: usize) 
 #[test]
 fn a_volume_survives_the_failure_of_any_call_of_its_store() {
     let options = VolumeOptions::new().background_writeback(false);
+    let small = options.clone().block_size(1024);
     let shapes = [
         (options.clone(), false),
-        (options.clone().block_size(1024), false),
+        (small.clone(), false),
+        (small.cluster_blocks(8), false),
         (options.inline_limit(600), true),
     ];
     let mut failures = 0;
