@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use extent_map::block::BlockQueue;
-use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice, OperationKind};
 use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
 use extent_map::mapping::{ExtentState, MappedExtent, Mapping, MappingStore, MemoryStore, Shift};
 use extent_map::testing;
@@ -138,6 +138,46 @@ fn content(file: &File) -> Vec<u8> {
     let mut bytes = vec![0; file.size() as usize];
     assert_eq!(file.read_at(0, &mut bytes), Ok(bytes.len()));
     bytes
+}
+
+/// Truncates a file with dirty pages behind its new end while call number `nth` fails, then lets a direct write fail, after
+/// which what lies behind the end is given up. Whether there was such a call.
+fn truncate_and_write_with_failures(nth: u64) -> bool {
+    let store = Arc::new(Failing {
+        truth: MemoryStore::new(),
+        before: AtomicU64::new(NEVER),
+    });
+    let faulty = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+    let device: Arc<dyn BlockDevice> = faulty.clone();
+    let volume = open(
+        &store,
+        &device,
+        &VolumeOptions::new().background_writeback(false),
+    );
+    let file = volume.file(FILE).unwrap();
+    file.write_at(0, &[1; 3 * BLOCK as usize]).unwrap();
+    file.sync_all().unwrap();
+    file.write_at(3 * BLOCK, &[2; 3 * BLOCK as usize]).unwrap();
+    // Or the tree would answer, and not the store.
+    volume.shrink_status(1000);
+    volume.shrink_status(1000);
+    store.before.store(nth, Relaxed);
+    let cut = file.set_len(2 * BLOCK + 7);
+    if !store.has_failed() {
+        return false;
+    }
+    assert_eq!(cut, Err(FAILURE), "call {nth}");
+    faulty.fail_at(Some(OperationKind::Write), 0);
+    let written = file.write_direct_at(2 * BLOCK, &[3; BLOCK as usize]);
+    assert!(matches!(written, Err(Error::Io(_))), "{written:?}");
+    assert_eq!(volume.sync(), Ok(()), "call {nth}");
+    true
+}
+
+#[test]
+fn a_truncation_that_fails_leaves_no_dirty_block_that_nothing_backs() {
+    let failures = (0..).take_while(|nth| truncate_and_write_with_failures(*nth));
+    assert!(failures.count() > 2);
 }
 
 /// Does `step` while call number `nth` fails; whether there was one.

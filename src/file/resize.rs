@@ -62,10 +62,13 @@ impl Inode {
         // mapping can put bytes any more, so that what is zeroed stays zero.
         let _kept = self.read_partial_blocks(size, size)?;
         let late = self.backing.probe.is(Mutation::ShrinkSizeLast);
+        let before = self.size();
         if !late {
             self.set_size(size);
         }
-        self.zero_edge(size, self.block_size().offset_of(first_gone))?;
+        let zeroed = self.zero_edge(size, self.block_size().offset_of(first_gone));
+        // The pages that would have gone are still there.
+        zeroed.inspect_err(|_| self.set_size(before))?;
         if self.backing.probe.is(Mutation::StoreSizeBeforeDropping) {
             self.store().set_size(self.number, size)?;
             self.pages.drop_blocks(FileRange::from(first_gone));
