@@ -17,7 +17,8 @@ impl File {
     ///
     /// # Errors
     /// [`Error::FileTooBig`]; device errors when the old or new last block must be read, with nothing changed;
-    /// [`Error::NoSpace`] when an inline file grows out of the mapping store.
+    /// [`Error::NoSpace`] when an inline file grows out of the mapping store; those of the mapping store. Where that
+    /// fails to shrink a file, the size may be smaller and what lies behind it still there: set it anew.
     pub fn set_len(&self, size: u64) -> Result<()> {
         span!(DEBUG, "set_len", file = self.inode.number.0, size);
         let inode = &*self.inode;

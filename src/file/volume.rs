@@ -79,7 +79,8 @@ impl Volume {
     /// again, and survives a crash. What was on the device is lost.
     ///
     /// After a crash a file is as the last sync of it left it that has returned, or as it was later. The mapping takes
-    /// about a hundredth of the device, and 52 KiB at least.
+    /// about a hundredth of the device, and 56 KiB at least; how many extents that is enough for, says
+    /// [`limitations`](crate::guide::limitations).
     ///
     /// # Errors
     /// As [`format`](Self::format); those of the device.
