@@ -273,10 +273,12 @@ impl Volume {
     pub fn statfs(&self) -> Statfs {
         let cluster = self.backing.geometry.cluster.blocks();
         let space = self.backing.allocator.space();
+        // Seen later than the rest: what was promised then may have been placed and freed since.
+        let held_back = self.backing.held_back_clusters().min(space.used());
         Statfs {
             block_size: self.backing.geometry.block_size.bytes(),
             blocks: space.total() * cluster,
-            free_blocks: (space.available() + self.backing.held_back_clusters()) * cluster,
+            free_blocks: (space.available() + held_back) * cluster,
             delayed_blocks: space.promised() * cluster,
             files: self.files.len() as u64,
         }
