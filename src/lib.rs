@@ -36,6 +36,18 @@
 //! # }
 //! ```
 //!
+//! # Features
+//!
+//! | feature | adds | default |
+//! |---|---|---|
+//! | `std` | everything but [`map`] and [`Error`] | yes |
+//! | `tracing` | spans where calls enter a layer, and an event for a leaked reservation | yes |
+//! | `serde` | `Serialize` and `Deserialize` for plain data: units, ranges, extents, statistics | |
+//! | `uring` | a device on `io_uring`, on Linux | |
+//! | `spin` | the writer lock of a map without `std` | |
+//! | `testing` | `testing`: oracle, invariant checker; and the switches of [`probe`] | |
+//! | `shuttle` | for the crate's own schedule models | |
+//!
 //! # Without the standard library
 //!
 //! [`map`] and [`Error`] need only `alloc` and atomics of 64 bits:

@@ -85,7 +85,7 @@ impl fmt::Debug for FileRange {
     }
 }
 
-/// As [`FileRange::new`].
+/// As [`FileRange::new`], by `(0..8).into()`: [`FileRange::from`] is another function.
 impl From<Range<u64>> for FileRange {
     fn from(blocks: Range<u64>) -> Self {
         Self::new(FileBlock(blocks.start), FileBlock(blocks.end))

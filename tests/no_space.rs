@@ -1,6 +1,7 @@
 //! Running out of space: told to the writer, never to writeback, and nothing stays behind.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use extent_map::device::MemoryDevice;
@@ -279,4 +280,31 @@ fn delayed_blocks_keep_a_cluster_that_is_freed_under_them_where_the_mapping_is_f
     testing::check(&volume).unwrap();
     volume.sync().unwrap();
     testing::check_synced(&volume).unwrap();
+}
+
+#[test]
+fn free_and_promised_space_never_add_up_to_more_than_there_is() {
+    let device = Arc::new(MemoryDevice::new(1 << 20));
+    let volume = Volume::format_persistent(device, &VolumeOptions::new()).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = volume.file(FileNumber(1)).unwrap();
+            for _ in 0..2_000 {
+                file.write_at(0, &[1; 150 << 10]).unwrap();
+                file.sync_range(0, 0).unwrap();
+                // Freed, and held back until that is durable.
+                file.set_len(0).unwrap();
+                file.sync_all().unwrap();
+            }
+            done.store(true, Relaxed);
+        });
+        while !done.load(Relaxed) {
+            let space = volume.statfs();
+            assert!(
+                space.free_blocks + space.delayed_blocks <= space.blocks,
+                "{space:?}"
+            );
+        }
+    });
 }

@@ -130,6 +130,18 @@ fn a_write_that_fails_behind_the_end_leaves_nothing_there() {
 }
 
 #[test]
+fn a_write_behind_the_end_of_which_nothing_arrives_leaves_the_size() {
+    let setup = setup();
+    setup.file.write_at(0, &[1; 100]).unwrap();
+    setup.file.sync_all().unwrap();
+    setup.device.fail_at(Some(OperationKind::Write), 0);
+    let failed = setup.file.write_direct_at(8 * BLOCK, &[2; BYTES]);
+    assert!(matches!(failed, Err(Error::Io(_))));
+    assert_eq!((setup.file.size(), setup.file.blocks()), (100, 8));
+    testing::check(&setup.volume).unwrap();
+}
+
+#[test]
 fn a_direct_read_hears_that_what_it_waits_for_could_not_be_written() {
     let setup = setup();
     setup.file.write_at(0, &[1; BYTES]).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use extent_map::block::BlockQueue;
-use extent_map::device::{BlockDevice, MemoryDevice};
+use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice, OperationKind};
 use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
 use extent_map::mapping::{ExtentState, MappedExtent, Mapping, MappingStore, MemoryStore, Shift};
 use extent_map::testing;
@@ -140,6 +140,46 @@ fn content(file: &File) -> Vec<u8> {
     bytes
 }
 
+/// Truncates a file with dirty pages behind its new end while call number `nth` fails, then lets a direct write fail, after
+/// which what lies behind the end is given up. Whether there was such a call.
+fn truncate_and_write_with_failures(nth: u64) -> bool {
+    let store = Arc::new(Failing {
+        truth: MemoryStore::new(),
+        before: AtomicU64::new(NEVER),
+    });
+    let faulty = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
+    let device: Arc<dyn BlockDevice> = faulty.clone();
+    let volume = open(
+        &store,
+        &device,
+        &VolumeOptions::new().background_writeback(false),
+    );
+    let file = volume.file(FILE).unwrap();
+    file.write_at(0, &[1; 3 * BLOCK as usize]).unwrap();
+    file.sync_all().unwrap();
+    file.write_at(3 * BLOCK, &[2; 3 * BLOCK as usize]).unwrap();
+    // Or the tree would answer, and not the store.
+    volume.shrink_status(1000);
+    volume.shrink_status(1000);
+    store.before.store(nth, Relaxed);
+    let cut = file.set_len(2 * BLOCK + 7);
+    if !store.has_failed() {
+        return false;
+    }
+    assert_eq!(cut, Err(FAILURE), "call {nth}");
+    faulty.fail_at(Some(OperationKind::Write), 0);
+    let written = file.write_direct_at(2 * BLOCK, &[3; BLOCK as usize]);
+    assert!(matches!(written, Err(Error::Io(_))), "{written:?}");
+    assert_eq!(volume.sync(), Ok(()), "call {nth}");
+    true
+}
+
+#[test]
+fn a_truncation_that_fails_leaves_no_dirty_block_that_nothing_backs() {
+    let failures = (0..).take_while(|nth| truncate_and_write_with_failures(*nth));
+    assert!(failures.count() > 2);
+}
+
 /// Does `step` while call number `nth` fails; whether there was one.
 fn with_a_failure(options: &VolumeOptions, inline: bool, nth: u64, step: usize) -> bool {
     let (name, halves, step) = STEPS[step];
@@ -184,9 +224,11 @@ fn with_a_failure(options: &VolumeOptions, inline: bool, nth: u64, step: usize) 
 #[test]
 fn a_volume_survives_the_failure_of_any_call_of_its_store() {
     let options = VolumeOptions::new().background_writeback(false);
+    let small = options.clone().block_size(1024);
     let shapes = [
         (options.clone(), false),
-        (options.clone().block_size(1024), false),
+        (small.clone(), false),
+        (small.cluster_blocks(8), false),
         (options.inline_limit(600), true),
     ];
     let mut failures = 0;

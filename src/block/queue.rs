@@ -4,6 +4,7 @@ use std::iter::once;
 
 use crate::device::{BlockDevice, Completion, OperationKind};
 use crate::error::{Error, Result};
+#[cfg(feature = "testing")]
 use crate::probe::Probe;
 use crate::stats::{Counter, Counters};
 use crate::sync::{Arc, begin_io};
@@ -74,6 +75,7 @@ impl BlockQueue {
     }
 
     /// With protections taken away by a test.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn with_probe(self, probe: Probe) -> Self {
         self.with(|settings| settings.probe = probe)

@@ -219,23 +219,31 @@ impl FileBlocks {
             .scan_range(range, |status| status == Status::Delayed)
     }
 
-    /// Where the logical cluster starts on the volume, if a block of it is mapped. Asks the store, for
-    /// the status tree may have forgotten the block that tells.
+    /// Where the logical cluster starts on the volume, if a block of it is mapped.
     pub(super) fn allocated_cluster(
         &self,
-        _locked: &DataLocked<'_>,
+        locked: &DataLocked<'_>,
         cluster: u64,
     ) -> Result<Option<DiskBlock>> {
         let ratio = self.backing.geometry.cluster;
-        let range = ratio.range_of(cluster);
+        let first = self.first_mapped(locked, ratio.range_of(cluster))?;
+        Ok(first.map(|part| cluster_base(&part, ratio)))
+    }
+
+    /// The first part of `range` that is mapped. Asks the store, for the status tree may have forgotten the block that
+    /// tells.
+    pub(super) fn first_mapped(
+        &self,
+        _locked: &DataLocked<'_>,
+        range: FileRange,
+    ) -> Result<Option<MappedExtent>> {
         if self.backing.probe.is(Mutation::ClusterStateFromTree)
             && !self.status.scan_range(range, Status::is_allocated)
         {
             return Ok(None);
         }
         let extents = self.backing.store.extents(self.file, range)?;
-        let first = extents.first().map(|extent| extent.clip(range));
-        Ok(first.map(|part| cluster_base(&part, ratio)))
+        Ok(extents.first().map(|extent| extent.clip(range)))
     }
 
     /// Records a change of state in the tree, and ends the promises it makes pointless.

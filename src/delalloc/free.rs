@@ -80,8 +80,26 @@ impl FileBlocks {
     ) -> Result<()> {
         self.end_windows();
         self.forget(locked, forgotten)?;
+        let kept = self.kept_edges(locked, removed)?;
         let extents = self.backing.store.remove(self.file, removed)?;
-        self.free(locked, &extents)
+        self.free(&extents, kept)
+    }
+
+    /// The clusters at the two edges of `removed`, if blocks of them outside of it are mapped. Asked before the store
+    /// gives `removed` up: were it to fail between that and the freeing, clusters would be lost.
+    fn kept_edges(&self, locked: &DataLocked<'_>, removed: FileRange) -> Result<[Option<u64>; 2]> {
+        let ratio = self.backing.geometry.cluster;
+        let whole = ratio.align_out(removed);
+        let kept = |outside: FileRange| match outside.is_empty() {
+            true => Ok(None),
+            false => self
+                .first_mapped(locked, outside)
+                .map(|found| found.map(|_| ratio.cluster_of(outside.start()))),
+        };
+        Ok([
+            kept(FileRange::new(whole.start(), removed.start()))?,
+            kept(FileRange::new(removed.end(), whole.end()))?,
+        ])
     }
 
     /// Drops what the tree knows of `range`; delayed blocks end with their promises.
@@ -95,8 +113,8 @@ impl FileBlocks {
         self.account.release(ended.released)
     }
 
-    /// Frees the clusters of `extents`, which the store has just unmapped, that hold no other block.
-    fn free(&self, locked: &DataLocked<'_>, extents: &[MappedExtent]) -> Result<()> {
+    /// Frees the clusters of `extents`, which the store has just unmapped, but for those `kept`.
+    fn free(&self, extents: &[MappedExtent], kept: [Option<u64>; 2]) -> Result<()> {
         let ratio = self.backing.geometry.cluster;
         let mut outcome = Ok(());
         let mut edges_done_to = 0;
@@ -112,7 +130,9 @@ impl FileBlocks {
                 let whole = ratio.range_of(edge);
                 if !inner.contains(whole.start()) && edge >= edges_done_to {
                     edges_done_to = edge + 1;
-                    outcome = outcome.and(self.free_edge(locked, edge, place(whole)));
+                    if !kept.contains(&Some(edge)) {
+                        outcome = outcome.and(self.free_edge(edge, place(whole)));
+                    }
                 }
             }
             if !inner.is_empty() {
@@ -123,12 +143,9 @@ impl FileBlocks {
         outcome
     }
 
-    /// Frees a cluster of which only a part was unmapped, if nothing else of it is mapped. If delayed
-    /// blocks remain in it they lived on its space until now; it is promised to them in the same step.
-    fn free_edge(&self, locked: &DataLocked<'_>, cluster: u64, run: DiskRun) -> Result<()> {
-        if self.allocated_cluster(locked, cluster)?.is_some() {
-            return Ok(());
-        }
+    /// Frees a cluster of which only a part was mapped. If delayed blocks remain in it they lived on its space until
+    /// now; it is promised to them in the same step.
+    fn free_edge(&self, cluster: u64, run: DiskRun) -> Result<()> {
         let stays = self.backing.probe.is(Mutation::FreedStaysPending);
         if self.backing.change().is_some() && self.status.edit().is_pending(cluster) && !stays {
             return self.free_under_delayed(cluster, run);

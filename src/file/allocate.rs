@@ -42,7 +42,8 @@ impl File {
     /// for a collapse that reaches the end of the file and an insert at or behind it;
     /// [`Error::FileTooBig`]; [`Error::NoSpace`], with what could be allocated kept and, for modes that
     /// grow the file, the size following it; device errors, those of writing back what a collapse or insert is to
-    /// move among them: nothing is moved then.
+    /// move among them: nothing is moved then; those of the mapping store, after which a collapse or insert may be half
+    /// done.
     pub fn allocate(&self, mode: AllocateMode, offset: u64, len: u64) -> Result<()> {
         span!(
             DEBUG,

@@ -168,7 +168,8 @@ impl Inode {
             }
             arrived = size.offset_of(piece.range.end());
         }
-        if arrived > self.size() {
+        // Where nothing has arrived, not even a gap up to it comes into being.
+        if arrived > offset.max(self.size()) {
             self.set_size(arrived);
             self.extend_stored_size(arrived);
         }

@@ -2,7 +2,7 @@
 //!
 //! The layer promises that every method of [`Volume`] and [`File`] takes `&self` and may be called by any
 //! thread at any time; that a byte that is read was written there, or is a zero; that `ENOSPC` is told
-//! to the writer and never to writeback; and that bad input gets a typed error and changes nothing.
+//! to the writer and not to writeback, as long as the mapping store has room; and that bad input gets a typed error and changes nothing.
 //!
 //! It must not know how blocks are found, promised, allocated or shared between clusters - that is
 //! [`delalloc`](crate::delalloc) - nor what a store or device keeps.

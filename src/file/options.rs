@@ -49,19 +49,19 @@ impl VolumeOptions {
         Self::default()
     }
 
-    /// Bytes in one block: a power of two from 512 to 4096.
+    /// Bytes in one block: a power of two from 512 to 4096, the default.
     pub fn block_size(mut self, bytes: u64) -> Self {
         self.block_size = bytes;
         self
     }
 
-    /// Blocks in one allocation cluster ("bigalloc"): a power of two.
+    /// Blocks in one allocation cluster ("bigalloc"): a power of two up to 2^16; 1 by default.
     pub fn cluster_blocks(mut self, blocks: u64) -> Self {
         self.cluster_blocks = blocks;
         self
     }
 
-    /// Whether allocation is delayed until writeback.
+    /// Whether allocation is delayed until writeback, as it is by default.
     pub fn delayed_allocation(mut self, delayed: bool) -> Self {
         self.delayed = delayed;
         self
@@ -74,7 +74,7 @@ impl VolumeOptions {
         self
     }
 
-    /// Clusters in one allocation group.
+    /// Clusters in one allocation group, at least one; 32,768 by default.
     pub fn group_clusters(mut self, clusters: u64) -> Self {
         self.group_clusters = clusters;
         self

@@ -17,7 +17,8 @@ impl File {
     ///
     /// # Errors
     /// [`Error::FileTooBig`]; device errors when the old or new last block must be read, with nothing changed;
-    /// [`Error::NoSpace`] when an inline file grows out of the mapping store.
+    /// [`Error::NoSpace`] when an inline file grows out of the mapping store; those of the mapping store. Where that
+    /// fails to shrink a file, the size may be smaller and what lies behind it still there: set it anew.
     pub fn set_len(&self, size: u64) -> Result<()> {
         span!(DEBUG, "set_len", file = self.inode.number.0, size);
         let inode = &*self.inode;
@@ -62,10 +63,13 @@ impl Inode {
         // mapping can put bytes any more, so that what is zeroed stays zero.
         let _kept = self.read_partial_blocks(size, size)?;
         let late = self.backing.probe.is(Mutation::ShrinkSizeLast);
+        let before = self.size();
         if !late {
             self.set_size(size);
         }
-        self.zero_edge(size, self.block_size().offset_of(first_gone))?;
+        let zeroed = self.zero_edge(size, self.block_size().offset_of(first_gone));
+        // The pages that would have gone are still there.
+        zeroed.inspect_err(|_| self.set_size(before))?;
         if self.backing.probe.is(Mutation::StoreSizeBeforeDropping) {
             self.store().set_size(self.number, size)?;
             self.pages.drop_blocks(FileRange::from(first_gone));

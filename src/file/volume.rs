@@ -79,7 +79,8 @@ impl Volume {
     /// again, and survives a crash. What was on the device is lost.
     ///
     /// After a crash a file is as the last sync of it left it that has returned, or as it was later. The mapping takes
-    /// about a hundredth of the device, and 52 KiB at least.
+    /// about a hundredth of the device, and 56 KiB at least; how many extents that is enough for, says
+    /// [`limitations`](crate::guide::limitations).
     ///
     /// # Errors
     /// As [`format`](Self::format); those of the device.
@@ -272,10 +273,12 @@ impl Volume {
     pub fn statfs(&self) -> Statfs {
         let cluster = self.backing.geometry.cluster.blocks();
         let space = self.backing.allocator.space();
+        // Seen later than the rest: what was promised then may have been placed and freed since.
+        let held_back = self.backing.held_back_clusters().min(space.used());
         Statfs {
             block_size: self.backing.geometry.block_size.bytes(),
             blocks: space.total() * cluster,
-            free_blocks: (space.available() + self.backing.held_back_clusters()) * cluster,
+            free_blocks: (space.available() + held_back) * cluster,
             delayed_blocks: space.promised() * cluster,
             files: self.files.len() as u64,
         }

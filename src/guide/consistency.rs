@@ -58,7 +58,8 @@
 //! Writes, direct writes, `fallocate` and truncation of one file exclude each other.
 //!
 //! - A byte that is read was written there, or is a zero. Never what the disk held before.
-//! - `ENOSPC` is told to the writer. What was written has its space.
+//! - `ENOSPC` is told to the writer. What was written has its space; only the mapping's own may run out later, if extents
+//!   are very short and many ([`limitations`](super::limitations)).
 //! - An error of writeback is told to each open file once, at its next sync.
 //!
 //! # After a crash

@@ -111,9 +111,9 @@
 //!
 //!     fn remove(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>> {
 //!         self.change(file, |inode| {
-//!             let gone = inode.blocks.extract_if(range.start().0..range.end().0, |_, _| true);
-//!             let gone = Inode { blocks: gone.collect(), size: 0 };
-//!             Ok(gone.extents())
+//!             let mut gone = inode.blocks.split_off(&range.start().0);
+//!             inode.blocks.append(&mut gone.split_off(&range.end().0));
+//!             Ok(Inode { blocks: gone, size: 0 }.extents())
 //!         })
 //!     }
 //!
@@ -205,14 +205,16 @@
 //!
 //! | you | hold | call | then |
 //! |---|---|---|---|
+//! | read | the page's lock | [`query`](crate::delalloc::FileBlocks::query); [`read`](crate::block::BlockQueue::read) what is written | fill the rest with zeros |
 //! | write | inode lock | [`admit`](crate::delalloc::FileBlocks::admit), run by run | copy, mark dirty |
 //! | take a page fault | the page's lock | `admit` | mark dirty |
 //! | write back | nothing, then the locks of the pages | [`place`](crate::delalloc::FileBlocks::place), then [`send`](crate::delalloc::FileBlocks::send) and [`make_readable`](crate::delalloc::Sent::make_readable) | mark clean, [`extend_size`](crate::mapping::MappingStore::extend_size) |
 //! | truncate | inode lock, and a lock that keeps faults out | drop the pages, [`truncate`](crate::delalloc::FileBlocks::truncate), [`set_size`](crate::mapping::MappingStore::set_size) | |
+//! | punch, zero, collapse, insert | the same | drop the pages (write those back first that move), [`punch`](crate::delalloc::FileBlocks::punch), [`zero`](crate::delalloc::FileBlocks::zero), [`collapse`](crate::delalloc::FileBlocks::collapse), [`insert_gap`](crate::delalloc::FileBlocks::insert_gap) | |
 //! | sync | | write back, [`make_durable`](crate::delalloc::Backing::make_durable) | |
 //!
 //! You need no lock of yours between a write and a page fault, or between either and
-//! [`allocate`](crate::delalloc::FileBlocks::allocate): `admit` looks again under the data lock. You do need one between `truncate` and all others.
+//! [`allocate`](crate::delalloc::FileBlocks::allocate): `admit` looks again under the data lock. You do need one between `truncate` and its like and all others.
 //!
 //! ```
 //! # use std::sync::Arc;

@@ -11,8 +11,12 @@
 //!
 //! # Volumes
 //!
-//! - The mapping of all files is in memory: 16 bytes an extent and more, also where it is kept on a device, too. Opening reads
-//!   all of it, and makes the bitmaps anew. On the device it may take 1/256 of it.
+//! - The mapping of all files is in memory: 16 bytes an extent and more, also where it is kept on a device. Opening reads
+//!   all of it, and makes the bitmaps anew. On the device it may take 1/256 of it, 16 KiB at least and 256 MiB at most. Where very many
+//!   very short extents need more, a sync fails as `NoSpace` although the data has its space: it stays in memory, and the next
+//!   sync tries again. On 8 MiB of blocks of 512 bytes that was so with 1,790 of them.
+//! - What a volume knows of a file stays in memory until the volume is closed, once the file was opened. A file is removed by
+//!   `set_len(0)`; its number goes on to exist, empty.
 //! - [`MemoryStore`](crate::mapping::MemoryStore) and [`LogStore`](crate::mapping::LogStore) keep a file's extents as one sorted
 //!   list that readers take whole, in chunks that lists share. A change of a file with `n` extents copies a few times the root of `n` of
 //!   them: an insert took 2 us with 64,000 extents, 6 us with half a million. A collapse or insert copies all that it moves.

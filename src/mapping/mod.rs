@@ -114,7 +114,8 @@ impl<'a> Together<'a> {
 /// The mapping, the size and the inline bytes of every file of a volume.
 ///
 /// A file that was never mentioned before is empty. Methods block at most on the store's own short
-/// locks and on its device, and all of them may be called from any thread.
+/// locks and on its device, and all of them may be called from any thread. They must not panic: what was promised to
+/// the file could be lost.
 ///
 /// # Errors
 /// Every method may return a device error when the store keeps its state on one. A method that returns

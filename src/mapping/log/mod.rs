@@ -58,7 +58,7 @@ use superblock::{ImageSummary, Superblock};
 /// A [`MappingStore`] on a device. It keeps the whole mapping in memory, as [`MemoryStore`](super::MemoryStore) does, and
 /// never reads what it has written until it is opened again.
 ///
-/// A volume's mapping is limited by the size of an image, 1/256 of the device: what would need more fails with
+/// A volume's mapping is limited by the size of an image, 1/256 of the device (16 KiB at least, 256 MiB at most): what would need more fails with
 /// [`Error::NoSpace`]. An eighth of that is kept for changes that only remove, move or resize; they fail when
 /// that is used up too. An extent without blocks, or from disk block 2^63 on, and more inline bytes than a page are an
 /// [`Error::InvalidInput`].
