@@ -71,15 +71,20 @@ impl PageMemory {
     /// A page has come in: where there are too many now, others leave. The caller holds no lock below the folio lock.
     pub(super) fn came_in(&self) {
         self.counters.count(Counter::PagesCached);
-        if self.cached.fetch_add(1, Relaxed) >= self.limit {
+        let others = self.cached.fetch_add(1, Relaxed);
+        // Dirty ones would stay.
+        if others >= self.limit && others > self.dirty() {
             self.evict();
         }
     }
 
     /// Pages have become clean: what is too many of them leaves. The caller holds no lock below the folio lock.
     pub(super) fn trim(&self) {
+        let cached = self.cached.load(Relaxed);
+        // Few clean ones are not looked for among many that stay.
+        let clean = cached.saturating_sub(self.dirty());
         // Each page is come by twice, as one that was used lately stays for a turn.
-        let mut looks = 2 * self.cached.load(Relaxed);
+        let mut looks = 2 * cached.min(Clock::LOOKS * clean);
         while self.is_crowded() && looks > 0 {
             self.evict();
             looks = looks.saturating_sub(Clock::LOOKS);

@@ -435,4 +435,17 @@ mod tests {
         assert_eq!(cache.first_dirty_run(run(14, 90)), Some(run(14, 1)));
         assert_eq!(cache.first_dirty_run(run(20, 90)), None);
     }
+
+    #[test]
+    fn no_page_is_asked_to_leave_while_all_are_dirty() {
+        let memory = Arc::new(PageMemory::new(1, Arc::default(), Probe::default()));
+        let size = BlockSize::new(4096).unwrap();
+        let cache = PageCache::new(size, Arc::clone(&memory), Probe::default());
+        (0..200).for_each(|index| cache.with_page(index, |page| page.mark_dirty(1)));
+        let pages: Vec<_> = (0..200).filter_map(|index| cache.find(index)).collect();
+        memory.trim();
+        cache.get_or_insert(200);
+        // The clock would have gone by.
+        assert!(pages.iter().all(|page| page.used.load(Relaxed)));
+    }
 }
