@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use extent_map::allocator::{AllocRequest, Allocator, Change, Goal, GroupSource};
+use extent_map::probe::{Moment, Probe};
 use extent_map::units::{DiskBlock, DiskRun};
 use extent_map::{Error, Result};
 
@@ -17,6 +18,52 @@ use space::{allocator, geometry, run};
 
 fn take(allocator: &Allocator, request: AllocRequest) -> Result<DiskRun> {
     Ok(allocator.allocate_direct(request)?.commit())
+}
+
+/// Groups that an allocation looks at, on a full volume of 1000 groups of 1024 clusters with a free run of `free` clusters from
+/// cluster 201 of each on; and how much it got.
+fn looks(free: u64, request: AllocRequest) -> (u64, u64) {
+    let looks = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&looks);
+    let probe = Probe::new().at(Moment::LookingAtGroup, move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let allocator = allocator(1024 * 1000, 1024).with_probe(probe);
+    for group in 0..1000 {
+        let own = u64::from(group == 0);
+        allocator.claim(run(group * 1024 + own, 201 - own)).unwrap();
+        let behind = 201 + free;
+        allocator
+            .claim(run(group * 1024 + behind, 1024 - behind))
+            .unwrap();
+    }
+    let mut promise = allocator.reserve(request.clusters()).unwrap();
+    let allocation = allocator.allocate(request, &mut promise).unwrap();
+    (looks.load(Ordering::Relaxed), allocation.clusters())
+}
+
+#[test]
+fn a_search_looks_at_few_groups_of_many_that_may_not_have_what_it_is_for() {
+    let anywhere = |clusters| AllocRequest::anywhere(clusters);
+    let near = |clusters| AllocRequest::near(DiskBlock(100), clusters);
+    for (free, request, got) in [
+        // No run is long enough, and all are as long.
+        (1, anywhere(64), 1),
+        (3, near(64), 3),
+        (12, anywhere(64), 12),
+        // All have the order of the wish.
+        (5, anywhere(7), 5),
+        (33, near(40), 33),
+        (400, anywhere(500), 400),
+        (400, near(500), 400),
+        // All are long enough, but not for a wish that is aligned to itself.
+        (300, anywhere(256), 256),
+        (300, near(256), 256),
+    ] {
+        let (looks, clusters) = looks(free, request);
+        assert_eq!(clusters, got, "{request:?} of {free}");
+        assert!(looks < 400, "{looks} looks: {request:?} of {free}");
+    }
 }
 
 // --- levels --------------------------------------------------------------------------------------------

@@ -9,6 +9,10 @@ use crate::sync::uncounted::{AtomicU64, Ordering::Relaxed};
 
 use super::run_orders::{Orders, TOP, order_of};
 
+/// In how many groups something is looked for that may not be there: a volume may have hundreds of thousands, and a look
+/// takes a lock.
+pub(super) const IN_DOUBT: usize = 64;
+
 /// What one group has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
@@ -76,14 +80,23 @@ impl Directory {
     }
 
     /// The groups in which runs of at least `len` clusters can be expected, from `first` on and around: those that have
-    /// one of the order of `len` or above.
+    /// one of the order of `len` or above. A run that has room for `slack` more surely does; of the groups that may
+    /// have none that does, only the first few are among them.
     pub(super) fn groups_with(
         &self,
         by: By,
         len: u64,
+        slack: u64,
         first: usize,
     ) -> impl Iterator<Item = usize> {
-        self.around(first, by.mask(Orders::from(len)))
+        let sure = by.mask(Orders::surely(len.saturating_add(slack)));
+        let mut doubtful = 0;
+        let groups = self.around(first, by.mask(Orders::from(len)));
+        groups.filter(move |group| {
+            let is_sure = self.0[*group].load(Relaxed) & sure != 0;
+            doubtful += usize::from(!is_sure);
+            is_sure || doubtful <= IN_DOUBT
+        })
     }
 
     /// The groups that have a run of `order`, from `first` on and around.

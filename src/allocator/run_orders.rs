@@ -24,6 +24,12 @@ impl Orders {
         Self(u32::MAX << order_of(len))
     }
 
+    /// Those of which every run has at least `len` clusters.
+    pub(super) fn surely(len: u64) -> Self {
+        let order = u64::BITS - (len - 1).leading_zeros();
+        Self(u32::MAX.checked_shl(order).unwrap_or(0))
+    }
+
     /// This one.
     pub(super) const fn only(order: u32) -> Self {
         Self(1 << order)

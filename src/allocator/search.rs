@@ -139,7 +139,7 @@ impl Allocator {
         };
         let groups = self
             .directory
-            .groups_with(By::Run, wanted.length, start.group);
+            .groups_with(By::Run, wanted.length, multiple - 1, start.group);
         self.first_of(groups, start, |runs, at| {
             runs.first_fit(at.from, wanted.length, self.alignment(at.group, multiple))
         })
@@ -158,7 +158,7 @@ impl Allocator {
         wanted.goal?;
         let groups = self
             .directory
-            .groups_with(By::Average, wanted.length, start.group);
+            .groups_with(By::Average, wanted.length, 0, start.group);
         self.whole(groups, wanted, start)
     }
 
@@ -167,7 +167,7 @@ impl Allocator {
             true => {
                 let groups = self
                     .directory
-                    .groups_with(By::Run, wanted.length, start.group);
+                    .groups_with(By::Run, wanted.length, 0, start.group);
                 self.whole(groups, wanted, start)
             }
             false => self.snug(wanted),

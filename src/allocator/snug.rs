@@ -9,7 +9,7 @@
 use std::ops::RangeInclusive;
 
 use super::Allocator;
-use super::directory::By;
+use super::directory::{By, IN_DOUBT};
 use super::free_runs::Alignment;
 use super::request::Wanted;
 use super::run_orders::{TOP, order_of};
@@ -66,7 +66,7 @@ impl Allocator {
     /// The whole wish, in the first run from the start of the volume on that will do.
     fn lowest(&self, wanted: &Wanted) -> Option<Found<'_>> {
         let start = Start { group: 0, from: 0 };
-        let groups = self.directory.groups_with(By::Run, wanted.length, 0);
+        let groups = self.directory.groups_with(By::Run, wanted.length, 0, 0);
         self.first_of(groups, start, |runs, at| {
             runs.first_fit(at.from, wanted.length, Alignment::ANY)
         })
@@ -78,7 +78,8 @@ impl Allocator {
         let look = |number| self.look(number, |runs| runs.snug_fit(wanted.length));
         let orders = order_of(wanted.length)..=order_of(most.max(wanted.length));
         let (number, len) = self.directory.known(orders).find_map(|order| {
-            let groups = self.directory.with(order, 0).filter_map(look);
+            let groups = self.directory.with(order, 0).take(IN_DOUBT);
+            let groups = groups.filter_map(look);
             let lens = groups.map(|found| (found.group.number(), found.span.len()));
             // The first of the shortest.
             lens.take(GROUPS).min_by_key(|(_, len)| *len)
@@ -102,18 +103,20 @@ impl Allocator {
         (found.span.len() >= minimum).then(|| found.truncated(wanted.length))
     }
 
-    /// The group with the longest run of those that have `order`, of all that nobody works on.
+    /// The group with the longest run of those of `order`, of some that have one and that nobody works on: no other is
+    /// twice as long.
     fn longest_of(&self, order: u32) -> Option<usize> {
+        let most = self.clusters_per_group.min((2 << order) - 1);
+        let look = |number| self.look(number, |runs| runs.longest_run_of(order));
+        let groups = self.directory.with(order, 0).filter_map(look);
         let mut best = None;
-        for number in self.directory.with(order, 0) {
-            let Some(found) = self.look(number, |runs| runs.longest_run_of(order)) else {
-                continue;
-            };
+        for found in groups.take(IN_DOUBT) {
             let len = found.span.len();
             if best.is_none_or(|(_, best)| len > best) {
-                best = Some((number, len));
+                best = Some((found.group.number(), len));
             }
-            if len == self.clusters_per_group {
+            // None can be longer.
+            if len == most {
                 break;
             }
         }

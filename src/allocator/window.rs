@@ -57,6 +57,16 @@ impl Census {
     }
 }
 
+impl Census {
+    /// Whether a window was open while this was asked.
+    fn some_are_open(&self) -> bool {
+        // Acquire, each: as in `windows_opened` and `windows_ended`. In this order none that opens meanwhile counts as
+        // ended before.
+        let ended = self.ended.load(Ordering::Acquire);
+        self.opened.load(Ordering::Acquire) != ended
+    }
+}
+
 impl Allocator {
     /// Tries once more what was refused, at a moment at which no window withholds anything.
     #[cold]
@@ -77,14 +87,13 @@ impl Allocator {
         again()
     }
 
-    /// Clusters that windows have.
+    /// Clusters that windows have. Locks no group that has none.
     pub(super) fn in_windows(&self) -> u64 {
-        let ended = self.windows_ended();
-        if self.windows_opened() == ended {
-            return 0;
-        }
-        let groups = 0..self.groups.len();
-        groups.map(|number| self.locked(number).in_windows()).sum()
+        let groups = self.census.iter().enumerate();
+        groups
+            .filter(|(_, census)| census.some_are_open())
+            .map(|(number, _)| self.locked(number).in_windows())
+            .sum()
     }
 
     /// How many windows have opened, in all groups.
@@ -255,7 +264,7 @@ impl Allocator {
 mod tests {
     use super::super::{FileRequest, FileSpace};
     use super::*;
-    use crate::units::{DiskBlock, Geometry};
+    use crate::units::{DiskBlock, DiskRun, Geometry};
 
     fn allocator() -> Allocator {
         let geometry = Geometry::new(4096, 1).unwrap();
@@ -280,6 +289,18 @@ mod tests {
         assert_eq!(counted(), [3, 1]);
         allocator.end_windows(&file);
         assert_eq!(counted(), [3, 3]);
+    }
+
+    #[test]
+    fn what_windows_have_is_counted_without_the_locks_of_groups_that_have_none() {
+        let (allocator, file) = (allocator(), FileSpace::new(0));
+        let first_group = DiskRun::new(DiskBlock(1), (1 << 15) - 1);
+        allocator.claim(first_group).unwrap();
+        write(&allocator, &file, 100);
+        let (_, run) = allocator.windows(&file)[0].clone();
+        assert!(run.len > 0 && run.start >= first_group.end());
+        let _held = allocator.locked(0);
+        assert_eq!(allocator.in_windows(), run.len);
     }
 
     #[test]

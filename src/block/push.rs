@@ -138,21 +138,29 @@ fn conflict(pushed: &[Pushed], sorted: &[Key]) -> bool {
 fn one_after_the_other(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
     let mut rest = keys;
     while !rest.is_empty() {
-        let conflicts = |key: &Key, other: &Key| {
-            let both_read = reads(pushed, key) && reads(pushed, other);
-            !both_read && key.start < other.end && other.start < key.end
-        };
-        let mut part = Keys::new();
-        for key in rest {
-            if part.iter().any(|other| conflicts(key, other)) {
-                break;
-            }
-            part.push(*key);
-        }
-        rest = &rest[part.len()..];
-        part.sort_unstable_by_key(|key| (key.start, key.index));
+        let (first, part) = without_conflict(pushed, rest);
+        rest = &rest[first..];
         send(core, pushed, &part, ends || !rest.is_empty());
     }
+}
+
+/// How many keys in front have no conflict, and those, sorted. Looks at twice as many each time, and then between: no
+/// key is looked at together with many others that it does not go with.
+fn without_conflict(pushed: &[Pushed], keys: &[Key]) -> (usize, Keys) {
+    let sorted = |len: usize| {
+        let mut part = Keys::from(&keys[..len]);
+        part.sort_unstable_by_key(|key| (key.start, key.index));
+        part
+    };
+    let (mut good, mut bad) = (1, keys.len() + 1);
+    while bad - good > 1 {
+        let len = (2 * good).min(good.midpoint(bad));
+        match conflict(pushed, &sorted(len)) {
+            false => good = len,
+            true => bad = len,
+        }
+    }
+    (good, sorted(good))
 }
 
 /// Sends what has no conflict; sorted, if anything can be merged.

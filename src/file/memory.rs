@@ -53,6 +53,16 @@ impl PageMemory {
         u64::try_from(self.beginning.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// A page has become dirty.
+    pub(super) fn dirtied(&self) {
+        self.dirty.fetch_add(1, Relaxed);
+    }
+
+    /// A dirty page has become clean, or was dropped.
+    pub(super) fn cleaned(&self) {
+        self.dirty.fetch_sub(1, Relaxed);
+    }
+
     /// A page has left.
     pub(super) fn left(&self) {
         self.cached.fetch_sub(1, Relaxed);
@@ -61,15 +71,20 @@ impl PageMemory {
     /// A page has come in: where there are too many now, others leave. The caller holds no lock below the folio lock.
     pub(super) fn came_in(&self) {
         self.counters.count(Counter::PagesCached);
-        if self.cached.fetch_add(1, Relaxed) >= self.limit {
+        let others = self.cached.fetch_add(1, Relaxed);
+        // Dirty ones would stay.
+        if others >= self.limit && others > self.dirty() {
             self.evict();
         }
     }
 
     /// Pages have become clean: what is too many of them leaves. The caller holds no lock below the folio lock.
     pub(super) fn trim(&self) {
+        let cached = self.cached.load(Relaxed);
+        // Few clean ones are not looked for among many that stay.
+        let clean = cached.saturating_sub(self.dirty());
         // Each page is come by twice, as one that was used lately stays for a turn.
-        let mut looks = 2 * self.cached.load(Relaxed);
+        let mut looks = 2 * cached.min(Clock::LOOKS * clean);
         while self.is_crowded() && looks > 0 {
             self.evict();
             looks = looks.saturating_sub(Clock::LOOKS);
@@ -86,52 +101,5 @@ impl PageMemory {
             let evicted = clock.evict(|| self.is_crowded(), &self.probe);
             self.counters.add(Counter::PagesEvicted, evicted);
         }
-    }
-}
-
-/// The dirty pages of one file.
-#[derive(Debug)]
-pub(super) struct DirtyPages {
-    memory: Arc<PageMemory>,
-    count: AtomicU64,
-    /// When the first of them became dirty, in milliseconds of the volume.
-    since: AtomicU64,
-}
-
-impl DirtyPages {
-    pub(super) fn new(memory: Arc<PageMemory>) -> Self {
-        Self {
-            memory,
-            count: AtomicU64::new(0),
-            since: AtomicU64::new(0),
-        }
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.count.load(Relaxed)
-    }
-
-    /// When the oldest became dirty, in milliseconds of the volume; not later than that.
-    pub(super) fn since(&self) -> u64 {
-        self.since.load(Relaxed)
-    }
-
-    /// All that is dirty now is about to be written.
-    pub(super) fn begin_anew(&self) {
-        self.since.store(self.memory.now(), Relaxed);
-    }
-
-    /// One page more.
-    pub(super) fn add(&self) {
-        self.memory.dirty.fetch_add(1, Relaxed);
-        if self.count.fetch_add(1, Relaxed) == 0 {
-            self.begin_anew();
-        }
-    }
-
-    /// One page fewer.
-    pub(super) fn remove(&self) {
-        self.count.fetch_sub(1, Relaxed);
-        self.memory.dirty.fetch_sub(1, Relaxed);
     }
 }

@@ -34,6 +34,7 @@ mod allocate;
 mod background;
 mod clock;
 mod direct;
+mod dirty_pages;
 mod error_sequence;
 mod fault;
 mod inode;

@@ -12,7 +12,8 @@ use crate::sync::uncounted::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, MutexGuard, Rank, RwLock};
 use crate::units::{BlockSize, FileBlock, FileRange, PAGE_SIZE};
 
-use super::memory::{DirtyPages, PageMemory};
+use super::dirty_pages::DirtyPages;
+use super::memory::PageMemory;
 
 /// One bit for each block of a page, the lowest for the first.
 pub(super) type BlockMask = u8;
@@ -28,6 +29,7 @@ pub(super) struct Page {
 
 /// What the folio lock protects.
 pub(super) struct PageState {
+    index: u64,
     /// The content; blocks that are not valid hold zeros. Lent to the device while it is written back.
     pub(super) bytes: Buffer,
     /// Blocks whose bytes are the file's.
@@ -117,8 +119,8 @@ impl PageState {
 
     fn set_dirty(&mut self, mask: BlockMask) {
         match (self.dirty != 0, mask != 0) {
-            (false, true) => self.dirty_pages.add(),
-            (true, false) => self.dirty_pages.remove(),
+            (false, true) => self.dirty_pages.add(self.index),
+            (true, false) => self.dirty_pages.remove(self.index),
             _ => {}
         }
         self.dirty = mask;
@@ -235,6 +237,7 @@ impl PageCache {
         let empty = || {
             is_new = true;
             let state = PageState {
+                index,
                 bytes: empty_bytes(),
                 valid: 0,
                 dirty: 0,
@@ -322,27 +325,39 @@ impl PageCache {
 
     /// The first of the dirty runs of `range`; looks at no page behind its end.
     pub(super) fn first_dirty_run(&self, range: FileRange) -> Option<FileRange> {
-        let mut runs = Vec::new();
-        let mut pages = self.pages_meeting(range);
-        while let Some(page) = self.existing(pages.clone(), 1).pop() {
-            pages.start = page.index + 1;
-            let blocks = page.blocks(self.block_size);
-            let dirty = page.lock().dirty & mask_of(blocks, range);
-            push_runs(&mut runs, blocks, dirty);
-            if runs.last().is_some_and(|run| run.end() < blocks.end()) {
-                break;
-            }
-        }
+        let has_ended = |runs: &[FileRange], page: FileRange| match runs {
+            [] => false,
+            [run] => run.end() < page.end(),
+            _ => true,
+        };
+        let runs = self.dirty_runs_until(range, has_ended);
         runs.first().copied()
     }
 
     /// The dirty runs of `range`.
     pub(super) fn dirty_runs(&self, range: FileRange) -> Vec<FileRange> {
+        self.dirty_runs_until(range, |_, _| false)
+    }
+
+    /// The dirty runs of `range`, until those that were found and the page that they were found up to are `enough`.
+    /// Looks at no clean page.
+    fn dirty_runs_until(
+        &self,
+        range: FileRange,
+        enough: impl Fn(&[FileRange], FileRange) -> bool,
+    ) -> Vec<FileRange> {
         let mut runs = Vec::new();
-        for page in self.holding(range) {
-            let blocks = page.blocks(self.block_size);
-            let dirty = page.lock().dirty & mask_of(blocks, range);
-            push_runs(&mut runs, blocks, dirty);
+        let mut pages = self.pages_meeting(range);
+        while let Some(next) = self.dirty_pages.first_run(pages.clone()) {
+            pages.start = next.end;
+            for page in self.existing(next, usize::MAX) {
+                let blocks = page.blocks(self.block_size);
+                let dirty = page.lock().dirty & mask_of(blocks, range);
+                push_runs(&mut runs, blocks, dirty);
+                if enough(&runs, blocks) {
+                    return runs;
+                }
+            }
         }
         runs
     }
@@ -393,4 +408,44 @@ pub(super) fn pages_meeting<'a, 'b>(
     let first = locked.partition_point(|(blocks, _)| blocks.end() <= run.start());
     let end = locked.partition_point(|(blocks, _)| blocks.start() < run.end());
     &mut locked[first..end]
+}
+
+#[cfg(all(test, not(any(loom, feature = "shuttle"))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_for_what_is_dirty_waits_for_no_clean_page() {
+        let memory = Arc::new(PageMemory::new(100, Arc::default(), Probe::default()));
+        let size = BlockSize::new(1024).unwrap();
+        let cache = PageCache::new(size, memory, Probe::default());
+        let everything = FileRange::from(FileBlock(0));
+        // Clean ones in front: folio locks are taken in order.
+        let masks = [0, 0, 0b1111, 0b0110, 0b1000];
+        for (index, mask) in (0..).zip(masks) {
+            cache.with_page(index, |page| page.mark_dirty(mask));
+        }
+        let clean = [0, 1].map(|index| cache.get_or_insert(index));
+        let _held = clean.each_ref().map(|page| page.lock());
+        let run = |start, len| FileRange::at(FileBlock(start), len);
+        let runs = [run(8, 4), run(13, 2), run(19, 1)];
+        assert_eq!(cache.dirty_runs(everything), runs);
+        assert_eq!(cache.first_dirty_run(everything), Some(runs[0]));
+        assert_eq!(cache.first_dirty_run(run(12, 90)), Some(runs[1]));
+        assert_eq!(cache.first_dirty_run(run(14, 90)), Some(run(14, 1)));
+        assert_eq!(cache.first_dirty_run(run(20, 90)), None);
+    }
+
+    #[test]
+    fn no_page_is_asked_to_leave_while_all_are_dirty() {
+        let memory = Arc::new(PageMemory::new(1, Arc::default(), Probe::default()));
+        let size = BlockSize::new(4096).unwrap();
+        let cache = PageCache::new(size, Arc::clone(&memory), Probe::default());
+        (0..200).for_each(|index| cache.with_page(index, |page| page.mark_dirty(1)));
+        let pages: Vec<_> = (0..200).filter_map(|index| cache.find(index)).collect();
+        memory.trim();
+        cache.get_or_insert(200);
+        // The clock would have gone by.
+        assert!(pages.iter().all(|page| page.used.load(Relaxed)));
+    }
 }

@@ -22,6 +22,10 @@
 //!   them: an insert took 2 us with 64,000 extents, 6 us with half a million. A collapse or insert copies all that it moves.
 //! - There are no directories, names, permissions, times, links or extended attributes, and no checksums of data. Files have numbers.
 //! - A file has at most 2^32 - 1 blocks, a volume 2^32 - 1 clusters, as ext4. A block has 512 to 4096 bytes, a page 4096.
+//! - A search for clusters looks at a word for each group. On 16 TiB, which are 131,072 groups, an allocation on a nearly full volume took
+//!   50 to 100 us, and a refusal as long; on 1 TiB 3 us.
+//! - A file that was opened stays in memory until the volume ends, and [`Volume::sync`](crate::file::Volume::sync) comes by all of
+//!   them: 0.1 to 0.4 us for each that is clean. The first opening of a file counts its extents.
 //! - Direct writes of one file wait for each other.
 //! - Reads, read-ahead and writeback wait for the device; only the block queue works without waiting.
 //! - It does not read or write the disk format of ext4.

@@ -112,9 +112,13 @@ impl Leaf {
             // One entry is packed if its length allows it.
             return entries.first().map(|entry| !entry.is_short());
         };
+        // Before a look at all: a long edit asks again behind each leaf.
+        if entries.len() > LEAF {
+            return None;
+        }
         let packs = last.start - first.start <= SPAN && entries.iter().all(Entry::is_short);
         match packs {
-            true => (entries.len() <= LEAF).then_some(false),
+            true => Some(false),
             false => (entries.len() <= WIDE).then_some(true),
         }
     }

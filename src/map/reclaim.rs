@@ -17,7 +17,7 @@ use crate::sync::epoch::{Collector, Guard, LocalHandle};
 /// Decides when memory that readers may still look at can be reused; many maps can share one.
 ///
 /// Cloning is cheap and gives the same reclaimer. With the feature `std`, threads register with a
-/// reclaimer on their first use of it and stay registered until they end or find, when they register
+/// reclaimer on their first use of it and stay registered until they end or find, some time when they register
 /// elsewhere, that it is gone. Without, they [`register`](Self::register) and pass the handle on.
 #[derive(Clone, Debug, Default)]
 pub struct Reclaimer {
@@ -39,6 +39,11 @@ impl Reclaimer {
             epochs: Arc::downgrade(&self.epochs),
             local: self.epochs.0.register(),
         })))
+    }
+
+    #[cfg(feature = "std")]
+    pub(super) fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
     /// Whether the handle came from here.

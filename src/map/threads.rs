@@ -1,5 +1,6 @@
 //! The registration that each thread has by itself, and what needs it. Only with the feature `std`.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ops::RangeBounds;
@@ -9,56 +10,93 @@ use super::{Editor, Extent, ExtentMap, Lookup, Pinned, Reclaimer, Replaced, Valu
 use crate::error::Result;
 use crate::sync::thread_local;
 
+/// So few registrations are gone through with each new one.
+const FEW: usize = 16;
+
+/// What a thread is registered with.
+struct Registrations {
+    /// The one used last.
+    last: Option<Handle>,
+    /// By the address of the reclaimer, which is not used again as long as there is a registration.
+    all: BTreeMap<usize, Handle>,
+    /// When there are so many, those of reclaimers that are gone are looked for.
+    sweep_at: usize,
+}
+
 thread_local! {
-    /// The reclaimers this thread is registered with; the one used last is first.
-    static REGISTRATIONS: RefCell<Vec<Handle>> = const { RefCell::new(Vec::new()) };
+    static REGISTRATIONS: RefCell<Registrations> = const {
+        RefCell::new(Registrations { last: None, all: BTreeMap::new(), sweep_at: FEW })
+    };
+}
+
+impl Registrations {
+    fn with(&mut self, reclaimer: &Reclaimer) -> Option<Handle> {
+        let own = |handle: &Handle| reclaimer.has_registered(handle);
+        if !self.last.as_ref().is_some_and(own) {
+            self.last = Some(self.all.get(&reclaimer.epochs().address())?.clone());
+        }
+        self.last.clone()
+    }
+
+    /// Adds a registration, and takes out those with reclaimers that are gone, if it is time.
+    fn add(&mut self, address: usize, handle: Handle) -> Vec<Handle> {
+        let mut gone = Vec::new();
+        if self.all.len() < FEW || self.all.len() >= self.sweep_at {
+            gone.extend(self.last.take());
+            self.all.retain(|_, handle| {
+                let is_orphan = handle.is_orphan();
+                gone.extend(is_orphan.then(|| handle.clone()));
+                !is_orphan
+            });
+            // Each then has been looked at for one that has come since.
+            self.sweep_at = 2 * self.all.len().max(FEW);
+        }
+        self.all.insert(address, handle);
+        gone
+    }
+
+    /// Takes out the registration with one reclaimer.
+    fn take(&mut self, address: usize) -> [Option<Handle>; 2] {
+        [self.last.take(), self.all.remove(&address)]
+    }
+}
+
+/// Changes the thread's registrations. Those that `change` returns end outside of the borrow: unregistering runs deferred
+/// functions.
+fn change<T>(change: impl FnOnce(&mut Registrations) -> T) {
+    // A thread that is being torn down keeps no registration.
+    let ended = REGISTRATIONS.try_with(|registrations| {
+        let mut registrations = registrations.try_borrow_mut().ok()?;
+        Some(change(&mut registrations))
+    });
+    drop(ended);
+}
+
+impl Epochs {
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
 }
 
 impl Drop for Epochs {
     fn drop(&mut self) {
-        // The dropping thread gives up its own registration at once; other threads do so when they
-        // next register with a reclaimer.
-        forget_dropped();
+        // The dropping thread gives up its own registration at once; other threads do so some time when they
+        // register with another reclaimer.
+        change(|registrations| registrations.take(self.address()));
     }
-}
-
-/// Unregisters this thread from reclaimers that are gone.
-fn forget_dropped() {
-    let dropped = REGISTRATIONS.try_with(|registrations| {
-        let mut registrations = registrations.try_borrow_mut().ok()?;
-        Some(
-            registrations
-                .extract_if(.., |handle| handle.is_orphan())
-                .collect(),
-        )
-    });
-    // Outside the borrow: unregistering runs deferred functions.
-    drop::<Option<Vec<Handle>>>(dropped.ok().flatten());
 }
 
 impl Reclaimer {
     /// The calling thread's registration.
     pub(super) fn handle(&self) -> Handle {
-        let known = REGISTRATIONS.try_with(|registrations| {
-            let mut registrations = registrations.borrow_mut();
-            let own = |handle: &Handle| self.has_registered(handle);
-            if !registrations.first().is_some_and(own) {
-                let index = registrations.iter().position(own)?;
-                registrations.swap(0, index);
-            }
-            Some(registrations[0].clone())
-        });
+        let known = REGISTRATIONS.try_with(|registrations| registrations.borrow_mut().with(self));
         known.ok().flatten().unwrap_or_else(|| self.remember())
     }
 
     #[cold]
     fn remember(&self) -> Handle {
-        forget_dropped();
         let handle = self.register();
-        // A thread that is being torn down keeps no registration.
-        let _ = REGISTRATIONS.try_with(|registrations| {
-            registrations.borrow_mut().push(handle.clone());
-        });
+        change(|registrations| registrations.add(self.epochs().address(), handle.clone()));
         handle
     }
 }

@@ -67,6 +67,8 @@ pub(crate) enum Rank {
     Background,
     /// Which pages of a file are in the cache.
     PageIndex,
+    /// Which of them are dirty.
+    DirtyPages,
     /// The faults of a device.
     Faults,
     /// The bytes of a device.

@@ -1,6 +1,7 @@
 //! By block, so that a head moves little; but what has waited too long goes first. After `mq-deadline` of Linux.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::device::{Limits, OperationKind};
@@ -64,68 +65,115 @@ struct Class {
     starved: u32,
 }
 
-/// The commands of one direction.
+/// The commands of one direction. They mostly come and leave in order, at the ends of the lists, and elsewhere a list moves only
+/// a few words for each command. Everything keeps its memory.
 #[derive(Debug, Default)]
 struct Direction {
-    /// By first byte.
-    sorted: Vec<Waiter>,
-    /// The deadlines of all of them, the first one first.
-    deadlines: VecDeque<(Instant, u64)>,
+    /// First byte, number and slot of each.
+    sorted: VecDeque<(u64, u64, usize)>,
+    /// Deadline, number and first byte of each.
+    deadlines: VecDeque<(Instant, u64, u64)>,
+    /// When each was submitted, and its number.
+    ages: VecDeque<(Instant, u64)>,
     next_number: u64,
+    slots: Vec<Option<Waiter>>,
+    free: Vec<usize>,
 }
 
 #[derive(Debug)]
 struct Waiter {
     number: u64,
+    deadline: Instant,
     command: Command,
 }
 
+fn add<T: Ord>(list: &mut VecDeque<T>, item: T) {
+    list.insert(list.partition_point(|other| *other < item), item);
+}
+
+fn strike<T: Ord>(list: &mut VecDeque<T>, item: &T) {
+    if let Ok(at) = list.binary_search(item) {
+        list.remove(at);
+    }
+}
+
 impl Direction {
-    fn place_of(&self, offset: u64) -> usize {
+    /// Where a command stands; with number 0, the first one from byte `offset` on.
+    fn place_of(&self, offset: u64, number: u64) -> usize {
         self.sorted
-            .partition_point(|waiter| waiter.command.offset < offset)
+            .partition_point(|waiter| *waiter < (offset, number, 0))
     }
 
+    fn at(&self, place: usize) -> Option<&Command> {
+        let (_, _, slot) = self.sorted.get(place)?;
+        Some(&self.slots[*slot].as_ref()?.command)
+    }
+
+    /// The first command from byte `offset` on.
+    fn first_from(&self, offset: u64) -> Option<usize> {
+        let place = self.place_of(offset, 0);
+        (place < self.sorted.len()).then_some(place)
+    }
+
+    /// Whether the command has become part of one that waits.
     fn insert(&mut self, mut command: Command, deadline: Instant, limits: &Limits) -> bool {
-        let place = self.place_of(command.offset);
-        if place > 0 {
-            let before = &mut self.sorted[place - 1].command;
-            if before.takes(&command, limits) {
-                before.take(command);
-                return true;
-            }
+        let place = self.place_of(command.offset, 0);
+        let is_before = |other: &Command| other.takes(&command, limits);
+        let before = place.checked_sub(1);
+        let before = before.filter(|place| self.at(*place).is_some_and(is_before));
+        let is_behind = |other: &Command| command.takes(other, limits);
+        let behind = before.is_none() && self.at(place).is_some_and(is_behind);
+        let Some(mut other) = before
+            .or(behind.then_some(place))
+            .and_then(|at| self.remove(at))
+        else {
+            let number = self.next_number;
+            self.next_number += 1;
+            self.put(Waiter {
+                number,
+                deadline,
+                command,
+            });
+            return false;
+        };
+        if behind {
+            mem::swap(&mut other.command, &mut command);
         }
-        if let Some(behind) = self.sorted.get_mut(place)
-            && command.takes(&behind.command, limits)
-        {
-            std::mem::swap(&mut behind.command, &mut command);
-            behind.command.take(command);
-            return true;
-        }
-        let number = self.next_number;
-        self.next_number += 1;
-        let at = self
-            .deadlines
-            .partition_point(|(other, _)| *other <= deadline);
-        self.deadlines.insert(at, (deadline, number));
-        self.sorted.insert(place, Waiter { number, command });
-        false
+        other.command.take(command);
+        self.put(other);
+        true
+    }
+
+    fn put(&mut self, waiter: Waiter) {
+        let (offset, number) = (waiter.command.offset, waiter.number);
+        add(&mut self.deadlines, (waiter.deadline, number, offset));
+        add(&mut self.ages, (waiter.command.since, number));
+        let slot = self.free.pop().unwrap_or(self.slots.len());
+        self.slots
+            .resize_with(self.slots.len().max(slot + 1), || None);
+        self.slots[slot] = Some(waiter);
+        add(&mut self.sorted, (offset, number, slot));
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Waiter> {
+        let (offset, number, slot) = self.sorted.remove(place)?;
+        let gone = self.slots[slot].take()?;
+        self.free.push(slot);
+        strike(&mut self.deadlines, &(gone.deadline, number, offset));
+        strike(&mut self.ages, &(gone.command.since, number));
+        Some(gone)
     }
 
     /// The first deadline, and where its command stands.
     fn oldest(&self) -> Option<(Instant, usize)> {
-        let (deadline, number) = *self.deadlines.front()?;
-        let place = self
-            .sorted
-            .iter()
-            .position(|waiter| waiter.number == number)?;
-        Some((deadline, place))
+        let (deadline, number, offset) = *self.deadlines.front()?;
+        Some((deadline, self.place_of(offset, number)))
     }
 
-    fn remove(&mut self, place: usize) -> Command {
-        let gone = self.sorted.remove(place);
-        self.deadlines.retain(|(_, number)| *number != gone.number);
-        gone.command
+    /// Whether a command has waited so long.
+    fn is_aged(&self, now: Instant, aging: Duration) -> bool {
+        let oldest = self.ages.front();
+        oldest.is_some_and(|(since, _)| now.saturating_duration_since(*since) >= aging)
     }
 }
 
@@ -135,14 +183,13 @@ impl Class {
     }
 
     fn next(&mut self, options: &Deadline, now: Instant) -> Option<Command> {
-        let behind = self.directions[self.going].place_of(self.position);
-        let more = behind < self.directions[self.going].sorted.len();
-        let place = if more && self.gone > 0 && self.gone < options.batch {
-            behind
-        } else {
-            self.begin_batch(options, now)?
+        let behind = self.directions[self.going].first_from(self.position);
+        let goes_on = self.gone > 0 && self.gone < options.batch;
+        let place = match behind.filter(|_| goes_on) {
+            Some(behind) => behind,
+            None => self.begin_batch(options, now)?,
         };
-        let command = self.directions[self.going].remove(place);
+        let command = self.directions[self.going].remove(place)?.command;
         self.position = command.end();
         self.gone += 1;
         Some(command)
@@ -169,13 +216,9 @@ impl Class {
         self.gone = 0;
         let direction = &self.directions[turn];
         let (deadline, oldest) = direction.oldest()?;
-        let behind = direction.place_of(self.position);
-        let goes_on = same && behind < direction.sorted.len();
-        Some(if deadline <= now || !goes_on {
-            oldest
-        } else {
-            behind
-        })
+        let behind = direction.first_from(self.position);
+        let behind = behind.filter(|_| same && deadline > now);
+        Some(behind.unwrap_or(oldest))
     }
 }
 
@@ -204,9 +247,8 @@ impl Sorted {
     pub(super) fn next(&mut self, now: Instant) -> Option<Command> {
         let options = self.options;
         let aged = |class: &Class| {
-            let mut waiting = class.directions.iter().flat_map(|d| &d.sorted);
-            waiting
-                .any(|waiter| now.saturating_duration_since(waiter.command.since) >= options.aging)
+            let mut directions = class.directions.iter();
+            directions.any(|direction| direction.is_aged(now, options.aging))
         };
         let first = Priority::Urgent as usize;
         // Only those that others go before can age.
