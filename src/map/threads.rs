@@ -31,10 +31,16 @@ thread_local! {
 
 impl Registrations {
     fn with(&mut self, reclaimer: &Reclaimer) -> Option<Handle> {
-        let own = |handle: &Handle| reclaimer.has_registered(handle);
-        if !self.last.as_ref().is_some_and(own) {
-            self.last = Some(self.all.get(&reclaimer.epochs().address())?.clone());
+        match &self.last {
+            Some(last) if reclaimer.has_registered(last) => Some(last.clone()),
+            _ => self.among_all(reclaimer),
         }
+    }
+
+    #[cold]
+    fn among_all(&mut self, reclaimer: &Reclaimer) -> Option<Handle> {
+        let found = self.all.get(&reclaimer.epochs().address())?;
+        self.last = Some(found.clone());
         self.last.clone()
     }
 
