@@ -66,6 +66,24 @@ fn a_search_looks_at_few_groups_of_many_that_may_not_have_what_it_is_for() {
     }
 }
 
+#[test]
+fn what_is_needed_in_one_run_is_found_behind_many_groups_that_may_have_it_and_do_not() {
+    const GROUPS: u64 = 200;
+    let allocator = allocator(16 * GROUPS, 16);
+    // Runs of 4 to 7 clusters are of one order; only those of the last group have 7.
+    let group = |number: u64| run(16 * number, 16);
+    for number in 0..GROUPS - 1 {
+        let own = u64::from(number == 0);
+        let (start, rest) = (group(number).start.0 + own, 16 - own);
+        allocator.claim(run(start, rest - 4)).unwrap();
+    }
+    allocator.claim(run(16 * (GROUPS - 1), 9)).unwrap();
+    let needed = AllocRequest::near(DiskBlock(0), 7).at_least(7);
+    assert_eq!(take(&allocator, needed), Ok(run(16 * GROUPS - 7, 7)));
+    let wanted = AllocRequest::near(DiskBlock(0), 7);
+    assert_eq!(take(&allocator, wanted).map(|run| run.len), Ok(4));
+}
+
 // --- levels --------------------------------------------------------------------------------------------
 
 #[test]

@@ -3,7 +3,8 @@
 use crate::units::{ClusterRatio, DiskBlock};
 
 /// A wish for clusters in one run. The answer has from one up to [`clusters`](Self::clusters) of them: all, where a
-/// free run of that length exists and its group is not busy.
+/// free run of that length exists and its group is not busy. On a volume of more than 64 groups that is sure for
+/// [`at_least`](Self::at_least) only, or where a run twice as long exists: of the groups that may have none, some are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct AllocRequest {
@@ -50,7 +51,8 @@ impl AllocRequest {
         self
     }
 
-    /// The same, but with fewer than `clusters` clusters only where no group has so many in a run. 1 by default.
+    /// The same, but with fewer than `clusters` clusters only where no group that nobody works on has so many in a run. 1 by
+    /// default.
     pub const fn at_least(mut self, clusters: u64) -> Self {
         self.minimum = clusters;
         self

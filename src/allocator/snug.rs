@@ -97,29 +97,29 @@ impl Allocator {
         minimum: u64,
         wanted: &Wanted,
     ) -> Option<Found<'_>> {
-        let longest_of = |order| Some((self.longest_of(order)?, order));
+        let longest_of = |order| Some((self.longest_of(order, wanted.minimum)?, order));
         let (number, order) = self.directory.known(orders).rev().find_map(longest_of)?;
         let found = self.look(number, |runs| runs.longest_run_of(order))?;
         (found.span.len() >= minimum).then(|| found.truncated(wanted.length))
     }
 
     /// The group with the longest run of those of `order`, of some that have one and that nobody works on: no other is
-    /// twice as long.
-    fn longest_of(&self, order: u32) -> Option<usize> {
+    /// twice as long. Of all of them, as long as none has `minimum` clusters.
+    fn longest_of(&self, order: u32, minimum: u64) -> Option<usize> {
         let most = self.clusters_per_group.min((2 << order) - 1);
         let look = |number| self.look(number, |runs| runs.longest_run_of(order));
         let groups = self.directory.with(order, 0).filter_map(look);
-        let mut best = None;
-        for found in groups.take(IN_DOUBT) {
+        let (mut best, mut longest) = (None, 0);
+        for (looks, found) in (1..).zip(groups) {
             let len = found.span.len();
-            if best.is_none_or(|(_, best)| len > best) {
-                best = Some((found.group.number(), len));
+            if len > longest {
+                (best, longest) = (Some(found.group.number()), len);
             }
-            // None can be longer.
-            if len == most {
+            // None can be longer, or enough were looked at.
+            if longest == most || looks >= IN_DOUBT && longest >= minimum {
                 break;
             }
         }
-        best.map(|(number, _)| number)
+        best
     }
 }
