@@ -1,0 +1,80 @@
+//! A volume that is opened again after its process was killed or the power was cut: what it goes on from must be durable
+//! before anything is built on it.
+
+use std::sync::Arc;
+
+use extent_map::device::{
+    BlockDevice, FaultyDevice, MemoryDevice, OperationKind, Recorder, Recording,
+};
+use extent_map::file::{File, Volume, VolumeOptions};
+use extent_map::units::FileNumber;
+
+const PAGE: usize = 4096;
+
+fn options() -> VolumeOptions {
+    VolumeOptions::new()
+}
+
+fn file(volume: &Volume, number: u64) -> File {
+    volume.file(FileNumber(number)).unwrap()
+}
+
+fn content(device: Arc<dyn BlockDevice>, number: u64) -> Vec<u8> {
+    let volume = Volume::open(device, &options()).unwrap();
+    let file = file(&volume, number);
+    let mut content = vec![0; file.size() as usize];
+    file.read_at(0, &mut content).unwrap();
+    content
+}
+
+/// A volume on a new device that records, and that device.
+fn formatted() -> (Volume, Arc<Recorder>) {
+    let memory = Arc::new(MemoryDevice::new(1 << 20));
+    Volume::format_persistent(memory.clone(), &options()).unwrap();
+    let device = Arc::new(Recorder::new(memory).unwrap());
+    let volume = Volume::open(device.clone(), &options()).unwrap();
+    (volume, device)
+}
+
+/// Where on the device the first write of `data` went.
+fn place_of(recording: &Recording, data: &[u8]) -> u64 {
+    let mut operations = recording.operations().iter();
+    let write = operations.find(|one| *one.data == *data).unwrap();
+    write.operation.offset
+}
+
+#[test]
+fn blocks_that_a_killed_process_has_freed_are_not_used_before_that_is_durable() {
+    let (volume, device) = formatted();
+    file(&volume, 1).write_at(0, &[1; PAGE]).unwrap();
+    volume.close().unwrap();
+    // The process dies between the transaction and the flush behind it.
+    let reach = Arc::new(FaultyDevice::new(device.clone()));
+    let volume = Volume::open(reach.clone(), &options()).unwrap();
+    // Recovery is over with the first commit.
+    file(&volume, 3).set_len(1).unwrap();
+    file(&volume, 3).sync_all().unwrap();
+    file(&volume, 1).set_len(0).unwrap();
+    reach.fail_at(Some(OperationKind::Flush), 1);
+    assert!(file(&volume, 1).sync_all().is_err());
+    drop(volume);
+    // The next one fills the volume with another file.
+    let volume = Volume::open(device.clone(), &options()).unwrap();
+    assert_eq!(file(&volume, 1).size(), 0);
+    let other = file(&volume, 2);
+    let free = volume.statfs().free_blocks as usize;
+    assert_eq!(
+        other.write_direct_at(0, &vec![2; free * PAGE]),
+        Ok(free * PAGE)
+    );
+    // The power is cut: whatever arrives, the file has its own bytes or none.
+    let recording = device.recording();
+    let place = place_of(&recording, &[1; PAGE]) / 512;
+    let mut cut = recording.power_cut();
+    cut.advance_to(recording.moment());
+    let all_but_the_log = cut.image_of(|number, sector| {
+        recording.operations()[number].operation.offset >= 56 << 10 || sector == place
+    });
+    let found = content(Arc::new(all_but_the_log), 1);
+    assert!(found.iter().all(|byte| *byte == 1), "{:?}", found.first());
+}
