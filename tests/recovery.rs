@@ -1,10 +1,11 @@
 //! A volume that is opened again after its process was killed or the power was cut: what it goes on from must be durable
-//! before anything is built on it.
+//! before anything is built on it, and what a crash has left behind the end of a file stays behind.
 
 use std::sync::Arc;
 
 use extent_map::device::{
-    BlockDevice, FaultyDevice, MemoryDevice, OperationKind, Recorder, Recording,
+    BlockDevice, FaultyDevice, ImageDevice, MemoryDevice, OperationKind, Recorder, Recording,
+    Survivors,
 };
 use extent_map::file::{File, Volume, VolumeOptions};
 use extent_map::units::FileNumber;
@@ -77,4 +78,35 @@ fn blocks_that_a_killed_process_has_freed_are_not_used_before_that_is_durable() 
     });
     let found = content(Arc::new(all_but_the_log), 1);
     assert!(found.iter().all(|byte| *byte == 1), "{:?}", found.first());
+}
+
+#[test]
+fn bytes_that_were_cut_off_do_not_come_back_after_two_crashes() {
+    let (volume, device) = formatted();
+    let cut_off = file(&volume, 1);
+    cut_off.write_at(0, &[1; PAGE]).unwrap();
+    cut_off.sync_all().unwrap();
+    // The size is durable with another file's sync; the zeros behind it are not.
+    cut_off.set_len(100).unwrap();
+    file(&volume, 2).write_at(0, b"other").unwrap();
+    file(&volume, 2).sync_all().unwrap();
+    let crash = |device: &Recorder| -> ImageDevice {
+        let recording = device.recording();
+        recording.crash(recording.moment(), Survivors::Nothing)
+    };
+    let image = Arc::new(crash(&device));
+    assert_eq!(content(image.clone(), 1), [1; 100]);
+    // Synced like that, it grows, and again another file makes the size durable.
+    let device = Arc::new(Recorder::new(image).unwrap());
+    let volume = Volume::open(device.clone(), &options()).unwrap();
+    let grows = file(&volume, 1);
+    grows.sync_all().unwrap();
+    grows.set_len(PAGE as u64).unwrap();
+    file(&volume, 2).write_at(5, b" again").unwrap();
+    file(&volume, 2).sync_all().unwrap();
+    let found = content(Arc::new(crash(&device)), 1);
+    assert_eq!(found.len(), PAGE);
+    assert_eq!(found[..100], [1; 100]);
+    let behind = found[100..].iter().position(|byte| *byte != 0);
+    assert_eq!(behind, None, "a byte that was cut off");
 }
