@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use extent_map::Error;
 use extent_map::device::{
     BlockDevice, FaultyDevice, ImageDevice, MemoryDevice, OperationKind, Recorder, Recording,
     Survivors,
@@ -109,4 +110,59 @@ fn bytes_that_were_cut_off_do_not_come_back_after_two_crashes() {
     assert_eq!(found[..100], [1; 100]);
     let behind = found[100..].iter().position(|byte| *byte != 0);
     assert_eq!(behind, None, "a byte that was cut off");
+}
+
+#[test]
+fn a_power_cut_while_a_volume_is_formatted_over_leaves_the_old_one_or_none_or_the_new_one() {
+    // The log is in use, behind the first image and behind a later one.
+    [3, 19].into_iter().for_each(format_over);
+}
+
+/// Formats over a volume that was synced so often.
+fn format_over(syncs: u64) {
+    let (old, device) = formatted();
+    file(&old, 1).write_at(0, &[1; 3 * PAGE]).unwrap();
+    for size in 1..=syncs {
+        file(&old, 2).set_len(size).unwrap();
+        file(&old, 2).sync_all().unwrap();
+    }
+    old.close().unwrap();
+    let device = Arc::new(Recorder::new(device).unwrap());
+    let others = options().block_size(1024).cluster_blocks(4);
+    let new = Volume::format_persistent(device.clone(), &others).unwrap();
+    file(&new, 1).write_at(0, &[3; PAGE]).unwrap();
+    new.close().unwrap();
+    let recording = device.recording();
+    let mut cut = recording.power_cut();
+    let mut found = [0; 4];
+    loop {
+        let random = (0..80).map(|seed| Survivors::Random(seed << 8 ^ cut.moment() as u64));
+        for survivors in [Survivors::Nothing, Survivors::Everything]
+            .into_iter()
+            .chain(random)
+        {
+            let image = Arc::new(cut.image(survivors));
+            let state = match Volume::open(image.clone(), &options()) {
+                Err(Error::Corrupt(_)) => 1,
+                Err(error) => panic!("{error}"),
+                Ok(volume) if volume.statfs().block_size == 4096 => {
+                    assert_eq!(file(&volume, 2).size(), syncs);
+                    assert!(content(image, 1) == [1; 3 * PAGE], "not the old file");
+                    0
+                }
+                Ok(volume) => match file(&volume, 1).size() {
+                    0 => 2,
+                    _ => {
+                        assert!(content(image, 1) == [3; PAGE], "not the new file");
+                        3
+                    }
+                },
+            };
+            found[state] += 1;
+        }
+        if !cut.advance() {
+            break;
+        }
+    }
+    assert!(found.iter().all(|count| *count > 10), "{found:?}");
 }
