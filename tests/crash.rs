@@ -46,6 +46,7 @@ use rayon::prelude::*;
 
 use history::History;
 use judge::judge;
+use run::Mishaps;
 
 #[test]
 fn every_tenth_trace_and_random_runs_survive_a_power_cut_at_every_moment() {
@@ -57,7 +58,7 @@ fn every_tenth_trace_and_random_runs_survive_a_power_cut_at_every_moment() {
     });
     let of_runs = (0..48u64).into_par_iter().map(|seed| {
         let run = match seed % 2 {
-            0 => workload::random(seed, 30, |options| options, None),
+            0 => workload::random(seed, 30, |options| options, Mishaps::default()),
             _ => workload::concurrent(seed, 10, |options| options),
         };
         judge(&run.unwrap(), 1, seed).unwrap_or_else(|wrong| panic!("run {seed}: {wrong}"))
@@ -66,12 +67,35 @@ fn every_tenth_trace_and_random_runs_survive_a_power_cut_at_every_moment() {
     assert!(states >= 2000, "{states} states");
 }
 
+#[test]
+fn what_kills_and_power_cuts_one_after_the_other_leave_is_what_the_last_sync_promised_or_later() {
+    let states = (0..36u64).into_par_iter().map(|seed| {
+        let mishaps = Mishaps {
+            killed: (seed % 3 > 0).then_some(seed * 7 % 60),
+            ..Mishaps::default()
+        };
+        let run = match seed % 2 {
+            0 => workload::random(seed, 40, |options| options, mishaps),
+            _ => workload::after_power_cuts(seed, 20, |options| options, mishaps),
+        };
+        judge(&run.unwrap(), 1, seed).unwrap_or_else(|wrong| panic!("run {seed}: {wrong}"))
+    });
+    let states: u64 = states.sum();
+    assert!(states >= 2000, "{states} states");
+}
+
 /// `EXTENT_MAP_ERROR_WORKLOADS` is how many workloads there are; the device fails once at each operation of each of them.
 #[test]
 fn an_error_at_any_operation_of_the_device_is_told_and_what_is_left_survives_a_power_cut() {
     let wanted = env::var("EXTENT_MAP_ERROR_WORKLOADS");
     let workloads: u64 = wanted.map_or(12, |number| number.parse().expect("a number"));
-    let run = |seed, fault| workload::random(seed, 25, |options| options, fault).unwrap();
+    let run = |seed, fault| {
+        let mishaps = Mishaps {
+            fault,
+            ..Mishaps::default()
+        };
+        workload::random(seed, 25, |options| options, mishaps).unwrap()
+    };
     let errors = (0..workloads).into_par_iter().flat_map(|seed| {
         let operations = run(seed, None).recording.operations().len() as u64;
         (0..operations)
@@ -97,7 +121,11 @@ fn a_log_that_goes_on_behind_a_failed_commit_is_noticed() {
     let broken =
         |options: VolumeOptions| options.probe(Probe::new().mutations([Mutation::AppendInDoubt]));
     let found = (0..200).find_map(|n| {
-        let run = workload::random(n / 40, 60, broken, Some(3 * (n % 40)));
+        let mishaps = Mishaps {
+            fault: Some(3 * (n % 40)),
+            ..Mishaps::default()
+        };
+        let run = workload::random(n / 40, 60, broken, mishaps);
         run.and_then(|run| judge(&run, 1, n)).err()
     });
     println!("{}", found.expect("nothing was noticed"));
@@ -107,7 +135,7 @@ fn a_log_that_goes_on_behind_a_failed_commit_is_noticed() {
 fn assert_noticed(mutation: Mutation) {
     let broken = |options: VolumeOptions| options.probe(Probe::new().mutations([mutation]));
     let found = (0..200).find_map(|seed| {
-        let run = workload::random(seed, 60, broken, None);
+        let run = workload::random(seed, 60, broken, Mishaps::default());
         let judged = run.and_then(|run| judge(&run, 3, seed));
         judged.err().map(|wrong| format!("run {seed}: {wrong}"))
     });
@@ -155,7 +183,8 @@ fn outgrown_beside_a_sync(probe: Probe) -> Result<u64, String> {
         Op::File(1, FileOp::SyncAll),
     ];
     let options = VolumeOptions::new().inline_limit(200).probe(probe);
-    judge(&run::in_turn(1 << 20, options, 2, ops, None).unwrap(), 1, 0)
+    let run = run::in_turn(1 << 20, options, 2, ops, Mishaps::default());
+    judge(&run.unwrap(), 1, 0)
 }
 
 #[test]

@@ -41,6 +41,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use rayon::prelude::*;
+use run::Mishaps;
 
 /// Cuts the power at every moment of traces and random runs, and judges what is left.
 #[derive(Debug, Parser)]
@@ -87,7 +88,8 @@ fn traces(arguments: &Arguments) -> Result<(usize, u64), String> {
     Ok((paths.len(), states?.iter().sum()))
 }
 
-/// Judges random runs, every second one with several threads and every fourth one with a device error, until there are enough states.
+/// Judges random runs until there are enough states: some with several threads, with a device error, with a process
+/// that is killed, or after a power cut.
 fn random_runs(arguments: &Arguments, before: u64) -> Result<(u64, u64), String> {
     let states = AtomicU64::new(before);
     let batch = rayon::current_num_threads() as u64 * 4;
@@ -97,9 +99,15 @@ fn random_runs(arguments: &Arguments, before: u64) -> Result<(u64, u64), String>
             .into_par_iter()
             .try_for_each(|number| {
                 let seed = arguments.seed.wrapping_mul(1_000_003) + number;
-                let run = match number % 4 {
-                    0 => workload::random(seed / 4, 60, |options| options, None),
-                    1 => workload::random(seed / 4, 60, |options| options, Some(seed / 4 % 150)),
+                // Not both: what the device has failed to write it may lose much later, and whoever is told must live.
+                let nth = Some(seed / 8 % 150);
+                let mishaps = Mishaps {
+                    fault: nth.filter(|_| number % 4 == 1),
+                    killed: nth.filter(|_| number % 4 >= 2),
+                };
+                let run = match number % 8 {
+                    0..4 => workload::random(seed / 8, 60, |options| options, mishaps),
+                    4..7 => workload::after_power_cuts(seed / 8, 40, |options| options, mishaps),
                     _ => workload::concurrent(seed / 2, 25, |options| options),
                 };
                 let judged = run.and_then(|run| judge::judge(&run, arguments.random, seed));

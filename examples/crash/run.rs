@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use extent_map::Result;
-use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice, Recorder, Recording};
+use extent_map::device::{
+    BlockDevice, FaultyDevice, ImageDevice, MemoryDevice, Recorder, Recording,
+};
 use extent_map::file::{File, Volume, VolumeOptions};
 use extent_map::testing::{FileOp, Op, Outcome};
 use extent_map::units::FileNumber;
@@ -19,15 +21,31 @@ pub(crate) struct Run {
     pub(crate) options: VolumeOptions,
 }
 
+/// What befalls a volume beside its operations.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mishaps {
+    /// The device fails once, at the operation with this number.
+    pub(crate) fault: Option<u64>,
+    /// The process dies within the operation of the device with this number. Another one opens the volume, on a device that
+    /// has gone on.
+    pub(crate) killed: Option<u64>,
+}
+
 /// The errno of a failing device.
 const EIO: i32 = 5;
 
 /// A volume that is watched.
 struct Watched {
     device: Arc<Recorder>,
+    /// What the process has of the device: nothing any more once it was killed.
+    reach: Arc<FaultyDevice>,
     options: VolumeOptions,
     volume: Volume,
-    fails: bool,
+    mishaps: Mishaps,
+    /// Whether what was done before was not brought to an end.
+    crashed: bool,
+    /// How many operations opening it has taken.
+    opened_at: u64,
 }
 
 /// A file and its history.
@@ -37,23 +55,35 @@ struct Tracked {
 }
 
 impl Watched {
-    /// Formats a device of `bytes` bytes that is full of other data, and opens it. Of the operations from then on the one
-    /// with the number `fault` fails.
-    fn new(bytes: u64, options: VolumeOptions, fault: Option<u64>) -> Result<Self> {
+    /// Formats a device of `bytes` bytes that is full of other data, and opens it.
+    fn new(bytes: u64, options: VolumeOptions, mishaps: Mishaps) -> Result<Self> {
         let junk = Arc::new(MemoryDevice::new(bytes));
         junk.write_at(0, &b"left by others. ".repeat(bytes as usize / 16))?;
         Volume::format_persistent(junk.clone(), &options)?;
-        let faulty = Arc::new(FaultyDevice::new(junk));
+        Self::on(junk, options, mishaps)
+    }
+
+    /// Opens the volume on `device`. The operations of the device are counted from then on.
+    fn on(device: Arc<dyn BlockDevice>, options: VolumeOptions, mishaps: Mishaps) -> Result<Self> {
+        let faulty = Arc::new(FaultyDevice::new(device));
         let device = Arc::new(Recorder::new(faulty.clone())?);
-        if let Some(nth) = fault {
+        if let Some(nth) = mishaps.fault {
             faulty.tear_at(None, nth, nth);
         }
-        let volume = open(&device, &options)?;
+        let reach = Arc::new(FaultyDevice::new(device.clone()));
+        let volume = open(&reach, &options)?;
+        let opened_at = reach.operation_count();
+        if let Some(nth) = mishaps.killed {
+            reach.cut_power_at(nth, nth);
+        }
         Ok(Self {
             device,
+            reach,
             options,
             volume,
-            fails: fault.is_some(),
+            mishaps,
+            crashed: mishaps.killed.is_some(),
+            opened_at,
         })
     }
 
@@ -70,7 +100,24 @@ impl Watched {
     /// Closes the volume and opens it again.
     fn reopen(&mut self, files: &mut [Tracked]) -> Result<()> {
         self.volume.sync()?;
-        self.volume = open(&self.device, &self.options)?;
+        self.open_again(files)
+    }
+
+    /// If the process was killed, starts another one; returns whether it did.
+    fn revive(&mut self, files: &mut [Tracked]) -> Result<bool> {
+        let died = self
+            .mishaps
+            .killed
+            .take_if(|nth| *nth < self.reach.operation_count() - self.opened_at);
+        if died.is_some() {
+            self.reach.clear_faults();
+            self.open_again(files)?;
+        }
+        Ok(died.is_some())
+    }
+
+    fn open_again(&mut self, files: &mut [Tracked]) -> Result<()> {
+        self.volume = open(&self.reach, &self.options)?;
         for tracked in files {
             tracked.file = self.volume.file(tracked.file.number())?;
         }
@@ -78,10 +125,12 @@ impl Watched {
     }
 
     fn end(self, files: Vec<Tracked>) -> Result<Run> {
+        // Who looks is not killed.
+        self.reach.clear_faults();
         let found = extent_map::testing::check(&self.volume);
         let mut violations = found.err().unwrap_or_default();
-        if self.fails {
-            // Pages that the device failed to write are clean.
+        if self.mishaps.fault.is_some() || self.crashed {
+            // Pages that the device failed to write are clean; a crash may leave bytes behind the end of a file.
             violations.retain(|violation| violation.invariant != 10);
         }
         assert!(violations.is_empty(), "{violations:?}");
@@ -98,7 +147,7 @@ impl Watched {
 }
 
 /// Opens a volume on a device that fails at most once.
-fn open(device: &Arc<Recorder>, options: &VolumeOptions) -> Result<Volume> {
+fn open(device: &Arc<FaultyDevice>, options: &VolumeOptions) -> Result<Volume> {
     let open = || Volume::open(device.clone(), options);
     open().or_else(|_| open())
 }
@@ -124,7 +173,7 @@ impl Tracked {
 }
 
 /// Runs `ops` one after the other on a volume of `files` files; to forget what is cached is to close the volume and to
-/// open it. The device fails once, at the operation with the number `fault`, if there is one.
+/// open it.
 ///
 /// # Errors
 /// Those of making the volume.
@@ -133,10 +182,36 @@ pub(crate) fn in_turn(
     options: VolumeOptions,
     files: usize,
     ops: impl IntoIterator<Item = Op>,
-    fault: Option<u64>,
+    mishaps: Mishaps,
 ) -> Result<Run> {
-    let mut watched = Watched::new(bytes, options, fault)?;
+    let watched = Watched::new(bytes, options, mishaps)?;
+    let files = watched.files(files)?;
+    one_by_one(watched, files, ops)
+}
+
+/// The same on the volume that is on `image` already, whose files are durably as they are found.
+pub(crate) fn in_turn_again(
+    image: ImageDevice,
+    options: VolumeOptions,
+    files: usize,
+    ops: impl IntoIterator<Item = Op>,
+    mishaps: Mishaps,
+) -> Result<Run> {
+    let mut watched = Watched::on(Arc::new(image), options, mishaps)?;
+    watched.crashed = true;
     let mut files = watched.files(files)?;
+    for tracked in &mut files {
+        tracked.note(0);
+        tracked.history.synced(0);
+    }
+    one_by_one(watched, files, ops)
+}
+
+fn one_by_one(
+    mut watched: Watched,
+    mut files: Vec<Tracked>,
+    ops: impl IntoIterator<Item = Op>,
+) -> Result<Run> {
     for op in ops {
         let began = watched.device.moment();
         let outcome = match op {
@@ -146,12 +221,15 @@ pub(crate) fn in_turn(
             },
             _ => {
                 let open: Vec<File> = files.iter().map(|tracked| tracked.file.clone()).collect();
-                op.apply(&watched.volume, &open)
+                apply(&op, &watched, &open)
             }
         };
         let ended = watched.device.moment();
+        let died = watched.revive(&mut files)?;
         files.iter_mut().for_each(|tracked| tracked.note(began));
         match &op {
+            // Nobody is left to be told.
+            _ if died => {}
             Op::Sync | Op::DropCaches => files
                 .iter_mut()
                 .for_each(|tracked| tracked.note_sync(&outcome, ended)),
@@ -164,7 +242,38 @@ pub(crate) fn in_turn(
             _ => {}
         }
     }
+    let began = watched.device.moment();
+    if watched.revive(&mut files)? {
+        files.iter_mut().for_each(|tracked| tracked.note(began));
+    }
     watched.end(files)
+}
+
+/// Does an operation: some writes past the page cache, and with each sync of the volume the device hears what is free.
+fn apply(op: &Op, watched: &Watched, files: &[File]) -> Outcome {
+    match *op {
+        Op::File(file, FileOp::Write { offset, len, seed }) if seed % 4 == 3 => {
+            let block = watched.volume.statfs().block_size;
+            let (offset, len) = (offset - offset % block, len - len % block);
+            let pattern = extent_map::testing::pattern(seed, len);
+            let written = pattern.and_then(|data| files[file].write_direct_at(offset, &data));
+            match written {
+                // What follows is unspecified where the device has failed.
+                Ok(written) if (written as u64) < len && watched.mishaps.fault.is_some() => {
+                    Outcome::Failed(EIO)
+                }
+                Ok(written) => Outcome::Count(written as u64),
+                Err(error) => Outcome::Failed(error.errno()),
+            }
+        }
+        Op::Sync => {
+            let outcome = op.apply(&watched.volume, files);
+            // It may fail: nobody has to hear of that.
+            let _ = watched.volume.trim(0..u64::MAX, 0);
+            outcome
+        }
+        _ => op.apply(&watched.volume, files),
+    }
 }
 
 /// Runs each list of operations in a thread of its own, on a file of its own.
@@ -183,7 +292,7 @@ pub(crate) fn at_once_beside(
     scripts: Vec<Vec<FileOp>>,
     beside: impl FnOnce(&Volume) + Send,
 ) -> Result<Run> {
-    let watched = Watched::new(bytes, options, None)?;
+    let watched = Watched::new(bytes, options, Mishaps::default())?;
     let files = watched.files(scripts.len())?;
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {

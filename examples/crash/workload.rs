@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use arbitrary::Unstructured;
+use extent_map::device::Survivors;
 use extent_map::file::VolumeOptions;
 use extent_map::testing::{FileOp, Op, Shape};
 
 use super::random::Random;
 use super::recording;
-use super::run::{self, Run};
+use super::run::{self, Mishaps, Run};
 use super::trace::Trace;
 
 /// Bytes of a device: few, so that space is scarce and used again.
@@ -40,22 +41,50 @@ pub(crate) fn recorded(
         .delayed_allocation(trace.head.delayed);
     let files = trace.head.files as usize;
     let ops = trace.steps.into_iter().map(|step| step.op);
-    run::in_turn(4 * DEVICE_BYTES, options(shape), files, ops, None)
+    let mishaps = Mishaps::default();
+    run::in_turn(4 * DEVICE_BYTES, options(shape), files, ops, mishaps)
         .map_err(|error| error.to_string())
 }
 
-/// `len` operations that `seed` chooses, one after the other on the files of a volume. The device fails once, at the
-/// operation with the number `fault`, if there is one.
+/// `len` operations that `seed` chooses, one after the other on the files of a volume.
 pub(crate) fn random(
     seed: u64,
     len: usize,
     options: impl Fn(VolumeOptions) -> VolumeOptions,
-    fault: Option<u64>,
+    mishaps: Mishaps,
 ) -> Result<Run, String> {
     let (shape, mut random) = chosen(seed);
     let ops: Vec<Op> = (0..len).map(|_| operation(&mut random, &shape)).collect();
     let options = options(shape.options());
-    run::in_turn(DEVICE_BYTES, options, Shape::FILES, ops, fault).map_err(|error| error.to_string())
+    run::in_turn(DEVICE_BYTES, options, Shape::FILES, ops, mishaps)
+        .map_err(|error| error.to_string())
+}
+
+/// The same on what power cuts, one after the other, have left of other such runs.
+pub(crate) fn after_power_cuts(
+    seed: u64,
+    len: usize,
+    options: impl Fn(VolumeOptions) -> VolumeOptions,
+    mishaps: Mishaps,
+) -> Result<Run, String> {
+    let mut run = random(seed, len, &options, Mishaps::default())?;
+    let (shape, _) = chosen(seed);
+    let mut random = Random(!seed);
+    let cuts = random.below(4) + 1;
+    for left in (0..cuts).rev() {
+        let moment = random.below(run.recording.moment() as u64 + 1) as usize;
+        let image = run.recording.crash(moment, Survivors::Random(random.any()));
+        let ops: Vec<Op> = (0..len).map(|_| operation(&mut random, &shape)).collect();
+        let mishaps = if left == 0 {
+            mishaps
+        } else {
+            Mishaps::default()
+        };
+        let options = options(shape.options());
+        run = run::in_turn_again(image, options, Shape::FILES, ops, mishaps)
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(run)
 }
 
 /// `len` operations for each of a few threads.

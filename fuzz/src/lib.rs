@@ -13,6 +13,8 @@ pub mod faulted;
 #[cfg(feature = "shuttle")]
 pub mod file_concurrent;
 pub mod file_ops;
+mod forge;
+pub mod forged_store;
 pub mod map_concurrent;
 pub mod map_model;
 pub mod open_image;
@@ -56,6 +58,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("block_queue", block_queue::run),
     ("device_faults", device_faults::run),
     ("file_ops", file_ops::run),
+    ("forged_store", forged_store::run),
     ("map_concurrent", map_concurrent::run),
     ("map_model", map_model::run),
     ("open_image", open_image::run),

@@ -55,12 +55,17 @@ pub fn run_with(data: &[u8], probe: Probe) {
         assert!(!findings.is_empty(), "refused for nothing");
         return;
     };
-    for number in 0..10 {
+    use_up(volume, &image, 0..10);
+}
+
+/// Reads and changes `files` of a volume that was opened on `image`, and closes it: it must be clean then.
+pub(crate) fn use_up(volume: Volume, image: &ImageDevice, files: impl IntoIterator<Item = u64>) {
+    for number in files {
         let file = volume.file(FileNumber(number)).expect("the store is read");
         let mut page = [0; PAGE_SIZE as usize];
         file.read_at(0, &mut page).expect("the device is good");
         // It may be full.
-        let _ = file.write_at(number * 100, b"changed");
+        let _ = file.write_at(number % 1000 * 100, b"changed");
         let _ = file.allocate(AllocateMode::PunchHole, 2048, 4096);
     }
     let unchecked = [10, 12];
@@ -72,7 +77,7 @@ pub fn run_with(data: &[u8], probe: Probe) {
         .find(|found| !unchecked.contains(&found.invariant));
     assert_eq!(wrong, None);
     volume.close().expect("the device is good");
-    assert_eq!(Volume::check(&*image), Ok(Vec::new()));
+    assert_eq!(Volume::check(image), Ok(Vec::new()));
 }
 
 /// Each change: where, to what, and whether the checksums are made to fit.

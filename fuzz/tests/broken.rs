@@ -12,7 +12,7 @@ use extent_map::map::{ExtentMap, Reclaimer};
 use extent_map::testing::{Script, Shape};
 use extent_map::units::{DiskBlock, DiskRun};
 use extent_map_fuzz::{
-    allocator, block_queue, device_faults, file_ops, map_concurrent, open_image,
+    allocator, block_queue, device_faults, file_ops, forged_store, map_concurrent, open_image,
 };
 
 #[path = "common/inputs.rs"]
@@ -63,10 +63,16 @@ fn a_volume_with_other_clusters_than_it_should_have_is_found() {
 
 #[test]
 fn a_volume_that_opens_whatever_its_mapping_says_is_found() {
-    assert!(is_found("open_image", |seed| {
+    let probe = || {
         let mutation = extent_map::probe::Mutation::OpenContradictions;
-        let probe = extent_map::probe::Probe::new().mutations([mutation]);
-        open_image::run_with(seed, probe);
+        extent_map::probe::Probe::new().mutations([mutation])
+    };
+    assert!(is_found("open_image", |seed| open_image::run_with(
+        seed,
+        probe()
+    )));
+    assert!(is_found("forged_store", |seed| {
+        forged_store::run_with(seed, probe());
     }));
 }
 

@@ -59,7 +59,7 @@ impl File {
         inode.leave_inline()?;
         match mode {
             AllocateMode::Allocate => {
-                inode.zero_behind_end(end)?;
+                inode.zero_behind_end(end, end)?;
                 let done = inode.preallocate(offset, end)?;
                 inode.grow(done)?;
                 inode.enough(done, end)
@@ -70,7 +70,7 @@ impl File {
             }
             AllocateMode::PunchHole => inode.punch(offset, end),
             AllocateMode::ZeroRange => {
-                inode.zero_behind_end(end)?;
+                inode.zero_behind_end(end, end)?;
                 let done = inode.zero(offset, end)?;
                 inode.grow(done)?;
                 inode.enough(done, end)

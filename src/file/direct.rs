@@ -102,7 +102,7 @@ impl File {
         }
         let end = offset.saturating_add(data.len() as u64).min(limit);
         let _no_pages_come_in = inode.exclude_filling(Mutation::DirectBesideFaults);
-        inode.zero_behind_end(offset)?;
+        inode.zero_behind_end(offset, end)?;
         inode.settle(pages_of(offset..end))?;
         let blocks = inode.block_size().covering(offset, end);
         if !inode.backing.probe.is(Mutation::KeepPagesUnderDirectWrite) {

@@ -14,7 +14,7 @@ use crate::units::{
 
 use super::background::Background;
 use super::error_sequence::ErrorSequence;
-use super::page_cache::{BlockMask, PageCache, PageState, bits, mask_of, page_blocks};
+use super::page_cache::{BlockMask, PageCache, PageState, bits, mask_of, page_blocks, pages_of};
 
 /// What all open handles of a file share. The order of its locks, outermost first, is
 /// `inode_lock`, `invalidate_lock`, `writeback_lock`, the folio locks by rising page number, and then
@@ -35,6 +35,9 @@ pub(super) struct Inode {
     /// How far data has been written that the store failed to show, or 0: its pages are clean, so writeback tries again.
     /// Under the writeback lock.
     pub(super) unstored_size: uncounted::AtomicU64,
+    /// Whether the device has zeros behind the end of the file, in its last block, as far as no error was told. Under the
+    /// inode lock.
+    ends_in_zeros: uncounted::AtomicBool,
     pub(super) pages: Arc<PageCache>,
     /// Who writes pages back that nobody has asked for.
     pub(super) background: Arc<Background>,
@@ -79,12 +82,14 @@ impl Inode {
         background: Arc<Background>,
         inline_limit: u64,
     ) -> Result<Self> {
+        let size = backing.store.size(number)?;
         Ok(Self {
             number,
             inode_lock: RwLock::new(Rank::Inode.of(number.0), ()),
             invalidate_lock: RwLock::new(Rank::Invalidate.of(number.0), ()),
             writeback_lock: Mutex::new(Rank::Writeback.of(number.0), ()),
-            size: AtomicU64::new(backing.store.size(number)?),
+            size: AtomicU64::new(size),
+            ends_in_zeros: uncounted::AtomicBool::new(size == 0),
             unstored_size: uncounted::AtomicU64::new(0),
             open_files: AtomicUsize::new(0),
             pages: PageCache::new(
@@ -246,15 +251,21 @@ impl Inode {
         })
     }
 
-    /// Before the file grows to `to` without bytes for what lies between: zeroes the rest of its last block. The cache
-    /// has zeros there already, but the device may have what was cut off, if the write of those zeros has failed.
-    pub(super) fn zero_behind_end(&self, to: u64) -> Result<()> {
+    /// Before the file grows to `to` with bytes from `from` on: zeroes the rest of its last block. The cache has zeros there
+    /// already, but the device may have what was cut off, if the write of those zeros has failed, or what a crash has left
+    /// there. In that case they are written first: the size may be durable before anything else is.
+    pub(super) fn zero_behind_end(&self, from: u64, to: u64) -> Result<()> {
         let size = self.size();
         let block_end = size.next_multiple_of(self.block_size().bytes());
-        match to > size {
-            true => self.zero_edge(size, block_end),
-            false => Ok(()),
+        let (leaves_gap, leaves_block) = (from > size, to > block_end);
+        // Otherwise the new bytes bring the zeros behind them.
+        if leaves_gap || leaves_block && !self.ends_in_zeros.load(Relaxed) {
+            self.zero_edge(size, block_end)?;
+            if !self.ends_in_zeros.swap(true, Relaxed) {
+                self.write_back(pages_of(size..block_end));
+            }
         }
+        Ok(())
     }
 
     /// Zeroes the parts of `start..end` that do not fill a block.

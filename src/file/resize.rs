@@ -31,7 +31,7 @@ impl File {
         }
         inode.leave_inline()?;
         if size > inode.size() {
-            inode.zero_behind_end(size)?;
+            inode.zero_behind_end(size, size)?;
             return inode.grow(size);
         }
         inode.shrink(size)

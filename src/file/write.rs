@@ -45,7 +45,7 @@ impl File {
             return Ok(data.len());
         }
         inode.leave_inline()?;
-        inode.zero_behind_end(offset)?;
+        inode.zero_behind_end(offset, end)?;
         let _kept = inode.read_partial_blocks(offset, end)?;
         let written_end = inode.back(offset, end)?;
         inode.copy_in(offset, &data[..(written_end - offset) as usize]);

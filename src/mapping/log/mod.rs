@@ -122,8 +122,8 @@ impl LogStore {
         Ok(Self::of(device, store))
     }
 
-    /// Opens the store on `device`, and recovers what a crash has left. Writes nothing; the first commit makes a
-    /// checkpoint where that was necessary.
+    /// Opens the store on `device`, recovers what a crash has left, and makes durable what it has found. Writes nothing;
+    /// the first commit makes a checkpoint where that was necessary.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when there is no store, or not all of one; [`Error::NotSupported`] for another format
@@ -134,6 +134,8 @@ impl LogStore {
 
     pub(crate) fn open_probed(device: Arc<dyn BlockDevice>, probe: Probe) -> Result<Self> {
         let recovered = recover::recover(&*device, &probe)?;
+        // A process that was killed may have left it in the device's cache, and what it frees will be used again.
+        device.flush()?;
         let contradicts = |finding: &Finding| !matches!(finding, Finding::DamagedSuperblock { .. });
         let looks = !probe.is(Mutation::OpenContradictions);
         if looks && recovered.findings().iter().any(contradicts) {

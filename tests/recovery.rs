@@ -1,0 +1,168 @@
+//! A volume that is opened again after its process was killed or the power was cut: what it goes on from must be durable
+//! before anything is built on it, and what a crash has left behind the end of a file stays behind.
+
+use std::sync::Arc;
+
+use extent_map::Error;
+use extent_map::device::{
+    BlockDevice, FaultyDevice, ImageDevice, MemoryDevice, OperationKind, Recorder, Recording,
+    Survivors,
+};
+use extent_map::file::{File, Volume, VolumeOptions};
+use extent_map::units::FileNumber;
+
+const PAGE: usize = 4096;
+
+fn options() -> VolumeOptions {
+    VolumeOptions::new()
+}
+
+fn file(volume: &Volume, number: u64) -> File {
+    volume.file(FileNumber(number)).unwrap()
+}
+
+fn content(device: Arc<dyn BlockDevice>, number: u64) -> Vec<u8> {
+    let volume = Volume::open(device, &options()).unwrap();
+    let file = file(&volume, number);
+    let mut content = vec![0; file.size() as usize];
+    file.read_at(0, &mut content).unwrap();
+    content
+}
+
+/// A volume on a new device that records, and that device.
+fn formatted() -> (Volume, Arc<Recorder>) {
+    let memory = Arc::new(MemoryDevice::new(1 << 20));
+    Volume::format_persistent(memory.clone(), &options()).unwrap();
+    let device = Arc::new(Recorder::new(memory).unwrap());
+    let volume = Volume::open(device.clone(), &options()).unwrap();
+    (volume, device)
+}
+
+/// Where on the device the first write of `data` went.
+fn place_of(recording: &Recording, data: &[u8]) -> u64 {
+    let mut operations = recording.operations().iter();
+    let write = operations.find(|one| *one.data == *data).unwrap();
+    write.operation.offset
+}
+
+#[test]
+fn blocks_that_a_killed_process_has_freed_are_not_used_before_that_is_durable() {
+    let (volume, device) = formatted();
+    file(&volume, 1).write_at(0, &[1; PAGE]).unwrap();
+    volume.close().unwrap();
+    // The process dies between the transaction and the flush behind it.
+    let reach = Arc::new(FaultyDevice::new(device.clone()));
+    let volume = Volume::open(reach.clone(), &options()).unwrap();
+    // Recovery is over with the first commit.
+    file(&volume, 3).set_len(1).unwrap();
+    file(&volume, 3).sync_all().unwrap();
+    file(&volume, 1).set_len(0).unwrap();
+    reach.fail_at(Some(OperationKind::Flush), 1);
+    assert!(file(&volume, 1).sync_all().is_err());
+    drop(volume);
+    // The next one fills the volume with another file.
+    let volume = Volume::open(device.clone(), &options()).unwrap();
+    assert_eq!(file(&volume, 1).size(), 0);
+    let other = file(&volume, 2);
+    let free = volume.statfs().free_blocks as usize;
+    assert_eq!(
+        other.write_direct_at(0, &vec![2; free * PAGE]),
+        Ok(free * PAGE)
+    );
+    // The power is cut: whatever arrives, the file has its own bytes or none.
+    let recording = device.recording();
+    let place = place_of(&recording, &[1; PAGE]) / 512;
+    let mut cut = recording.power_cut();
+    cut.advance_to(recording.moment());
+    let all_but_the_log = cut.image_of(|number, sector| {
+        recording.operations()[number].operation.offset >= 56 << 10 || sector == place
+    });
+    let found = content(Arc::new(all_but_the_log), 1);
+    assert!(found.iter().all(|byte| *byte == 1), "{:?}", found.first());
+}
+
+#[test]
+fn bytes_that_were_cut_off_do_not_come_back_after_two_crashes() {
+    let (volume, device) = formatted();
+    let cut_off = file(&volume, 1);
+    cut_off.write_at(0, &[1; PAGE]).unwrap();
+    cut_off.sync_all().unwrap();
+    // The size is durable with another file's sync; the zeros behind it are not.
+    cut_off.set_len(100).unwrap();
+    file(&volume, 2).write_at(0, b"other").unwrap();
+    file(&volume, 2).sync_all().unwrap();
+    let crash = |device: &Recorder| -> ImageDevice {
+        let recording = device.recording();
+        recording.crash(recording.moment(), Survivors::Nothing)
+    };
+    let image = Arc::new(crash(&device));
+    assert_eq!(content(image.clone(), 1), [1; 100]);
+    // Synced like that, it grows, and again another file makes the size durable.
+    let device = Arc::new(Recorder::new(image).unwrap());
+    let volume = Volume::open(device.clone(), &options()).unwrap();
+    let grows = file(&volume, 1);
+    grows.sync_all().unwrap();
+    grows.set_len(PAGE as u64).unwrap();
+    file(&volume, 2).write_at(5, b" again").unwrap();
+    file(&volume, 2).sync_all().unwrap();
+    let found = content(Arc::new(crash(&device)), 1);
+    assert_eq!(found.len(), PAGE);
+    assert_eq!(found[..100], [1; 100]);
+    let behind = found[100..].iter().position(|byte| *byte != 0);
+    assert_eq!(behind, None, "a byte that was cut off");
+}
+
+#[test]
+fn a_power_cut_while_a_volume_is_formatted_over_leaves_the_old_one_or_none_or_the_new_one() {
+    // The log is in use, behind the first image and behind a later one.
+    [3, 19].into_iter().for_each(format_over);
+}
+
+/// Formats over a volume that was synced so often.
+fn format_over(syncs: u64) {
+    let (old, device) = formatted();
+    file(&old, 1).write_at(0, &[1; 3 * PAGE]).unwrap();
+    for size in 1..=syncs {
+        file(&old, 2).set_len(size).unwrap();
+        file(&old, 2).sync_all().unwrap();
+    }
+    old.close().unwrap();
+    let device = Arc::new(Recorder::new(device).unwrap());
+    let others = options().block_size(1024).cluster_blocks(4);
+    let new = Volume::format_persistent(device.clone(), &others).unwrap();
+    file(&new, 1).write_at(0, &[3; PAGE]).unwrap();
+    new.close().unwrap();
+    let recording = device.recording();
+    let mut cut = recording.power_cut();
+    let mut found = [0; 4];
+    loop {
+        let random = (0..80).map(|seed| Survivors::Random(seed << 8 ^ cut.moment() as u64));
+        for survivors in [Survivors::Nothing, Survivors::Everything]
+            .into_iter()
+            .chain(random)
+        {
+            let image = Arc::new(cut.image(survivors));
+            let state = match Volume::open(image.clone(), &options()) {
+                Err(Error::Corrupt(_)) => 1,
+                Err(error) => panic!("{error}"),
+                Ok(volume) if volume.statfs().block_size == 4096 => {
+                    assert_eq!(file(&volume, 2).size(), syncs);
+                    assert!(content(image, 1) == [1; 3 * PAGE], "not the old file");
+                    0
+                }
+                Ok(volume) => match file(&volume, 1).size() {
+                    0 => 2,
+                    _ => {
+                        assert!(content(image, 1) == [3; PAGE], "not the new file");
+                        3
+                    }
+                },
+            };
+            found[state] += 1;
+        }
+        if !cut.advance() {
+            break;
+        }
+    }
+    assert!(found.iter().all(|count| *count > 10), "{found:?}");
+}
