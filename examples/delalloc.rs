@@ -25,7 +25,7 @@ impl CachedFile {
     }
 
     fn sync(&mut self) -> Result<()> {
-        self.blocks.place(FileRange::from(FileBlock(0))); // all of it, so in one piece
+        self.blocks.place(FileRange::starting_at(FileBlock(0))); // all of it, so in one piece
         let runs = self.dirty.iter().map(|(block, page)| DirtyRun {
             range: FileRange::at(*block, 1),
             bytes: Arc::clone(page).into(), // shared with the device, not copied

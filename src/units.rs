@@ -85,7 +85,7 @@ impl fmt::Debug for FileRange {
     }
 }
 
-/// As [`FileRange::new`], by `(0..8).into()`: [`FileRange::from`] is another function.
+/// As [`FileRange::new`].
 impl From<Range<u64>> for FileRange {
     fn from(blocks: Range<u64>) -> Self {
         Self::new(FileBlock(blocks.start), FileBlock(blocks.end))
@@ -117,7 +117,7 @@ impl FileRange {
     }
 
     /// Everything a file can hold from `start` on.
-    pub const fn from(start: FileBlock) -> Self {
+    pub const fn starting_at(start: FileBlock) -> Self {
         Self::new(start, FileBlock(MAX_FILE_BLOCKS))
     }
 

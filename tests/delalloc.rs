@@ -178,7 +178,7 @@ fn ranges_no_file_can_have_are_refused() {
     ));
     let pieces = file.write_back(blocks(0, 2), &[0; BLOCK]);
     assert!(matches!(pieces[0].outcome, Err(Error::InvalidInput(_))));
-    let pieces = file.write_back(FileRange::from(FileBlock(0)), &[0; BLOCK]);
+    let pieces = file.write_back(FileRange::starting_at(FileBlock(0)), &[0; BLOCK]);
     assert!(matches!(pieces[0].outcome, Err(Error::InvalidInput(_))));
     let pieces = file.write_back(blocks(0, u64::MAX), &[0; BLOCK]);
     assert!(matches!(pieces[0].outcome, Err(Error::InvalidInput(_))));

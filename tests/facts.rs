@@ -128,13 +128,13 @@ fn delayed_runs_and_what_they_release() {
     let table = table(include_str!("facts/btrfs-accounting.json"));
     let max_extent = number(&table["max_extent"]) / BLOCK;
     let tree = StatusTree::new(&StatusContext::new(ClusterRatio::ONE));
-    let everything = FileRange::from(FileBlock(0));
+    let everything = FileRange::starting_at(FileBlock(0));
     let mut reserved = 0;
     for step in table["steps"].as_array().unwrap() {
         let start = FileBlock(number(&step[1]) / BLOCK);
         let range = match step[2].as_u64() {
             Some(len) => FileRange::at(start, len / BLOCK),
-            None => FileRange::from(start),
+            None => FileRange::starting_at(start),
         };
         match step[0].as_str().unwrap() {
             "set" => {

@@ -119,7 +119,7 @@ fn found(findings: &[Finding]) -> Fate {
 /// All that a store says.
 fn mapping(store: &LogStore) -> Vec<impl PartialEq + use<>> {
     let files = (0..FILES).map(FileNumber);
-    let everything = FileRange::from(FileBlock(0));
+    let everything = FileRange::starting_at(FileBlock(0));
     let of_file = |file| {
         (
             store.extents(file, everything),

@@ -31,7 +31,7 @@ fn queue(device: Arc<dyn BlockDevice>) -> BlockQueue {
 }
 
 fn everything() -> FileRange {
-    FileRange::from(FileBlock(0))
+    FileRange::starting_at(FileBlock(0))
 }
 
 // --- against the store in memory --------------------------------------------------------------------

@@ -205,7 +205,7 @@ fn apply(store: &dyn MappingStore, dense: &mut Dense, call: &Call, unused: u64) 
 
 fn assert_same(store: &dyn MappingStore, dense: &Dense, block: u64, len: u64) {
     let extents = dense.extents();
-    let everything = FileRange::from(FileBlock(0));
+    let everything = FileRange::starting_at(FileBlock(0));
     assert_eq!(store.extents(FILE, everything).as_ref(), Ok(&extents));
     assert_eq!(store.query(FILE, FileBlock(block)), Ok(dense.query(block)));
     let starts_before = |extent: &&MappedExtent| extent.range.start().0 < block;
@@ -245,7 +245,7 @@ proptest! {
                 assert_same(store, &dense, *block, *len);
             }
         }
-        let everything = FileRange::from(FileBlock(0));
+        let everything = FileRange::starting_at(FileBlock(0));
         let queue = BlockQueue::new(Arc::clone(&device), geometry().block_size, Arc::new(Counters::default()));
         log.commit(&queue).unwrap();
         let opened = LogStore::open(Arc::clone(&device)).unwrap();

@@ -32,7 +32,7 @@ fn dump(tree: &StatusTree) -> Vec<(u64, u64, char)> {
         Status::Delayed => 'd',
         Status::Hole => 'h',
     };
-    let everything = tree.extents(FileRange::from(FileBlock(0)));
+    let everything = tree.extents(FileRange::starting_at(FileBlock(0)));
     let entries = everything.into_iter();
     entries
         .map(|extent| (extent.range.start().0, extent.range.len(), kind(extent)))
@@ -136,7 +136,7 @@ fn input_that_no_tree_can_hold_is_refused_and_changes_nothing() {
         assert!(invalid(refused.err()), "{inside_a_cluster:?}");
     }
     assert_eq!((dump(&tree), tree.change_counter()), (vec![], 0));
-    let to_the_end = FileRange::from(FileBlock(0));
+    let to_the_end = FileRange::starting_at(FileBlock(0));
     assert_eq!(
         tree.insert(to_the_end, Status::Hole),
         Ok(Accounting { released: 0 })
@@ -219,7 +219,7 @@ fn a_look_holds_until_something_changes() {
     assert_eq!(unknown.gap(), Some(blocks(8, 4)));
     assert_eq!(
         tree.look(FileBlock(30)).gap(),
-        Some(FileRange::from(FileBlock(20)))
+        Some(FileRange::starting_at(FileBlock(20)))
     );
     assert_eq!(unknown.change_counter(), 2);
     let mut edit = tree.edit();

@@ -181,7 +181,7 @@ impl Oracle {
                 let chosen = |extent: StatusExtent| extent.range.start().0 % 3 == remainder;
                 let dropped = self.tree.shrink_where(chosen);
                 self.forgotten(before - dropped);
-                let left = self.tree.extents(FileRange::from(FileBlock(0)));
+                let left = self.tree.extents(FileRange::starting_at(FileBlock(0)));
                 assert!(
                     left.into_iter()
                         .all(|extent| extent.status.is_delayed() || !chosen(extent))
@@ -287,7 +287,7 @@ impl Oracle {
     /// delayed.
     fn forgotten(&mut self, entries_left: u64) {
         let before = entries(&self.known);
-        let left = self.tree.extents(FileRange::from(FileBlock(0)));
+        let left = self.tree.extents(FileRange::starting_at(FileBlock(0)));
         assert_eq!(left.len() as u64, entries_left);
         assert!(
             left.iter().all(|extent| before.contains(extent)),
@@ -304,10 +304,13 @@ impl Oracle {
     /// Compares the tree and the reservation with what they must be.
     fn check(&self) {
         let expected = entries(&self.known);
-        assert_eq!(self.tree.extents(FileRange::from(FileBlock(0))), expected);
+        assert_eq!(
+            self.tree.extents(FileRange::starting_at(FileBlock(0))),
+            expected
+        );
         let edit = self.tree.edit();
         assert_eq!(
-            edit.extents(FileRange::from(FileBlock(0)))
+            edit.extents(FileRange::starting_at(FileBlock(0)))
                 .collect::<Vec<_>>(),
             expected
         );

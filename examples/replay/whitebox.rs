@@ -237,7 +237,7 @@ impl Replay {
             }
             "rm" => {
                 let file = &mut self.files[number];
-                file.evicted |= event.range() == FileRange::from(FileBlock(0));
+                file.evicted |= event.range() == FileRange::starting_at(FileBlock(0));
                 let done = file.tree.remove(event.range());
                 self.release(number, "rel", done);
             }
@@ -360,7 +360,7 @@ impl Replay {
                 self.expect("file number".into(), true, false);
                 continue;
             };
-            let extents = file.tree.extents(FileRange::from(FileBlock(0)));
+            let extents = file.tree.extents(FileRange::starting_at(FileBlock(0)));
             let got = Value::from_iter(extents.into_iter().map(entry));
             self.expect(format!("es of file {number}"), expected, &got);
         }

@@ -375,7 +375,7 @@ impl Forgery<'_> {
     }
 
     fn extents(&self, file: u64) -> Vec<MappedExtent> {
-        let everything = FileRange::from(FileBlock(0));
+        let everything = FileRange::starting_at(FileBlock(0));
         self.model
             .extents(FileNumber(file), everything)
             .expect("in memory")
@@ -434,7 +434,7 @@ impl Forgery<'_> {
 
     /// Asserts that `store` has what the model has.
     fn compare(&self, store: &LogStore) {
-        let everything = FileRange::from(FileBlock(0));
+        let everything = FileRange::starting_at(FileBlock(0));
         for number in FILES {
             let file = FileNumber(number);
             assert_eq!(store.extents(file, everything), Ok(self.extents(number)));

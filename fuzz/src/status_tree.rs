@@ -198,7 +198,7 @@ impl Model {
     }
 
     fn check(&self) {
-        let extents = self.tree.extents(FileRange::from(FileBlock(0)));
+        let extents = self.tree.extents(FileRange::starting_at(FileBlock(0)));
         let mut walked = [None; BLOCKS];
         for extent in &extents {
             for block in extent.range.blocks() {

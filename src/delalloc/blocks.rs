@@ -123,7 +123,7 @@ impl FileBlocks {
         let mut extents = Vec::new();
         let mut next = FileBlock(0);
         while next.0 < MAX_FILE_BLOCKS {
-            let found = look(next)?.clip(FileRange::from(next));
+            let found = look(next)?.clip(FileRange::starting_at(next));
             next = found.range.end();
             if found.status != Status::Hole {
                 // The tree may have known one run of one kind in two pieces.
@@ -264,7 +264,7 @@ impl FileBlocks {
 
     /// Clusters the store maps for the file, counted anew.
     pub(crate) fn count_allocated(&self) -> Result<u64> {
-        let everything = FileRange::from(FileBlock(0));
+        let everything = FileRange::starting_at(FileBlock(0));
         let mut counted_to = 0;
         let mut clusters = 0;
         for extent in self.backing.store.extents(self.file, everything)? {

@@ -37,7 +37,7 @@ impl FileBlocks {
     /// [`punch`](Self::punch).
     pub fn truncate(&self, start: FileBlock) -> Result<()> {
         span!(DEBUG, "truncate", file = self.file.0, ?start);
-        let tail = FileRange::from(start);
+        let tail = FileRange::starting_at(start);
         self.remove(&self.lock_data(), tail, tail)
     }
 
@@ -46,7 +46,7 @@ impl FileBlocks {
     pub fn collapse(&self, range: FileRange) -> Result<()> {
         self.check_range(range)?;
         let locked = self.lock_data_unless(Mutation::CollapseUnlocked);
-        self.remove(&locked, FileRange::from(range.start()), range)?;
+        self.remove(&locked, FileRange::starting_at(range.start()), range)?;
         self.backing
             .store
             .shift(self.file, range.end(), Shift::Left(range.len()))
@@ -59,7 +59,7 @@ impl FileBlocks {
     /// [`Error::FileTooBig`] when blocks would move past the last one a file can have; nothing is
     /// changed then. Those of the mapping store.
     pub fn insert_gap(&self, at: FileBlock, len: u64) -> Result<()> {
-        let tail = FileRange::from(at);
+        let tail = FileRange::starting_at(at);
         let locked = self.lock_data();
         if self
             .status

@@ -180,7 +180,7 @@ impl Inode {
     /// Drops page `first` and all behind it.
     fn drop_pages_from(&self, first: u64) {
         let start = self.block_size().block_of(first * PAGE_SIZE);
-        self.pages.drop_blocks(FileRange::from(start));
+        self.pages.drop_blocks(FileRange::starting_at(start));
     }
 
     fn collapse(&self, start: u64, end: u64) -> Result<()> {

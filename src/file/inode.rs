@@ -164,7 +164,7 @@ impl Inode {
     pub(super) fn promised_for_nothing(&self) -> u64 {
         let _no_calls = self.inode_lock.write();
         let _no_faults = self.invalidate_lock.write();
-        let everything = FileRange::from(FileBlock(0));
+        let everything = FileRange::starting_at(FileBlock(0));
         match self.pages.first_dirty_run(everything) {
             Some(_) => 0,
             None => self.blocks.reserved_clusters(),

@@ -419,7 +419,7 @@ mod tests {
         let memory = Arc::new(PageMemory::new(100, Arc::default(), Probe::default()));
         let size = BlockSize::new(1024).unwrap();
         let cache = PageCache::new(size, memory, Probe::default());
-        let everything = FileRange::from(FileBlock(0));
+        let everything = FileRange::starting_at(FileBlock(0));
         // Clean ones in front: folio locks are taken in order.
         let masks = [0, 0, 0b1111, 0b0110, 0b1000];
         for (index, mask) in (0..).zip(masks) {

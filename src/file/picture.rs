@@ -64,7 +64,12 @@ impl Volume {
         let _no_filling: Vec<_> = inodes.iter().map(|i| i.invalidate_lock.write()).collect();
         let _no_writeback: Vec<_> = inodes.iter().map(|i| i.writeback_lock.lock()).collect();
         let store = &self.backing.store;
-        let mapping = |file| Ok((file, store.extents(file, FileRange::from(FileBlock(0)))?));
+        let mapping = |file| {
+            Ok((
+                file,
+                store.extents(file, FileRange::starting_at(FileBlock(0)))?,
+            ))
+        };
         Ok(VolumePicture {
             geometry: self.backing.geometry,
             statfs: self.statfs(),
@@ -94,7 +99,7 @@ impl File {
 
 impl Inode {
     fn picture(&self) -> Result<FilePicture> {
-        let everything = FileRange::from(FileBlock(0));
+        let everything = FileRange::starting_at(FileBlock(0));
         let status = self.blocks.status();
         // A statement of its own, which releases the tree's lock: folio locks are taken further down.
         let pending = status.edit().pending_clusters().collect();

@@ -145,7 +145,7 @@ impl Inode {
                 }
                 state.valid |= mask;
             }
-            let ahead = part.intersect(FileRange::from(
+            let ahead = part.intersect(FileRange::starting_at(
                 size.block_of(wanted_end + size.bytes() - 1),
             ));
             self.backing

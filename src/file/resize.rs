@@ -72,13 +72,13 @@ impl Inode {
         zeroed.inspect_err(|_| self.set_size(before))?;
         if self.backing.probe.is(Mutation::StoreSizeBeforeDropping) {
             self.store().set_size(self.number, size)?;
-            self.pages.drop_blocks(FileRange::from(first_gone));
+            self.pages.drop_blocks(FileRange::starting_at(first_gone));
             return self.blocks.truncate(first_gone);
         }
         if self.backing.probe.is(Mutation::FreeBeforeDropping) {
             self.blocks.truncate(first_gone)?;
         }
-        self.pages.drop_blocks(FileRange::from(first_gone));
+        self.pages.drop_blocks(FileRange::starting_at(first_gone));
         let _together = self.store().together();
         self.blocks.truncate(first_gone)?;
         self.backing.probe.reached(Moment::Truncated);

@@ -121,7 +121,10 @@ impl Inode {
     /// The inode lock is held.
     fn shown_at(&self, block: FileBlock) -> Result<StatusExtent> {
         loop {
-            let found = self.blocks.query(block)?.clip(FileRange::from(block));
+            let found = self
+                .blocks
+                .query(block)?
+                .clip(FileRange::starting_at(block));
             let Status::Unwritten(disk) = found.status else {
                 return Ok(found);
             };

@@ -215,7 +215,7 @@ impl Volume {
     fn claim_stored_blocks(&self) -> Result<()> {
         let cluster = self.backing.geometry.cluster;
         for file in self.backing.store.files()? {
-            let everything = FileRange::from(FileBlock(0));
+            let everything = FileRange::starting_at(FileBlock(0));
             let mut claimed_to = FileBlock(0);
             for extent in self.backing.store.extents(file, everything)? {
                 let whole = cluster.align_out(extent.range);
@@ -338,7 +338,7 @@ impl Volume {
         for inode in self.inodes() {
             let _exclusive = inode.inode_lock.write();
             let _invalidating = inode.exclude_filling(Mutation::DropBesideFaults);
-            let everything = FileRange::from(FileBlock(0));
+            let everything = FileRange::starting_at(FileBlock(0));
             outcome = outcome.and(inode.settle(0..u64::MAX));
             if inode.pages.first_dirty_run(everything).is_some() {
                 continue;

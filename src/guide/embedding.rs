@@ -65,7 +65,7 @@
 //!
 //! impl MappingStore for BlockTable {
 //!     fn query(&self, file: FileNumber, block: FileBlock) -> Result<Mapping> {
-//!         let mut hole = FileRange::from(FileBlock(0));
+//!         let mut hole = FileRange::starting_at(FileBlock(0));
 //!         for extent in self.look(file).extents() {
 //!             if extent.range.contains(block) {
 //!                 return Ok(Mapping::Mapped(extent));
@@ -73,7 +73,7 @@
 //!                 hole = FileRange::new(hole.start(), extent.range.start());
 //!                 break;
 //!             }
-//!             hole = FileRange::from(extent.range.end());
+//!             hole = FileRange::starting_at(extent.range.end());
 //!         }
 //!         Ok(Mapping::Hole(hole))
 //!     }
@@ -183,7 +183,7 @@
 //! # volume.drop_caches()?;
 //! # assert_eq!((file.read_at(0, &mut bytes)?, &bytes[4095..4097]), (5_000, &[0, 7][..]));
 //! # assert_eq!(table.look(FileNumber(1)).extents()[0].range, FileRange::at(FileBlock(1), 1));
-//! # let behind = Mapping::Hole(FileRange::from(FileBlock(2)));
+//! # let behind = Mapping::Hole(FileRange::starting_at(FileBlock(2)));
 //! # assert_eq!(table.query(FileNumber(1), FileBlock(9))?, behind);
 //! volume.close()?;
 //! # Ok::<(), Error>(())

@@ -86,7 +86,7 @@ impl Extents {
     }
 
     pub(super) fn shifted(&self, from: FileBlock, shift: Shift) -> Result<Self> {
-        let tail = FileRange::from(from);
+        let tail = FileRange::starting_at(from);
         let moving = || self.overlapping(tail).map(|extent| extent.clip(tail));
         let Some(start) = moving().next().map(|first| first.range.start()) else {
             return Ok(self.clone());
@@ -112,7 +112,7 @@ impl Extents {
             let range = FileRange::at(target.advance(distance), extent.range.len());
             MappedExtent { range, ..extent }
         });
-        Ok(rest.replacing(FileRange::from(target), moved))
+        Ok(rest.replacing(FileRange::starting_at(target), moved))
     }
 
     /// The block behind the last one that is mapped.
@@ -127,7 +127,7 @@ impl Extents {
         let start = self.0.place(|extent| extent.range.end() < range.start());
         let end = self.0.place(|extent| extent.range.start() <= range.end());
         let left = FileRange::new(FileBlock(0), range.start());
-        let right = FileRange::from(range.end());
+        let right = FileRange::starting_at(range.end());
         let kept_left = self.0.at(start).map(|extent| extent.clip(left));
         let kept_right = self.0.before(end).map(|extent| extent.clip(right));
         let mut new = SmallVec::<[MappedExtent; 4]>::new();
@@ -220,7 +220,7 @@ mod tests {
         );
         assert_eq!(
             map.query(FileBlock(9)),
-            Mapping::Hole(FileRange::from(FileBlock(9)))
+            Mapping::Hole(FileRange::starting_at(FileBlock(9)))
         );
     }
 

@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn an_unknown_file_is_empty_and_reading_does_not_create_it() {
         let store = MemoryStore::new();
-        let hole = FileRange::from(FileBlock(0));
+        let hole = FileRange::starting_at(FileBlock(0));
         assert_eq!(
             store.query(FileNumber(7), FileBlock(3)),
             Ok(Mapping::Hole(hole))

@@ -31,7 +31,7 @@ impl StatusEditor<'_> {
     /// lookup of what was dropped answers that nothing is known.
     pub fn shrink(&mut self, max_scan: u64) -> ShrinkOutcome {
         let cursor = FileBlock(self.state.cursor);
-        let mut outcome = self.sweep(FileRange::from(cursor), max_scan);
+        let mut outcome = self.sweep(FileRange::starting_at(cursor), max_scan);
         if outcome.scanned < max_scan {
             let rest = self.sweep(
                 FileRange::new(FileBlock(0), cursor),
@@ -45,7 +45,7 @@ impl StatusEditor<'_> {
 
     /// Drops the entries that are not delayed and that `drop` chooses; how many. Not a change.
     pub fn shrink_where(&mut self, mut drop: impl FnMut(StatusExtent) -> bool) -> u64 {
-        self.forget(FileRange::from(FileBlock(0)), &mut drop)
+        self.forget(FileRange::starting_at(FileBlock(0)), &mut drop)
     }
 
     /// Looks at up to `max_scan` entries that start in `range`, which ends where the sweep before

@@ -428,7 +428,7 @@ mod tests {
                 let entry = p.files[0].status[0];
                 let (left, right) = (
                     FileRange::at(FileBlock(0), 1),
-                    FileRange::from(FileBlock(1)),
+                    FileRange::starting_at(FileBlock(1)),
                 );
                 p.files[0]
                     .status

@@ -141,7 +141,7 @@ fn beside_the_shrinker(case: &Case, operation: fn(&StatusTree) -> Known) {
             format!("block {block}: {found:?}, not {expected:?}")
         });
     }
-    let extents = tree.extents(FileRange::from(FileBlock(0)));
+    let extents = tree.extents(FileRange::starting_at(FileBlock(0)));
     let reclaimable = extents
         .iter()
         .filter(|extent| !extent.status.is_delayed())

@@ -222,7 +222,7 @@ impl LogStore {
 
 /// What of `range` a file can have.
 fn possible(range: FileRange) -> FileRange {
-    range.intersect(FileRange::from(FileBlock(0)))
+    range.intersect(FileRange::starting_at(FileBlock(0)))
 }
 
 impl MappingStore for LogStore {

@@ -188,7 +188,7 @@ fn decode_range(bytes: &mut Reader<'_>) -> Option<FileRange> {
     let (start, len) = (bytes.u32()?, bytes.u32()?);
     let range = FileRange::at(FileBlock(start.into()), len.into());
     // Within what a file can have.
-    (FileRange::from(FileBlock(0)).intersect(range) == range).then_some(range)
+    (FileRange::starting_at(FileBlock(0)).intersect(range) == range).then_some(range)
 }
 
 /// Bytes of an extent.
@@ -232,8 +232,8 @@ mod tests {
             Change::Insert(extent(ExtentState::Written)),
             Change::Insert(extent(ExtentState::Unwritten)),
             Change::Convert(range, ExtentState::Written),
-            Change::Convert(FileRange::from(FileBlock(0)), ExtentState::Unwritten),
-            Change::Remove(FileRange::from(FileBlock(9))),
+            Change::Convert(FileRange::starting_at(FileBlock(0)), ExtentState::Unwritten),
+            Change::Remove(FileRange::starting_at(FileBlock(9))),
             Change::Shift(FileBlock(5), Shift::Left(2)),
             Change::Shift(FileBlock(5), Shift::Right(1 << 31)),
             Change::Resize(u64::MAX),

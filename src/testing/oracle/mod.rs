@@ -255,7 +255,9 @@ impl DenseFile {
         if size <= self.size {
             self.zero_bytes(size..u64::MAX);
             let first_gone = self.shape.geometry.block_size.blocks_for(size);
-            self.set(FileRange::from(FileBlock(first_gone)), |_| State::Absent);
+            self.set(FileRange::starting_at(FileBlock(first_gone)), |_| {
+                State::Absent
+            });
         }
         self.size = size;
         Ok(Outcome::Done)
