@@ -48,6 +48,29 @@ fn promised_data_is_written_back() {
 }
 
 #[test]
+fn files_with_bytes_or_blocks_are_told_before_and_after() {
+    let device = Arc::new(MemoryDevice::new(1 << 20));
+    let options = VolumeOptions::new();
+    let numbers = |numbers: &[u64]| Ok(numbers.iter().copied().map(FileNumber).collect());
+    let volume = Volume::format_persistent(device.clone(), &options).unwrap();
+    let file = |number| volume.file(FileNumber(number)).unwrap();
+    assert_eq!(volume.files(), numbers(&[]));
+    file(7).write_at(0, b"not in the store yet").unwrap();
+    file(5).set_len(1).unwrap();
+    file(3)
+        .allocate(AllocateMode::AllocateKeepSize, 0, BLOCK)
+        .unwrap();
+    file(2).write_at(0, b"gone").unwrap();
+    file(1);
+    assert_eq!(volume.files(), numbers(&[2, 3, 5, 7]));
+    file(2).set_len(0).unwrap();
+    assert_eq!(volume.files(), numbers(&[3, 5, 7]));
+    volume.close().unwrap();
+    let volume = Volume::open(device, &options).unwrap();
+    assert_eq!(volume.files(), numbers(&[3, 5, 7]));
+}
+
+#[test]
 fn what_an_open_file_writes_meanwhile_is_no_leak() {
     let (device, meanwhile) = interrupted();
     let volume = Volume::format(device, &VolumeOptions::new()).unwrap();

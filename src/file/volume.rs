@@ -263,6 +263,34 @@ impl Volume {
         Ok(File::open(inode))
     }
 
+    /// The numbers of the files that have bytes or blocks, in order. Takes as long as there are files.
+    ///
+    /// # Errors
+    /// Those of the mapping store.
+    pub fn files(&self) -> Result<Vec<FileNumber>> {
+        let mut numbers = self.backing.store.files()?;
+        numbers.extend(self.files.iter().map(|entry| *entry.key()));
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut files = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            if self.has_content(number)? {
+                files.push(number);
+            }
+        }
+        Ok(files)
+    }
+
+    fn has_content(&self, number: FileNumber) -> Result<bool> {
+        let store = &self.backing.store;
+        let size = match self.files.get(&number) {
+            Some(open) => open.value().size(),
+            None => store.size(number)?,
+        };
+        let everything = FileRange::starting_at(FileBlock(0));
+        Ok(size > 0 || !store.extents(number, everything)?.is_empty())
+    }
+
     /// Looks at up to `max_scan` entries of the files' status trees, tree by tree, and forgets those that
     /// were not used lately and can be found again, as memory pressure does. Answers do not change.
     pub fn shrink_status(&self, max_scan: u64) -> ShrinkOutcome {
