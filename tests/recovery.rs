@@ -166,3 +166,18 @@ fn format_over(syncs: u64) {
     }
     assert!(found.iter().all(|count| *count > 10), "{found:?}");
 }
+
+#[test]
+fn a_file_that_grows_for_the_first_time_writes_its_last_block_and_no_other() {
+    let options = options().block_size(1024);
+    let device = Arc::new(MemoryDevice::new(1 << 20));
+    let volume = Volume::format_persistent(device.clone(), &options).unwrap();
+    file(&volume, 1).write_at(2048, &[1; 100]).unwrap();
+    volume.close().unwrap();
+    let volume = Volume::open(device, &options).unwrap();
+    let grows = file(&volume, 1);
+    grows.write_at(0, &[2; 100]).unwrap();
+    assert_eq!(grows.reserved_blocks(), 1);
+    grows.set_len(4096).unwrap();
+    assert_eq!(grows.reserved_blocks(), 1, "in the same page");
+}

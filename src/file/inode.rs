@@ -14,7 +14,7 @@ use crate::units::{
 
 use super::background::Background;
 use super::error_sequence::ErrorSequence;
-use super::page_cache::{BlockMask, PageCache, PageState, bits, mask_of, page_blocks, pages_of};
+use super::page_cache::{BlockMask, PageCache, PageState, bits, mask_of, page_blocks};
 
 /// What all open handles of a file share. The order of its locks, outermost first, is
 /// `inode_lock`, `invalidate_lock`, `writeback_lock`, the folio locks by rising page number, and then
@@ -261,9 +261,14 @@ impl Inode {
         // Otherwise the new bytes bring the zeros behind them.
         if leaves_gap || leaves_block && !self.ends_in_zeros.load(Relaxed) {
             self.zero_edge(size, block_end)?;
-            if !self.ends_in_zeros.swap(true, Relaxed) {
-                self.write_back(pages_of(size..block_end));
+            if size < block_end && !self.ends_in_zeros.load(Relaxed) {
+                let last = FileRange::at(self.block_size().block_of(size), 1);
+                // Any other block comes to the device with its zeros.
+                if let Status::Written(_) = self.blocks.peek(last)?.status {
+                    self.write_back_blocks(last);
+                }
             }
+            self.ends_in_zeros.store(true, Relaxed);
         }
         Ok(())
     }

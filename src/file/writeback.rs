@@ -75,13 +75,18 @@ impl Inode {
     /// Delayed runs are allocated first, each as a whole, so that it is known which blocks can go to the device
     /// together. That is a plan; what is still dirty is seen under the folio locks.
     pub(super) fn write_back(&self, pages: Range<u64>) {
+        self.write_back_blocks(self.blocks_of(pages));
+    }
+
+    /// The same for blocks.
+    pub(super) fn write_back_blocks(&self, blocks: FileRange) {
         span!(DEBUG, "write_back", file = self.number.0);
         let probe = &self.backing.probe;
         let _one_at_a_time = probe.unless(Mutation::WritebackBesideWriteback, || {
             self.writeback_lock.lock()
         });
         if probe.is(Mutation::UnlockFoliosOverIo) {
-            let pages = self.pages.existing(pages, usize::MAX);
+            let pages = self.pages.holding(blocks);
             return pages.iter().for_each(|page| self.write_back_unlocked(page));
         }
         let unstored = self.unstored_size.swap(0, Relaxed);
@@ -89,11 +94,11 @@ impl Inode {
             self.extend_stored_size(unstored);
         }
         if self.pages.dirty_pages.count() > 0 {
-            // What lies outside of the pages is as old as before.
-            if pages == (0..u64::MAX) {
+            // What lies outside of the blocks is as old as before.
+            if blocks == self.blocks_of(0..u64::MAX) {
                 self.pages.dirty_pages.begin_anew();
             }
-            for command in self.plan(self.blocks_of(pages)) {
+            for command in self.plan(blocks) {
                 self.write_command(&command);
                 self.background.progressed();
             }
