@@ -13,7 +13,7 @@ use super::wire::Reader;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Insert(MappedExtent),
-    /// The same where others were removed; reads back as `Insert`.
+    /// The same where others will be removed; reads back as `Insert`.
     InsertInPlace(MappedExtent),
     Convert(FileRange, ExtentState),
     Remove(FileRange),
