@@ -255,6 +255,29 @@ fn a_superblock_that_no_checkpoint_has_written_is_refused_although_its_checksum_
     is_refused(device);
 }
 
+#[test]
+fn a_volume_of_more_clusters_than_can_be_counted_is_neither_made_nor_opened_nor_called_clean() {
+    // 2^32 blocks of 4096 bytes, of which the store takes some; or 2^35 of 512.
+    let device = Arc::new(MemoryDevice::new(1 << 44));
+    let [fits, many] = [4096, 512].map(|block| Geometry::new(block, 1).unwrap());
+    LogStore::format(device.clone(), fits).unwrap();
+    let refused = LogStore::format(device.clone(), many).map(drop);
+    assert!(
+        matches!(refused, Err(Error::NotSupported(_))),
+        "{refused:?}"
+    );
+    let open = || Volume::open(device.clone(), &VolumeOptions::new()).map(drop);
+    assert_eq!(Volume::check(&*device), Ok(Vec::new()));
+    assert_eq!(open(), Ok(()));
+    for copy in [0, 4096 + (32 << 20) + 2 * (256 << 20)] {
+        forge(&*device, copy, 12, &512_u32.to_le_bytes());
+    }
+    let refused = open().unwrap_err();
+    assert!(matches!(refused, Error::NotSupported(_)), "{refused}");
+    let findings = Volume::check(&*device);
+    assert_eq!(findings, Ok(vec![Finding::Unreadable(refused)]));
+}
+
 /// A device with a store that has these extents (file, block, number of blocks, disk block), clusters of four blocks, and a
 /// file 1 of this size.
 fn stored(extents: &[(u64, u64, u64, u64)], size: u64) -> Arc<MemoryDevice> {

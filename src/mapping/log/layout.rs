@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::units::Geometry;
+use crate::error::{Error, Result};
+use crate::units::{Geometry, MAX_VOLUME_CLUSTERS};
 
 /// What is written at once is made of these: no device needs more to be aligned.
 pub(super) const UNIT: u64 = 4096;
@@ -55,6 +56,18 @@ impl Layout {
     pub(super) fn least_device(&self, geometry: Geometry) -> u64 {
         let cluster = geometry.cluster_bytes();
         self.end.next_multiple_of(cluster) + cluster
+    }
+
+    /// Refuses a volume on a device of `device_bytes` bytes, which is long enough, whose clusters nobody could count.
+    pub(super) fn check_clusters(&self, device_bytes: u64, geometry: Geometry) -> Result<()> {
+        let cluster = geometry.cluster_bytes();
+        let usable = device_bytes / cluster - self.end.div_ceil(cluster);
+        match usable <= MAX_VOLUME_CLUSTERS {
+            true => Ok(()),
+            false => Err(Error::NotSupported(
+                "a volume of more than 2^32 - 1 clusters",
+            )),
+        }
     }
 
     /// How many sectors the log has.

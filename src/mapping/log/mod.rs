@@ -93,7 +93,8 @@ impl LogStore {
     /// Writes an empty store to `device`, whatever was there.
     ///
     /// # Errors
-    /// [`Error::DeviceTooSmall`] when not one cluster would be left for files; [`Error::Io`].
+    /// [`Error::DeviceTooSmall`] when not one cluster would be left for files, [`Error::NotSupported`] when it would be more
+    /// than [`MAX_VOLUME_CLUSTERS`](crate::units::MAX_VOLUME_CLUSTERS); [`Error::Io`].
     pub fn format(device: Arc<dyn BlockDevice>, geometry: Geometry) -> Result<Self> {
         let device_bytes = device.size();
         let layout = Layout::of(device_bytes);
@@ -101,6 +102,7 @@ impl LogStore {
         if have < need {
             return Err(Error::DeviceTooSmall { have, need });
         }
+        layout.check_clusters(device_bytes, geometry)?;
         for copy in layout.superblocks {
             device.write_zeroes(copy, UNIT)?;
         }
@@ -127,7 +129,7 @@ impl LogStore {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when there is no store, or not all of one; [`Error::NotSupported`] for another format
-    /// version; [`Error::Io`].
+    /// version, or more than [`MAX_VOLUME_CLUSTERS`](crate::units::MAX_VOLUME_CLUSTERS); [`Error::Io`].
     pub fn open(device: Arc<dyn BlockDevice>) -> Result<Self> {
         Self::open_probed(device, Probe::default())
     }

@@ -70,6 +70,7 @@ pub(super) fn recover(device: &dyn BlockDevice, probe: &Probe) -> Result<Recover
     {
         return Err(Error::Corrupt("the superblock is not that of this device"));
     }
+    layout.check_clusters(superblock.device_bytes, superblock.geometry)?;
     let image = layout.image(superblock.generation);
     let files = image::read(device, image.start, &superblock.image)?;
     let mut log = vec![0; (layout.log.end - layout.log.start) as usize];
