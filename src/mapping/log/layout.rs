@@ -20,6 +20,10 @@ const LOG_BYTES: [u64; 2] = [16 << 10, 32 << 20];
 /// The part of a device that each of them takes in between.
 const PART: u64 = 256;
 
+/// How many extents the records of one log may move or convert together: recovery does all of it again, and a short record
+/// may be about all of a file. More than there is room for records that are about one each.
+pub(super) const MOST_MOVED: u64 = 1 << 22;
+
 /// The places of everything that is not a file's, in bytes from the start of the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {

@@ -183,6 +183,13 @@ impl LogStore {
         }
     }
 
+    /// The same with something changed.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_probe(self, probe: Probe) -> Self {
+        self.probed(probe)
+    }
+
     /// The same; a test may change something.
     pub(crate) fn probed(self, probe: Probe) -> Self {
         Self { probe, ..self }
@@ -213,8 +220,10 @@ impl LogStore {
         self.table.change(file, |record| {
             let before = record.state();
             let (after, removed) = change.apply(&before)?;
+            let moved = change.moves(&before);
             let mut running = self.running.lock();
             running.add(file, change, &before, &after, &self.layout)?;
+            running.moved += moved;
             // Before the lock is given back: a checkpoint sees what the running change has, and no more.
             record.publish(after);
             Ok(removed)

@@ -74,6 +74,16 @@ impl Change {
         }
     }
 
+    /// How many extents it moves or converts: what takes longer than to write or to read it.
+    pub(super) fn moves(&self, file: &FileState) -> u64 {
+        let range = match self {
+            Self::Convert(range, _) => *range,
+            Self::Shift(from, _) => FileRange::starting_at(*from),
+            _ => return 0,
+        };
+        file.extents.overlapping(range).count() as u64
+    }
+
     /// Whether it makes room, or moves what is there, so that it may use what is kept for that.
     pub(super) fn must_not_fail(&self) -> bool {
         matches!(

@@ -12,7 +12,7 @@ use crate::units::FileNumber;
 use super::super::table::FileState;
 use super::finding::{self, Finding};
 use super::image;
-use super::layout::{Layout, SECTOR, UNIT};
+use super::layout::{Layout, MOST_MOVED, SECTOR, UNIT};
 use super::record::Change;
 use super::sector::Sector;
 use super::superblock::{BEYOND_REACH, Copy, Superblock, latest};
@@ -164,6 +164,8 @@ fn transactions(log: &[u8], generation: u64, probe: &Probe) -> Result<(Vec<Vec<u
 struct Replay {
     files: BTreeMap<FileNumber, FileState>,
     image_bytes: u64,
+    /// Extents moved or converted so far.
+    moved: u64,
 }
 
 impl Replay {
@@ -171,6 +173,7 @@ impl Replay {
         Self {
             image_bytes: files.iter().map(|(_, file)| image::bytes_of(file)).sum(),
             files: files.into_iter().collect(),
+            moved: 0,
         }
     }
 
@@ -180,6 +183,10 @@ impl Replay {
         while !records.0.is_empty() {
             let (number, change) = Change::decode(&mut records)?;
             let file = self.files.entry(number).or_default();
+            self.moved += change.moves(file);
+            if self.moved > MOST_MOVED {
+                return Err(Error::Corrupt("the log moves more than any log does"));
+            }
             let (after, _removed) = change
                 .apply(file)
                 .map_err(|_| Error::Corrupt("a record of the log does not fit the mapping"))?;
