@@ -56,6 +56,14 @@ impl Layout {
         }
     }
 
+    /// The layouts of smaller volumes whose last copy of the superblock lies before that of this one.
+    pub(super) fn smaller(&self) -> impl Iterator<Item = Self> {
+        let last = self.superblocks[1];
+        (0..)
+            .map(|units| Self::of(units * UNIT * PART))
+            .take_while(move |smaller| smaller.superblocks[1] < last)
+    }
+
     /// How long a device must be that has a cluster for files.
     pub(super) fn least_device(&self, geometry: Geometry) -> u64 {
         let cluster = geometry.cluster_bytes();

@@ -103,7 +103,10 @@ impl LogStore {
             return Err(Error::DeviceTooSmall { have, need });
         }
         layout.check_clusters(device_bytes, geometry)?;
-        for copy in layout.superblocks {
+        // The copies of a smaller volume lie elsewhere.
+        let before =
+            recover::superblocks(&*device).map_or_else(|_| layout.clone(), |found| found.1);
+        for copy in before.superblocks.into_iter().chain(layout.superblocks) {
             device.write_zeroes(copy, UNIT)?;
         }
         // What was a volume ends before anything of it does, and no sector of its log is taken for one of the new.
