@@ -187,6 +187,8 @@ pub enum Mutation {
     ReuseBeforeDurable,
     /// After a commit that failed the next one goes on in the log, whatever of it the device has.
     AppendInDoubt,
+    /// A log may move as many extents as there is room for records that say so.
+    LogMovesWithoutEnd,
     /// A commit may come between changes that belong together.
     CommitInBetween,
     /// Blocks that were moved inside a file may be written before it is durable that they were.

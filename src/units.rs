@@ -15,6 +15,9 @@ pub const PAGE_SIZE: u64 = 4096;
 /// The first file block that no file can have: block numbers are below 2^32 - 1, as in ext4.
 pub const MAX_FILE_BLOCKS: u64 = u32::MAX as u64;
 
+/// The most clusters that the files of a volume can have together.
+pub const MAX_VOLUME_CLUSTERS: u64 = u32::MAX as u64;
+
 /// A block of a file, counted from the file's start in blocks of the volume.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -197,17 +197,19 @@ fn a_sector_of_the_log_that_the_device_has_lost_long_after_is_not_taken_for_a_to
     assert_eq!(fate(Arc::new(image), &expected), Fate::Refused);
 }
 
+/// What is on `image`, on a device of another size.
+fn resized(image: &ImageDevice, size: u64) -> ImageDevice {
+    let mut bytes = vec![0; image.size().min(size) as usize];
+    image.read_at(0, &mut bytes).unwrap();
+    let device = ImageDevice::new(size);
+    device.write_at(0, &bytes).unwrap();
+    device
+}
+
 #[test]
 fn a_device_that_was_cut_off_is_refused_and_one_that_has_grown_opens() {
     let (image, expected) = image();
-    let mut bytes = vec![0; 1 << 20];
-    image.read_at(0, &mut bytes).unwrap();
-    let resized = |size: u64| {
-        let device = ImageDevice::new(size);
-        let len = bytes.len().min(size as usize);
-        device.write_at(0, &bytes[..len]).unwrap();
-        Arc::new(device)
-    };
+    let resized = |size| Arc::new(resized(&image, size));
     assert_eq!(fate(resized(1 << 19), &expected), Fate::Refused);
     assert_eq!(fate(resized(64 << 20), &expected), Fate::Unneeded);
 }
@@ -253,6 +255,54 @@ fn a_superblock_that_no_checkpoint_has_written_is_refused_although_its_checksum_
     forge(&*device, second, 24, &(32_u64 << 20).to_le_bytes());
     forge(&*device, second, 32, &3_u64.to_le_bytes());
     is_refused(device);
+}
+
+#[test]
+fn bytes_of_a_file_do_not_pass_for_the_superblock_of_a_device_that_has_grown() {
+    let (image, expected) = image();
+    let device = resized(&image, 64 << 20);
+    // An empty volume as long as the device, where its last copy would be.
+    let second = 4096 + 3 * (64 << 20) / 256;
+    let mut sector = [0; 512];
+    image.read_at(0, &mut sector).unwrap();
+    device.write_at(second, &sector).unwrap();
+    forge(&device, second, 20, &[0; 44]);
+    forge(&device, second, 24, &(64_u64 << 20).to_le_bytes());
+    forge(&device, second, 32, &1000_u64.to_le_bytes());
+    assert_eq!(fate(Arc::new(device.clone()), &expected), Fate::Unneeded);
+    assert_eq!(fate(flipped(&device, 40, 1), &expected), Fate::Refused);
+}
+
+#[test]
+fn formatting_leaves_no_superblock_of_a_smaller_volume_behind() {
+    // Its last copy lies where the image will be that is not in use.
+    let device = Arc::new(resized(&image().0, 8 << 20));
+    Volume::format_persistent(device.clone(), &VolumeOptions::new()).unwrap();
+    let empty = vec![Vec::new(); FILES as usize];
+    assert_eq!(fate(flipped(&device, 40, 1), &empty), Fate::Found);
+}
+
+#[test]
+fn a_volume_of_more_clusters_than_can_be_counted_is_neither_made_nor_opened_nor_called_clean() {
+    // 2^32 blocks of 4096 bytes, of which the store takes some; or 2^35 of 512.
+    let device = Arc::new(MemoryDevice::new(1 << 44));
+    let [fits, many] = [4096, 512].map(|block| Geometry::new(block, 1).unwrap());
+    LogStore::format(device.clone(), fits).unwrap();
+    let refused = LogStore::format(device.clone(), many).map(drop);
+    assert!(
+        matches!(refused, Err(Error::NotSupported(_))),
+        "{refused:?}"
+    );
+    let open = || Volume::open(device.clone(), &VolumeOptions::new()).map(drop);
+    assert_eq!(Volume::check(&*device), Ok(Vec::new()));
+    assert_eq!(open(), Ok(()));
+    for copy in [0, 4096 + (32 << 20) + 2 * (256 << 20)] {
+        forge(&*device, copy, 12, &512_u32.to_le_bytes());
+    }
+    let refused = open().unwrap_err();
+    assert!(matches!(refused, Error::NotSupported(_)), "{refused}");
+    let findings = Volume::check(&*device);
+    assert_eq!(findings, Ok(vec![Finding::Unreadable(refused)]));
 }
 
 /// A device with a store that has these extents (file, block, number of blocks, disk block), clusters of four blocks, and a

@@ -9,6 +9,7 @@ use extent_map::block::BlockQueue;
 use extent_map::device::{BlockDevice, ImageDevice, MemoryDevice, OperationKind};
 use extent_map::file::{AllocateMode, Volume, VolumeOptions};
 use extent_map::mapping::{ExtentState, LogStore, MappedExtent, MappingStore, MemoryStore, Shift};
+use extent_map::probe::{Mutation, Probe};
 use extent_map::stats::Counters;
 use extent_map::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry};
 use extent_map::{Error, Result};
@@ -226,6 +227,40 @@ fn a_change_longer_than_the_log_becomes_an_image() {
         LogStore::open(device).unwrap().size(FileNumber(1)),
         Ok(9_999)
     );
+}
+
+/// What is found where a file of 2^15 extents was moved to and fro 150 times: more than 2^22 extents.
+fn opened_after_many_moves(probe: Probe) -> Result<Vec<MappedExtent>> {
+    let (file, device) = (FileNumber(1), Arc::new(MemoryDevice::new(1 << 28)));
+    let log = LogStore::format(device.clone(), geometry()).unwrap();
+    let (log, queue) = (log.with_probe(probe), queue(device.clone()));
+    for at in 0..1 << 15 {
+        let extent = MappedExtent {
+            range: FileRange::at(FileBlock(2 * at), 1),
+            disk: log.first_usable().advance(2 * at),
+            state: ExtentState::Written,
+        };
+        log.insert(file, extent).unwrap();
+    }
+    for round in 0..150 {
+        let shift = [Shift::Right(1), Shift::Left(1)][round % 2];
+        log.shift(file, FileBlock(0), shift).unwrap();
+        if round % 15 == 0 {
+            log.commit(&queue).unwrap();
+        }
+    }
+    log.commit(&queue).unwrap();
+    LogStore::open(device)?.extents(file, FileRange::at(FileBlock(0), 3))
+}
+
+#[test]
+fn no_log_moves_more_extents_than_its_recovery_has_time_for() {
+    let opened = opened_after_many_moves(Probe::default()).unwrap();
+    let starts: Vec<_> = opened.iter().map(|extent| extent.range.start().0).collect();
+    assert_eq!(starts, [0, 2]);
+    let endless = Probe::new().mutations([Mutation::LogMovesWithoutEnd]);
+    let refused = opened_after_many_moves(endless);
+    assert!(matches!(refused, Err(Error::Corrupt(_))), "{refused:?}");
 }
 
 #[test]

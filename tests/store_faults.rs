@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use extent_map::block::BlockQueue;
 use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice, OperationKind};
 use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
-use extent_map::mapping::{ExtentState, MappedExtent, Mapping, MappingStore, MemoryStore, Shift};
+use extent_map::mapping::{
+    ExtentState, LogStore, MappedExtent, Mapping, MappingStore, MemoryStore, Shift, Together,
+};
 use extent_map::testing;
-use extent_map::units::{FileBlock, FileNumber, FileRange};
+use extent_map::units::{BlockSize, ClusterRatio, FileBlock, FileNumber, FileRange, Geometry};
 use extent_map::{Error, Result};
 
 const BLOCK: u64 = 4096;
@@ -20,16 +22,23 @@ const NEVER: u64 = u64::MAX / 2;
 /// A store of which one call fails.
 #[derive(Debug)]
 struct Failing {
-    truth: MemoryStore,
+    truth: Box<dyn MappingStore>,
     /// Calls before that one; wraps with it.
     before: AtomicU64,
 }
 
 impl Failing {
-    fn asked(&self) -> Result<&MemoryStore> {
+    fn over(truth: impl MappingStore + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            truth: Box::new(truth),
+            before: AtomicU64::new(NEVER),
+        })
+    }
+
+    fn asked(&self) -> Result<&dyn MappingStore> {
         match self.before.fetch_sub(1, Relaxed) {
             0 => Err(FAILURE),
-            _ => Ok(&self.truth),
+            _ => Ok(&*self.truth),
         }
     }
 
@@ -53,6 +62,7 @@ impl MappingStore for Failing {
         last_before(file: FileNumber, block: FileBlock) -> Option<MappedExtent>;
         extents(file: FileNumber, range: FileRange) -> Vec<MappedExtent>;
         insert(file: FileNumber, extent: MappedExtent) -> ();
+        insert_in_place(file: FileNumber, extent: MappedExtent) -> ();
         convert(file: FileNumber, range: FileRange, to: ExtentState) -> ();
         remove(file: FileNumber, range: FileRange) -> Vec<MappedExtent>;
         shift(file: FileNumber, from: FileBlock, by: Shift) -> ();
@@ -63,6 +73,18 @@ impl MappingStore for Failing {
         set_inline_data(file: FileNumber, bytes: Option<Arc<[u8]>>) -> ();
         files() -> Vec<FileNumber>;
         commit(data: &BlockQueue) -> ();
+    }
+
+    fn together(&self) -> Together<'_> {
+        self.truth.together()
+    }
+
+    fn running_change(&self) -> Option<u64> {
+        self.truth.running_change()
+    }
+
+    fn durable_change(&self) -> u64 {
+        self.truth.durable_change()
     }
 }
 
@@ -143,10 +165,7 @@ fn content(file: &File) -> Vec<u8> {
 /// Truncates a file with dirty pages behind its new end while call number `nth` fails, then lets a direct write fail, after
 /// which what lies behind the end is given up. Whether there was such a call.
 fn truncate_and_write_with_failures(nth: u64) -> bool {
-    let store = Arc::new(Failing {
-        truth: MemoryStore::new(),
-        before: AtomicU64::new(NEVER),
-    });
+    let store = Failing::over(MemoryStore::new());
     let faulty = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(1 << 20))));
     let device: Arc<dyn BlockDevice> = faulty.clone();
     let volume = open(
@@ -180,13 +199,64 @@ fn a_truncation_that_fails_leaves_no_dirty_block_that_nothing_backs() {
     assert!(failures.count() > 2);
 }
 
+/// Punches the only allocated block of a cluster, on whose space a delayed one lives, while call number `nth` of a store that
+/// survives crashes fails and no cluster is free. Whether there was such a call.
+fn punch_under_delayed_with_a_failure(nth: u64) -> bool {
+    let geometry = Geometry {
+        block_size: BlockSize::new(1024).unwrap(),
+        cluster: ClusterRatio::new(8).unwrap(),
+    };
+    let memory = || Arc::new(MemoryDevice::new(1 << 18));
+    let store = Failing::over(LogStore::format(memory(), geometry).unwrap());
+    let device: Arc<dyn BlockDevice> = memory();
+    let options = VolumeOptions::new()
+        .background_writeback(false)
+        .block_size(1024)
+        .cluster_blocks(8);
+    let volume = open(&store, &device, &options);
+    let file = volume.file(FILE).unwrap();
+    file.write_at(0, &[1; 1024]).unwrap();
+    file.sync_all().unwrap();
+    file.write_at(4096, &[2; 1024]).unwrap();
+    let other = volume.file(FileNumber(2)).unwrap();
+    let clusters = (0..).take_while(|cluster| {
+        let more = other.allocate(AllocateMode::Allocate, cluster * 8192, 8192);
+        more.is_ok()
+    });
+    assert!(clusters.count() > 20);
+    assert_eq!(
+        volume.statfs().delayed_blocks,
+        0,
+        "it lives beside the other"
+    );
+    store.before.store(nth, Relaxed);
+    let punched = file.allocate(AllocateMode::PunchHole, 0, 1024);
+    if !store.has_failed() {
+        assert_eq!(punched, Ok(()));
+        return false;
+    }
+    assert_eq!(punched, Err(FAILURE), "call {nth}");
+    assert_eq!(testing::check(&volume), Ok(()), "call {nth}");
+    assert_eq!(volume.sync(), Ok(()), "call {nth}");
+    assert_eq!(testing::check_synced(&volume), Ok(()), "call {nth}");
+    drop((file, other));
+    volume.close().unwrap();
+    let volume = open(&store, &device, &options);
+    let after = content(&volume.file(FILE).unwrap());
+    assert_eq!(after[4096..], [2; 1024], "call {nth}");
+    true
+}
+
+#[test]
+fn a_punch_that_fails_on_a_full_volume_loses_no_promise_to_the_delayed_blocks_beside_it() {
+    let failures = (0..).take_while(|nth| punch_under_delayed_with_a_failure(*nth));
+    assert!(failures.count() > 2);
+}
+
 /// Does `step` while call number `nth` fails; whether there was one.
 fn with_a_failure(options: &VolumeOptions, inline: bool, nth: u64, step: usize) -> bool {
     let (name, halves, step) = STEPS[step];
-    let store = Arc::new(Failing {
-        truth: MemoryStore::new(),
-        before: AtomicU64::new(NEVER),
-    });
+    let store = Failing::over(MemoryStore::new());
     let device: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new(1 << 20));
     let volume = open(&store, &device, options);
     let file = fill(&volume, inline);

@@ -1,5 +1,6 @@
 //! Taking blocks away from a file: punch, truncate, collapse; and making room for an insert.
 
+use crate::allocator::{Ledger, Reservation};
 use crate::error::{Error, Result};
 use crate::mapping::{ExtentState, MappedExtent, Shift};
 use crate::probe::Mutation;
@@ -10,6 +11,14 @@ use crate::units::{DiskRun, FileBlock, FileRange};
 
 use super::FileBlocks;
 use super::blocks::{DataLocked, cluster_base, status_of};
+
+/// The clusters at the two edges of what is removed.
+struct Edges<'l> {
+    /// Those that the file keeps.
+    kept: [Option<u64>; 2],
+    /// For delayed blocks that lose the space they lived on.
+    space: Reservation<&'l Ledger>,
+}
 
 impl FileBlocks {
     /// Makes every block of `range` a hole: promises end, allocated clusters that no block uses any more
@@ -80,26 +89,73 @@ impl FileBlocks {
     ) -> Result<()> {
         self.end_windows();
         self.forget(locked, forgotten)?;
-        let kept = self.kept_edges(locked, removed)?;
+        let edges = self.edges(locked, removed)?;
         let extents = self.backing.store.remove(self.file, removed)?;
-        self.free(&extents, kept)
+        self.free(&extents, edges)
     }
 
-    /// The clusters at the two edges of `removed`, if blocks of them outside of it are mapped. Asked before the store
-    /// gives `removed` up: were it to fail between that and the freeing, clusters would be lost.
-    fn kept_edges(&self, locked: &DataLocked<'_>, removed: FileRange) -> Result<[Option<u64>; 2]> {
+    /// What becomes of the clusters at the two edges of `removed`. All that may fail is done before the store gives `removed`
+    /// up: were it to fail between that and the freeing, clusters or promises would be lost.
+    fn edges(&self, locked: &DataLocked<'_>, removed: FileRange) -> Result<Edges<'_>> {
         let ratio = self.backing.geometry.cluster;
         let whole = ratio.align_out(removed);
-        let kept = |outside: FileRange| match outside.is_empty() {
-            true => Ok(None),
-            false => self
-                .first_mapped(locked, outside)
-                .map(|found| found.map(|_| ratio.cluster_of(outside.start()))),
+        let outside = [
+            FileRange::new(whole.start(), removed.start()),
+            FileRange::new(removed.end(), whole.end()),
+        ];
+        let ledger = self.backing.allocator.ledger();
+        let mut edges = Edges {
+            kept: [None; 2],
+            space: ledger.reserve(0)?,
         };
-        Ok([
-            kept(FileRange::new(whole.start(), removed.start()))?,
-            kept(FileRange::new(removed.end(), whole.end()))?,
-        ])
+        let cut =
+            outside.map(|outside| (!outside.is_empty()).then(|| ratio.cluster_of(outside.start())));
+        for (edge, outside) in outside.into_iter().enumerate() {
+            if cut[edge].is_some() && self.first_mapped(locked, outside)?.is_some() {
+                edges.kept[edge] = cut[edge];
+            }
+        }
+        for (edge, cluster) in cut.into_iter().enumerate() {
+            let Some(cluster) = cluster else { continue };
+            let seen = edge == 1 && cut[0] == cut[1];
+            if seen || edges.kept.contains(&Some(cluster)) || !self.leaves_delayed(cluster) {
+                continue;
+            }
+            match ledger.reserve(1) {
+                Ok(space) => edges.space.merge(space)?,
+                Err(Error::NoSpace) => {
+                    self.keep_for_delayed(locked, cluster)?;
+                    edges.kept[edge] = Some(cluster);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(edges)
+    }
+
+    /// Whether delayed blocks live on the space of `cluster`, and will need another one when it is freed: it is not theirs
+    /// before that is durable.
+    fn leaves_delayed(&self, cluster: u64) -> bool {
+        let stays = self.backing.probe.is(Mutation::FreedStaysPending);
+        self.backing.change().is_some() && !stays && self.status.is_pending(cluster)
+    }
+
+    /// Allocates one of the delayed blocks of `cluster` in its place there. One is enough: the others live beside an
+    /// allocated block, as before.
+    fn keep_for_delayed(&self, locked: &DataLocked<'_>, cluster: u64) -> Result<()> {
+        let range = self.backing.geometry.cluster.range_of(cluster);
+        let delayed = range.blocks().find(|block| self.is_delayed(*block));
+        let base = self.allocated_cluster(locked, cluster)?;
+        let (Some(block), Some(base)) = (delayed, base) else {
+            return Err(Error::Corrupt("a pending cluster that has no need to be"));
+        };
+        let extent = MappedExtent {
+            range: FileRange::at(block, 1),
+            disk: base.advance(block.0 - range.start().0),
+            state: ExtentState::Unwritten,
+        };
+        self.backing.store.insert_in_place(self.file, extent)?;
+        self.note(&status_of(&extent))
     }
 
     /// Drops what the tree knows of `range`; delayed blocks end with their promises.
@@ -113,8 +169,8 @@ impl FileBlocks {
         self.account.release(ended.released)
     }
 
-    /// Frees the clusters of `extents`, which the store has just unmapped, but for those `kept`.
-    fn free(&self, extents: &[MappedExtent], kept: [Option<u64>; 2]) -> Result<()> {
+    /// Frees the clusters of `extents`, which the store has just unmapped, but for those that are kept.
+    fn free(&self, extents: &[MappedExtent], mut edges: Edges<'_>) -> Result<()> {
         let ratio = self.backing.geometry.cluster;
         let mut outcome = Ok(());
         let mut edges_done_to = 0;
@@ -130,8 +186,9 @@ impl FileBlocks {
                 let whole = ratio.range_of(edge);
                 if !inner.contains(whole.start()) && edge >= edges_done_to {
                     edges_done_to = edge + 1;
-                    if !kept.contains(&Some(edge)) {
-                        outcome = outcome.and(self.free_edge(edge, place(whole)));
+                    if !edges.kept.contains(&Some(edge)) {
+                        let freed = self.free_edge(edge, place(whole), &mut edges.space);
+                        outcome = outcome.and(freed);
                     }
                 }
             }
@@ -144,14 +201,21 @@ impl FileBlocks {
     }
 
     /// Frees a cluster of which only a part was mapped. If delayed blocks remain in it they lived on its space until
-    /// now; it is promised to them in the same step.
-    fn free_edge(&self, cluster: u64, run: DiskRun) -> Result<()> {
+    /// now; in the same step it is promised to them, or one of `space`.
+    fn free_edge(
+        &self,
+        cluster: u64,
+        run: DiskRun,
+        space: &mut Reservation<&Ledger>,
+    ) -> Result<()> {
+        let leaves_delayed = self.leaves_delayed(cluster);
         let stays = self.backing.probe.is(Mutation::FreedStaysPending);
-        if self.backing.change().is_some() && self.status.edit().is_pending(cluster) && !stays {
-            return self.free_under_delayed(cluster, run);
-        }
         self.count_freed(1);
         if !stays && self.status.edit().take_pending(cluster) {
+            if leaves_delayed {
+                self.account.add(space.split(1)?)?;
+                return self.free_run(run);
+            }
             if self.backing.probe.is(Mutation::FreeThenReserve) {
                 self.backing.allocator.free(run)?;
                 return self.account.add(self.backing.allocator.reserve(1)?);
@@ -161,35 +225,6 @@ impl FileBlocks {
                 .add(self.backing.allocator.free_into_reservation(run)?);
         }
         self.free_run(run)
-    }
-
-    /// Frees a cluster of which delayed blocks remain when its space is not theirs before that is durable: they are
-    /// promised another one. Where there is none they stay, and one of them is allocated in the place of what was
-    /// freed.
-    fn free_under_delayed(&self, cluster: u64, run: DiskRun) -> Result<()> {
-        match self.backing.allocator.ledger().reserve(1) {
-            Ok(space) => {
-                self.count_freed(1);
-                self.status.edit().take_pending(cluster);
-                self.account.add(space)?;
-                self.free_run(run)
-            }
-            Err(Error::NoSpace) => {
-                let range = self.backing.geometry.cluster.range_of(cluster);
-                // One is enough: the others live beside an allocated block, as before.
-                let delayed = range.blocks().find(|block| self.is_delayed(*block));
-                let block =
-                    delayed.ok_or(Error::Corrupt("a pending cluster without delayed blocks"))?;
-                let extent = MappedExtent {
-                    range: FileRange::at(block, 1),
-                    disk: run.start.advance(block.0 - range.start().0),
-                    state: ExtentState::Unwritten,
-                };
-                self.backing.store.insert_in_place(self.file, extent)?;
-                self.note(&status_of(&extent))
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Frees a run that the store has just unmapped: at once, or when that is durable.

@@ -1,5 +1,6 @@
 //! Files whose bytes live inside the mapping store, and how they leave it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -63,32 +64,37 @@ impl FileBlocks {
             .block_size
             .blocks_for(bytes.len() as u64);
         let range = FileRange::at(FileBlock(0), blocks);
-        let mut rest = range;
-        let backed = loop {
-            if rest.is_empty() {
-                break self.backing.store.set_inline_data(self.file, None);
-            }
-            let survives = self.backing.store.running_change().is_some()
-                && !self.backing.probe.is(Mutation::LeaveInlineUnwritten);
-            let backed = match survives {
-                false => self.back_hole(&locked, rest).map(|done| done.range),
-                true => self.move_out(&locked, rest, &bytes),
-            };
-            match backed {
-                Ok(done) => rest = FileRange::new(done.end(), rest.end()),
-                Err(error) => break Err(error),
-            }
-        };
-        if let Err(error) = backed {
-            self.remove(&locked, range, range)?;
-            return Err(error);
+        let moved = catch_unwind(AssertUnwindSafe(|| self.move_out(&locked, range, &bytes)));
+        if let Ok(Ok(())) = moved {
+            return Ok(Some(bytes));
         }
-        Ok(Some(bytes))
+        // Also after a panic of the device: nobody could open a volume with a file that has both.
+        let taken_back = self.remove(&locked, range, range);
+        match moved {
+            Ok(moved) => taken_back.and(moved).map(|()| None),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    /// Backs `range`, which is the whole file, and ends its inline life.
+    fn move_out(&self, locked: &DataLocked<'_>, range: FileRange, bytes: &[u8]) -> Result<()> {
+        let store = &self.backing.store;
+        let survives = store.running_change().is_some()
+            && !self.backing.probe.is(Mutation::LeaveInlineUnwritten);
+        let mut rest = range;
+        while !rest.is_empty() {
+            let backed = match survives {
+                false => self.back_hole(locked, rest)?.range,
+                true => self.write_out(locked, rest, bytes)?,
+            };
+            rest = FileRange::new(backed.end(), rest.end());
+        }
+        store.set_inline_data(self.file, None)
     }
 
     /// Writes the start of `range` out of `bytes`, which are the file, to blocks; returns what. A store that survives a
     /// crash has promised those bytes already: they must not wait for writeback.
-    fn move_out(
+    fn write_out(
         &self,
         locked: &DataLocked<'_>,
         range: FileRange,

@@ -101,7 +101,7 @@ impl Volume {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the device holds no volume or a damaged one; [`Error::NotSupported`] for another
-    /// format version; those of the device.
+    /// format version, and for more than [`MAX_VOLUME_CLUSTERS`](crate::units::MAX_VOLUME_CLUSTERS); those of the device.
     pub fn open(device: Arc<dyn BlockDevice>, options: &VolumeOptions) -> Result<Self> {
         span!(DEBUG, "open_volume");
         let store = LogStore::open_probed(Arc::clone(&device), options.probe.clone())?;

@@ -137,7 +137,7 @@ pub trait MappingStore: Send + Sync + Debug {
     /// [`Error::NoSpace`](crate::Error::NoSpace) when the store has no room for one more extent.
     fn insert(&self, file: FileNumber, extent: MappedExtent) -> Result<()>;
 
-    /// Maps blocks to the place of others that were just [removed](Self::remove), as [`insert`](Self::insert) does, but out of
+    /// Maps blocks beside others that are about to be [removed](Self::remove), as [`insert`](Self::insert) does, but out of
     /// what the store keeps in reserve.
     fn insert_in_place(&self, file: FileNumber, extent: MappedExtent) -> Result<()> {
         self.insert(file, extent)

@@ -4,14 +4,13 @@ use std::thread;
 
 use crate::error::{Error, Result};
 use crate::sync::uncounted::OnceLock;
+use crate::units::MAX_VOLUME_CLUSTERS;
 
 use super::share::Bounds;
 use super::space::Reserves;
 
 /// The most shares there can be: more threads at once are rare, and whoever needs all space looks at each.
 const MAX_SHARES: usize = 64;
-/// The most clusters that can be counted; a bitmap in memory for more is not what this is made for.
-const MAX_CLUSTERS: u64 = u32::MAX as u64;
 /// A share always holds fewer clusters.
 const MAX_LIMIT: u32 = 2048;
 
@@ -77,7 +76,7 @@ impl LedgerOptions {
 
     /// How many clusters there are, if they can be counted.
     pub(super) fn checked_total(&self) -> Result<u64> {
-        match self.total <= MAX_CLUSTERS {
+        match self.total <= MAX_VOLUME_CLUSTERS {
             true => Ok(self.total),
             false => Err(Error::NotSupported(
                 "a volume of more than 2^32 - 1 clusters",

@@ -16,7 +16,7 @@ use crate::sync::{begin_io, yield_now};
 use crate::units::FileNumber;
 
 use super::super::table::FileState;
-use super::layout::{Layout, SECTOR, UNIT};
+use super::layout::{Layout, MOST_MOVED, SECTOR, UNIT};
 use super::record::Change;
 use super::sector::{PAYLOAD, Tag};
 use super::superblock::Superblock;
@@ -34,6 +34,8 @@ pub(super) struct Running {
     /// What it changes; no longer kept once the log cannot hold it.
     records: Vec<u8>,
     outgrew_log: bool,
+    /// How many extents they move or convert.
+    pub(super) moved: u64,
     /// How long an image of all files would be.
     image_bytes: u64,
 }
@@ -44,6 +46,7 @@ impl Running {
             number: 1,
             records: Vec::new(),
             outgrew_log: false,
+            moved: 0,
             image_bytes,
         }
     }
@@ -89,6 +92,8 @@ pub(super) struct Tail {
     position: u32,
     /// How many transactions the log has.
     transactions: u32,
+    /// How many extents those move or convert.
+    moved: u64,
     /// What the log holds behind some place is not known: nothing may be appended.
     in_doubt: bool,
     /// The changes that did not become durable when it was tried last, and why not. Who waited hears of it, even when
@@ -108,6 +113,7 @@ impl Tail {
             superblock,
             position: 0,
             transactions: 0,
+            moved: 0,
             in_doubt,
             failed: None,
             company: 0,
@@ -118,7 +124,8 @@ impl Tail {
 
 /// A change that is closed, and how it will be written.
 enum Closed {
-    Transaction(Vec<u8>),
+    /// With how many extents it moves or converts.
+    Transaction(Vec<u8>, u64),
     /// All files, with the change made.
     Image(Vec<(FileNumber, Arc<FileState>)>),
     /// It changes nothing.
@@ -203,7 +210,9 @@ impl LogStore {
         let records = mem::take(&mut running.records);
         let outgrew = mem::take(&mut running.outgrew_log);
         let sectors = transaction_sectors(records.len());
-        let fits = sectors <= u64::from(self.layout.log_sectors() - tail.position);
+        let moved = mem::take(&mut running.moved);
+        let fits = sectors <= u64::from(self.layout.log_sectors() - tail.position)
+            && (tail.moved + moved <= MOST_MOVED || self.probe.is(Mutation::LogMovesWithoutEnd));
         let closed = if tail.in_doubt || outgrew || !fits && !records.is_empty() {
             Closed::Image(self.table.states())
         } else if records.is_empty() {
@@ -211,7 +220,7 @@ impl LogStore {
         } else {
             let mut transaction = running.image_bytes.to_le_bytes().to_vec();
             transaction.extend(records);
-            Closed::Transaction(transaction)
+            Closed::Transaction(transaction, moved)
         };
         (number, closed)
     }
@@ -219,7 +228,11 @@ impl LogStore {
     fn write(&self, tail: &mut Tail, closed: Closed, data: &BlockQueue) -> Result<()> {
         match closed {
             Closed::Nothing => data.flush(),
-            Closed::Transaction(transaction) => self.append(tail, &transaction, data),
+            Closed::Transaction(transaction, moved) => {
+                self.append(tail, &transaction, data)?;
+                tail.moved += moved;
+                Ok(())
+            }
             Closed::Image(files) => self.checkpoint(tail, &files, data),
         }
     }
@@ -286,6 +299,7 @@ impl LogStore {
         tail.unsure = None;
         tail.position = 0;
         tail.transactions = 0;
+        tail.moved = 0;
         tail.in_doubt = false;
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::units::Geometry;
+use crate::error::{Error, Result};
+use crate::units::{Geometry, MAX_VOLUME_CLUSTERS};
 
 /// What is written at once is made of these: no device needs more to be aligned.
 pub(super) const UNIT: u64 = 4096;
@@ -18,6 +19,10 @@ const LOG_BYTES: [u64; 2] = [16 << 10, 32 << 20];
 
 /// The part of a device that each of them takes in between.
 const PART: u64 = 256;
+
+/// How many extents the records of one log may move or convert together: recovery does all of it again, and a short record
+/// may be about all of a file. More than there is room for records that are about one each.
+pub(super) const MOST_MOVED: u64 = 1 << 22;
 
 /// The places of everything that is not a file's, in bytes from the start of the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,10 +56,30 @@ impl Layout {
         }
     }
 
+    /// The layouts of smaller volumes whose last copy of the superblock lies before that of this one.
+    pub(super) fn smaller(&self) -> impl Iterator<Item = Self> {
+        let last = self.superblocks[1];
+        (0..)
+            .map(|units| Self::of(units * UNIT * PART))
+            .take_while(move |smaller| smaller.superblocks[1] < last)
+    }
+
     /// How long a device must be that has a cluster for files.
     pub(super) fn least_device(&self, geometry: Geometry) -> u64 {
         let cluster = geometry.cluster_bytes();
         self.end.next_multiple_of(cluster) + cluster
+    }
+
+    /// Refuses a volume on a device of `device_bytes` bytes, which is long enough, whose clusters nobody could count.
+    pub(super) fn check_clusters(&self, device_bytes: u64, geometry: Geometry) -> Result<()> {
+        let cluster = geometry.cluster_bytes();
+        let usable = device_bytes / cluster - self.end.div_ceil(cluster);
+        match usable <= MAX_VOLUME_CLUSTERS {
+            true => Ok(()),
+            false => Err(Error::NotSupported(
+                "a volume of more than 2^32 - 1 clusters",
+            )),
+        }
     }
 
     /// How many sectors the log has.

@@ -93,7 +93,8 @@ impl LogStore {
     /// Writes an empty store to `device`, whatever was there.
     ///
     /// # Errors
-    /// [`Error::DeviceTooSmall`] when not one cluster would be left for files; [`Error::Io`].
+    /// [`Error::DeviceTooSmall`] when not one cluster would be left for files, [`Error::NotSupported`] when it would be more
+    /// than [`MAX_VOLUME_CLUSTERS`](crate::units::MAX_VOLUME_CLUSTERS); [`Error::Io`].
     pub fn format(device: Arc<dyn BlockDevice>, geometry: Geometry) -> Result<Self> {
         let device_bytes = device.size();
         let layout = Layout::of(device_bytes);
@@ -101,7 +102,11 @@ impl LogStore {
         if have < need {
             return Err(Error::DeviceTooSmall { have, need });
         }
-        for copy in layout.superblocks {
+        layout.check_clusters(device_bytes, geometry)?;
+        // The copies of a smaller volume lie elsewhere.
+        let before =
+            recover::superblocks(&*device).map_or_else(|_| layout.clone(), |found| found.1);
+        for copy in before.superblocks.into_iter().chain(layout.superblocks) {
             device.write_zeroes(copy, UNIT)?;
         }
         // What was a volume ends before anything of it does, and no sector of its log is taken for one of the new.
@@ -127,7 +132,7 @@ impl LogStore {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when there is no store, or not all of one; [`Error::NotSupported`] for another format
-    /// version; [`Error::Io`].
+    /// version, or more than [`MAX_VOLUME_CLUSTERS`](crate::units::MAX_VOLUME_CLUSTERS); [`Error::Io`].
     pub fn open(device: Arc<dyn BlockDevice>) -> Result<Self> {
         Self::open_probed(device, Probe::default())
     }
@@ -181,6 +186,13 @@ impl LogStore {
         }
     }
 
+    /// The same with something changed.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_probe(self, probe: Probe) -> Self {
+        self.probed(probe)
+    }
+
     /// The same; a test may change something.
     pub(crate) fn probed(self, probe: Probe) -> Self {
         Self { probe, ..self }
@@ -211,8 +223,10 @@ impl LogStore {
         self.table.change(file, |record| {
             let before = record.state();
             let (after, removed) = change.apply(&before)?;
+            let moved = change.moves(&before);
             let mut running = self.running.lock();
             running.add(file, change, &before, &after, &self.layout)?;
+            running.moved += moved;
             // Before the lock is given back: a checkpoint sees what the running change has, and no more.
             record.publish(after);
             Ok(removed)

@@ -13,7 +13,7 @@ use super::wire::Reader;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Insert(MappedExtent),
-    /// The same where others were removed; reads back as `Insert`.
+    /// The same where others will be removed; reads back as `Insert`.
     InsertInPlace(MappedExtent),
     Convert(FileRange, ExtentState),
     Remove(FileRange),
@@ -72,6 +72,16 @@ impl Change {
             }
             _ => Ok(()),
         }
+    }
+
+    /// How many extents it moves or converts: what takes longer than to write or to read it.
+    pub(super) fn moves(&self, file: &FileState) -> u64 {
+        let range = match self {
+            Self::Convert(range, _) => *range,
+            Self::Shift(from, _) => FileRange::starting_at(*from),
+            _ => return 0,
+        };
+        file.extents.overlapping(range).count() as u64
     }
 
     /// Whether it makes room, or moves what is there, so that it may use what is kept for that.

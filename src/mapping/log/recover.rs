@@ -12,7 +12,7 @@ use crate::units::FileNumber;
 use super::super::table::FileState;
 use super::finding::{self, Finding};
 use super::image;
-use super::layout::{Layout, SECTOR, UNIT};
+use super::layout::{Layout, MOST_MOVED, SECTOR, UNIT};
 use super::record::Change;
 use super::sector::Sector;
 use super::superblock::{BEYOND_REACH, Copy, Superblock, latest};
@@ -70,6 +70,7 @@ pub(super) fn recover(device: &dyn BlockDevice, probe: &Probe) -> Result<Recover
     {
         return Err(Error::Corrupt("the superblock is not that of this device"));
     }
+    layout.check_clusters(superblock.device_bytes, superblock.geometry)?;
     let image = layout.image(superblock.generation);
     let files = image::read(device, image.start, &superblock.image)?;
     let mut log = vec![0; (layout.log.end - layout.log.start) as usize];
@@ -93,25 +94,37 @@ pub(super) fn recover(device: &dyn BlockDevice, probe: &Probe) -> Result<Recover
 }
 
 /// Both copies of the superblock, and the layout that they tell of.
-fn superblocks(device: &dyn BlockDevice) -> Result<([Copy; 2], Layout)> {
+pub(super) fn superblocks(device: &dyn BlockDevice) -> Result<([Copy; 2], Layout)> {
     let mut layout = Layout::of(device.size());
     if device.size() < layout.end {
         return Err(Error::Corrupt("the device is too small for a volume"));
     }
-    let read = |offset| {
-        let mut unit = [0; UNIT as usize];
-        device.read_at(offset, &mut unit)?;
-        Ok::<_, Error>(Copy::read(&unit[..SECTOR]))
-    };
-    let first = read(layout.superblocks[0])?;
+    let first = read_copy(device, layout.superblocks[0])?;
     // A device may have grown since.
     if let Copy::Good(superblock) = &first
         && superblock.device_bytes <= device.size()
     {
         layout = Layout::of(superblock.device_bytes);
     }
-    let second = read(layout.superblocks[1])?;
+    let second = read_copy(device, layout.superblocks[1])?;
+    // Without the first copy the second one is sought by the size of the device. If that has grown, a file may lie there,
+    // and its bytes be anything.
+    if !matches!(first, Copy::Good(_)) && layout.smaller().any(|smaller| ends(device, &smaller)) {
+        return Err(Error::Corrupt("the volume may be smaller than its device"));
+    }
     Ok(([first, second], layout))
+}
+
+fn read_copy(device: &dyn BlockDevice, offset: u64) -> Result<Copy> {
+    let mut unit = [0; UNIT as usize];
+    device.read_at(offset, &mut unit)?;
+    Ok(Copy::read(&unit[..SECTOR]))
+}
+
+/// Whether a volume of that layout has its last copy of the superblock on `device`.
+fn ends(device: &dyn BlockDevice, layout: &Layout) -> bool {
+    let last = read_copy(device, layout.superblocks[1]);
+    matches!(last, Ok(Copy::Good(last)) if Layout::of(last.device_bytes) == *layout)
 }
 
 /// The whole transactions of the log, in order, and whether it has nothing of this generation at all.
@@ -163,6 +176,8 @@ fn transactions(log: &[u8], generation: u64, probe: &Probe) -> Result<(Vec<Vec<u
 struct Replay {
     files: BTreeMap<FileNumber, FileState>,
     image_bytes: u64,
+    /// Extents moved or converted so far.
+    moved: u64,
 }
 
 impl Replay {
@@ -170,6 +185,7 @@ impl Replay {
         Self {
             image_bytes: files.iter().map(|(_, file)| image::bytes_of(file)).sum(),
             files: files.into_iter().collect(),
+            moved: 0,
         }
     }
 
@@ -179,6 +195,10 @@ impl Replay {
         while !records.0.is_empty() {
             let (number, change) = Change::decode(&mut records)?;
             let file = self.files.entry(number).or_default();
+            self.moved += change.moves(file);
+            if self.moved > MOST_MOVED {
+                return Err(Error::Corrupt("the log moves more than any log does"));
+            }
             let (after, _removed) = change
                 .apply(file)
                 .map_err(|_| Error::Corrupt("a record of the log does not fit the mapping"))?;
