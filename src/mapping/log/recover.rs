@@ -109,7 +109,8 @@ pub(super) fn superblocks(device: &dyn BlockDevice) -> Result<([Copy; 2], Layout
     let second = read_copy(device, layout.superblocks[1])?;
     // Without the first copy the second one is sought by the size of the device. If that has grown, a file may lie there,
     // and its bytes be anything.
-    if !matches!(first, Copy::Good(_)) && layout.smaller().any(|smaller| ends(device, &smaller)) {
+    let only_second = !matches!(first, Copy::Good(_)) && matches!(second, Copy::Good(_));
+    if only_second && layout.smaller().any(|smaller| ends(device, &smaller)) {
         return Err(Error::Corrupt("the volume may be smaller than its device"));
     }
     Ok(([first, second], layout))
