@@ -108,7 +108,7 @@ fn random_runs(arguments: &Arguments, before: u64) -> Result<(u64, u64), String>
                 let run = match number % 8 {
                     0..4 => workload::random(seed / 8, 60, |options| options, mishaps),
                     4..7 => workload::after_power_cuts(seed / 8, 40, |options| options, mishaps),
-                    _ => workload::concurrent(seed / 2, 25, |options| options),
+                    _ => workload::concurrent(seed / 2, 25, |options| options, mishaps),
                 };
                 let judged = run.and_then(|run| judge::judge(&run, arguments.random, seed));
                 let judged =
