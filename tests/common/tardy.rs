@@ -134,7 +134,7 @@ impl Shared {
 
     fn end(&self, mut request: Request, covers: Option<Stamps>, fails: bool, dropped: bool) {
         // Of a write that fails, something may have arrived.
-        let half = request.offset % (2 * self.block) == 0;
+        let half = request.offset.is_multiple_of(2 * self.block);
         if !(fails || dropped) || half && request.kind == Write {
             let fua = mem::take(&mut request.fua) && self.limits.native_fua;
             request.carry_out(&self.memory).unwrap();
