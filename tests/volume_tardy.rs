@@ -132,7 +132,7 @@ impl Owned<'_> {
 fn open(device: Arc<Recorder>, seed: u64) -> Volume {
     let options = VolumeOptions::new()
         .block_size(BLOCK)
-        .delayed_allocation(seed % 4 > 0)
+        .delayed_allocation(!seed.is_multiple_of(4))
         .cached_pages(24)
         .dirty_pages(8, 32)
         .dirty_age(Duration::from_millis(2))
@@ -145,7 +145,7 @@ fn run(seed: u64, odds: Odds) -> (usize, bool) {
     let limits = Limits {
         depth: [2, 32][seed as usize % 2],
         queues: [1, 2][seed as usize / 2 % 2],
-        native_fua: seed % 3 == 0,
+        native_fua: seed.is_multiple_of(3),
         max_bytes: 8 * BLOCK,
         ..Limits::default()
     };
