@@ -412,6 +412,24 @@ fn patience_runs_out_and_a_late_end_does_no_harm() {
 }
 
 #[test]
+fn patience_runs_out_for_room_too_where_the_device_ends_nothing() {
+    let policy = Policy::new().patience(Duration::from_millis(5));
+    let mut waiting = one_at_a_time(|queue| queue.policy(policy).max_waiting(1));
+    // One is with the device, one waits, and far off from them are those for which there is no room.
+    waiting.submit_all([write(0), write(10)]);
+    let without_room = [20, 30].map(|block| waiting.queue.submit(write(block)));
+    for handle in without_room {
+        assert!(handle.is_ended());
+        let (buffers, result) = handle.finish();
+        assert_eq!(buffers.byte_len(), BLOCK, "its memory was never given away");
+        let Err(Error::Io(IoError { errno: 110, .. })) = result else {
+            panic!("{result:?}");
+        };
+    }
+    assert_eq!(waiting.order(), [0, 10]);
+}
+
+#[test]
 fn a_split_bio_ends_once_with_its_first_error() {
     /// How the bio ended.
     #[derive(Default)]

@@ -59,7 +59,7 @@ fn every_tenth_trace_and_random_runs_survive_a_power_cut_at_every_moment() {
     let of_runs = (0..48u64).into_par_iter().map(|seed| {
         let run = match seed % 2 {
             0 => workload::random(seed, 30, |options| options, Mishaps::default()),
-            _ => workload::concurrent(seed, 10, |options| options),
+            _ => workload::concurrent(seed, 10, |options| options, Mishaps::default()),
         };
         judge(&run.unwrap(), 1, seed).unwrap_or_else(|wrong| panic!("run {seed}: {wrong}"))
     });
@@ -114,6 +114,22 @@ fn an_error_at_any_operation_of_the_device_is_told_and_what_is_left_survives_a_p
         .map(|states| (1, states))
         .reduce(|| (0, 0), |one, other| (one.0 + other.0, one.1 + other.1));
     println!("{errors} errors in {workloads} workloads, {states} states after them");
+}
+
+#[test]
+fn what_several_threads_were_promised_beside_an_error_or_before_they_are_killed_survives_a_power_cut()
+ {
+    let runs = (0..200u64).into_par_iter().map(|number| {
+        let nth = Some(number / 2 % 100);
+        let mishaps = Mishaps {
+            fault: nth.filter(|_| number % 2 == 0),
+            killed: nth.filter(|_| number % 2 == 1),
+        };
+        let run = workload::concurrent(number, 15, |options| options, mishaps).unwrap();
+        judge(&run, 1, number).unwrap_or_else(|wrong| panic!("run {number}: {wrong}"))
+    });
+    let states: u64 = runs.sum();
+    assert!(states >= 2000, "{states} states");
 }
 
 #[test]
@@ -222,7 +238,7 @@ fn truncated_beside_a_sync(probe: Probe) -> Result<u64, String> {
             let _ = done.send(());
         }
     };
-    let run = run::at_once_beside(1 << 20, options, scripts, beside).unwrap();
+    let run = run::at_once_beside(1 << 20, options, scripts, Mishaps::default(), beside).unwrap();
     judge(&run, 1, 0)
 }
 

@@ -101,14 +101,15 @@ fn random_runs(arguments: &Arguments, before: u64) -> Result<(u64, u64), String>
                 let seed = arguments.seed.wrapping_mul(1_000_003) + number;
                 // Not both: what the device has failed to write it may lose much later, and whoever is told must live.
                 let nth = Some(seed / 8 % 150);
+                let fails = matches!(number % 16, 1 | 5 | 7 | 9 | 13);
                 let mishaps = Mishaps {
-                    fault: nth.filter(|_| number % 4 == 1),
-                    killed: nth.filter(|_| number % 4 >= 2),
+                    fault: nth.filter(|_| fails),
+                    killed: nth.filter(|_| !fails && number % 4 >= 2),
                 };
                 let run = match number % 8 {
                     0..4 => workload::random(seed / 8, 60, |options| options, mishaps),
                     4..7 => workload::after_power_cuts(seed / 8, 40, |options| options, mishaps),
-                    _ => workload::concurrent(seed / 2, 25, |options| options),
+                    _ => workload::concurrent(seed / 2, 25, |options| options, mishaps),
                 };
                 let judged = run.and_then(|run| judge::judge(&run, arguments.random, seed));
                 let judged =

@@ -103,17 +103,21 @@ impl Watched {
         self.open_again(files)
     }
 
+    /// Whether the process was killed, and no other one started since.
+    fn has_died(&self) -> bool {
+        let operations = self.reach.operation_count() - self.opened_at;
+        self.mishaps.killed.is_some_and(|nth| nth < operations)
+    }
+
     /// If the process was killed, starts another one; returns whether it did.
     fn revive(&mut self, files: &mut [Tracked]) -> Result<bool> {
-        let died = self
-            .mishaps
-            .killed
-            .take_if(|nth| *nth < self.reach.operation_count() - self.opened_at);
-        if died.is_some() {
+        let died = self.has_died();
+        if died {
+            self.mishaps.killed = None;
             self.reach.clear_faults();
             self.open_again(files)?;
         }
-        Ok(died.is_some())
+        Ok(died)
     }
 
     fn open_again(&mut self, files: &mut [Tracked]) -> Result<()> {
@@ -281,8 +285,9 @@ pub(crate) fn at_once(
     bytes: u64,
     options: VolumeOptions,
     scripts: Vec<Vec<FileOp>>,
+    mishaps: Mishaps,
 ) -> Result<Run> {
-    at_once_beside(bytes, options, scripts, |_| ())
+    at_once_beside(bytes, options, scripts, mishaps, |_| ())
 }
 
 /// The same with something else that is done to the volume meanwhile.
@@ -290,9 +295,10 @@ pub(crate) fn at_once_beside(
     bytes: u64,
     options: VolumeOptions,
     scripts: Vec<Vec<FileOp>>,
+    mishaps: Mishaps,
     beside: impl FnOnce(&Volume) + Send,
 ) -> Result<Run> {
-    let watched = Watched::new(bytes, options, Mishaps::default())?;
+    let mut watched = Watched::new(bytes, options, mishaps)?;
     let files = watched.files(scripts.len())?;
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -300,22 +306,37 @@ pub(crate) fn at_once_beside(
         for (mut tracked, script) in files.into_iter().zip(scripts) {
             let (done, watched) = (&done, &watched);
             scope.spawn(move || {
-                alone(watched, &mut tracked, &script);
-                done.lock().expect("nobody panics").push(tracked);
+                let began = alone(watched, &mut tracked, &script);
+                done.lock().expect("nobody panics").push((began, tracked));
             });
         }
     });
-    watched.end(done.into_inner().expect("nobody panics"))
-}
-
-fn alone(watched: &Watched, tracked: &mut Tracked, script: &[FileOp]) {
-    for op in script {
-        let began = watched.device.moment();
-        let outcome = op.apply(&tracked.file);
-        let ended = watched.device.moment();
-        tracked.note(began);
-        if matches!(op, FileOp::SyncData | FileOp::SyncAll) {
-            tracked.note_sync(&outcome, ended);
+    let done = done.into_inner().expect("nobody panics");
+    let (began, mut files): (Vec<usize>, Vec<Tracked>) = done.into_iter().unzip();
+    if watched.revive(&mut files)? {
+        for (tracked, began) in files.iter_mut().zip(began) {
+            tracked.note(began);
         }
     }
+    watched.end(files)
+}
+
+/// Stops when the process is killed. When the last operation began.
+fn alone(watched: &Watched, tracked: &mut Tracked, script: &[FileOp]) -> usize {
+    let mut began = watched.device.moment();
+    for op in script {
+        began = watched.device.moment();
+        let outcome = op.apply(&tracked.file);
+        let ended = watched.device.moment();
+        if watched.has_died() {
+            break;
+        }
+        tracked.note(began);
+        match op {
+            FileOp::SyncData | FileOp::SyncAll => tracked.note_sync(&outcome, ended),
+            _ if outcome == Outcome::Failed(EIO) => tracked.history.failed(),
+            _ => {}
+        }
+    }
+    began
 }

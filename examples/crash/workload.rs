@@ -92,6 +92,7 @@ pub(crate) fn concurrent(
     seed: u64,
     len: usize,
     options: impl Fn(VolumeOptions) -> VolumeOptions,
+    mishaps: Mishaps,
 ) -> Result<Run, String> {
     let (shape, mut random) = chosen(seed);
     let mut script = || {
@@ -103,7 +104,8 @@ pub(crate) fn concurrent(
         ops.take(len).collect()
     };
     let scripts = (0..THREADS).map(|_| script()).collect();
-    run::at_once(DEVICE_BYTES, options(shape.options()), scripts).map_err(|error| error.to_string())
+    let options = options(shape.options());
+    run::at_once(DEVICE_BYTES, options, scripts, mishaps).map_err(|error| error.to_string())
 }
 
 fn chosen(seed: u64) -> (Shape, Random) {

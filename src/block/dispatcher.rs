@@ -1,5 +1,7 @@
 //! The way to one queue of the hardware: what waits for it, and what is under way.
 
+use std::time::{Duration, Instant};
+
 use crate::device::{Buffers, Limits};
 use crate::sync::{Condvar, Mutex, MutexGuard, Rank};
 
@@ -138,21 +140,28 @@ impl Dispatcher {
         Some(state)
     }
 
-    /// Lets a command wait for the device. It comes back where `room` commands wait already and this one must not wait
-    /// for room.
+    /// Lets a command wait for the device. It comes back where `room` commands wait already and there was no room in as
+    /// long as `patience` says; nothing says for ever.
     pub(super) fn insert(
         &self,
         command: Command,
         limits: &Limits,
         room: usize,
-        wait: bool,
+        patience: Option<Duration>,
     ) -> Result<Inserted, Box<Command>> {
         let mut state = self.lock();
+        let mut since = None;
         while state.waiting.len() >= room {
-            if !wait {
+            let Some(patience) = patience else {
+                state = self.freed.wait(state);
+                continue;
+            };
+            let waited = since.get_or_insert_with(Instant::now).elapsed();
+            let left = patience.saturating_sub(waited);
+            if left.is_zero() {
                 return Err(Box::new(command));
             }
-            state = self.freed.wait(state);
+            state = self.freed.wait_for(state, left).0;
         }
         Ok(match state.waiting.insert(command, limits) {
             true => Inserted::Merged,

@@ -153,6 +153,15 @@ impl SubmittedBio {
     }
 }
 
+/// What there was no more patience for.
+pub(super) fn timed_out(kind: OperationKind, at: u64) -> Error {
+    Error::Io(IoError {
+        operation: kind.name(),
+        offset: at,
+        errno: TIMED_OUT,
+    })
+}
+
 impl UnderWay {
     pub(super) fn wait(self, kind: OperationKind) -> (Buffers, Result<()>) {
         let _waiting_for_io = begin_io();
@@ -172,12 +181,7 @@ impl UnderWay {
             let (now, ran_out) = self.outcome.arrived.wait_for(end, left);
             end = now;
             if ran_out && end.is_none() {
-                let error = IoError {
-                    operation: kind.name(),
-                    offset: self.at,
-                    errno: TIMED_OUT,
-                };
-                return (Buffers::default(), Err(Error::Io(error)));
+                return (Buffers::default(), Err(timed_out(kind, self.at)));
             }
         }
     }

@@ -35,7 +35,8 @@ impl Policy {
     }
 
     /// Waits no longer than `patience` for a request that a device ends later: then it counts as failed with
-    /// `ETIMEDOUT`, and what becomes of it is not known. A device that blocks cannot be left alone.
+    /// `ETIMEDOUT`, and what becomes of it is not known. Nor for room in front of such a device: what found none in
+    /// that time has not begun. A device that blocks cannot be left alone.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);

@@ -1,7 +1,7 @@
 //! Commands that wait: for devices that work by themselves, and where a scheduler orders what waits.
 
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -15,7 +15,7 @@ use super::core::{Core, tells};
 use super::cut::in_commands;
 use super::dispatcher::Inserted;
 use super::flush::ThenFlush;
-use super::outcome::{Done, outcome};
+use super::outcome::{Done, outcome, timed_out};
 use super::pushed::{Key, Progress, Pushed, count_merges, first_run, fits, refused};
 
 /// Submits what the keys name, which has no conflict and is sorted, if anything can be merged. Where it `ends` a section each bio gets a handle
@@ -193,13 +193,16 @@ impl End {
 
 /// Lets a command wait for the device: whether it does so by itself.
 fn insert(core: &Core, queue: usize, command: Command, wait: bool) -> bool {
-    let inserted = core.dispatchers[queue].insert(command, &core.limits, core.room(), false);
+    let dispatcher = &core.dispatchers[queue];
+    let at_once = Some(Duration::ZERO);
+    let inserted = dispatcher.insert(command, &core.limits, core.room(), at_once);
     let inserted = match inserted {
         Err(command) if wait => {
             // So that there will be room.
             core.dispatch(queue);
             let room = if tells() { usize::MAX } else { core.room() };
-            core.dispatchers[queue].insert(*command, &core.limits, room, true)
+            let patience = core.policy().how_long();
+            dispatcher.insert(*command, &core.limits, room, patience)
         }
         inserted => inserted,
     };
@@ -210,8 +213,12 @@ fn insert(core: &Core, queue: usize, command: Command, wait: bool) -> bool {
             return true;
         }
         Err(mut command) => {
+            let failure = match wait {
+                true => Err(timed_out(command.kind, command.offset)),
+                false => outcome(refused()),
+            };
             let buffers = mem::take(&mut command.buffers);
-            command.finish(buffers, &outcome(refused()));
+            command.finish(buffers, &failure);
         }
     }
     false

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::block::BlockQueue;
+use crate::device::{OperationKind, unanswered};
 use crate::error::{Error, Result};
 use crate::probe::Mutation;
 use crate::spans::span;
@@ -120,6 +121,13 @@ impl Tail {
             took: Duration::ZERO,
         }
     }
+
+    /// A commit of `changes` counts as failed until it has ended: the device may panic. What had failed before.
+    fn fails(&mut self, changes: RangeInclusive<u64>) -> Option<(RangeInclusive<u64>, Error)> {
+        self.in_doubt = true;
+        let error = unanswered(OperationKind::Flush, 0);
+        self.failed.replace((changes, error))
+    }
 }
 
 /// A change that is closed, and how it will be written.
@@ -176,11 +184,16 @@ impl LogStore {
         tail.company = self.committing.load(Relaxed);
         let start = Instant::now();
         let (number, closed) = self.close_running(tail);
+        let failed_before = tail.fails(self.durable_number() + 1..=number);
         let written = self.write(tail, closed, data);
         tail.took = start.elapsed();
         match &written {
             // Release pairs with the Acquire in `durable_number`.
-            Ok(()) => self.durable.store(number, Ordering::Release),
+            Ok(()) => {
+                tail.in_doubt = false;
+                tail.failed = failed_before;
+                self.durable.store(number, Ordering::Release);
+            }
             Err(error) => {
                 tail.in_doubt = !self.probe.is(Mutation::AppendInDoubt);
                 tail.failed = Some((self.durable_number() + 1..=number, error.clone()));
