@@ -25,7 +25,10 @@ impl CachedFile {
     }
 
     fn sync(&mut self) -> Result<()> {
-        self.blocks.place(FileRange::starting_at(FileBlock(0))); // all of it, so in one piece
+        let all = FileRange::starting_at(FileBlock(0)); // so in one piece
+        if let Some(unplaced) = self.blocks.place(all).pop() {
+            return Err(unplaced.error); // its promise is kept: try again
+        }
         let runs = self.dirty.iter().map(|(block, page)| DirtyRun {
             range: FileRange::at(*block, 1),
             bytes: Arc::clone(page).into(), // shared with the device, not copied

@@ -41,11 +41,11 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `std` | everything but [`map`] and [`Error`] | yes |
-//! | `tracing` | spans where calls enter a layer, and an event for a leaked reservation | yes |
-//! | `serde` | `Serialize` and `Deserialize` for plain data: units, ranges, extents, statistics | |
+//! | `tracing` | spans where calls enter files, delayed allocation, the block queue and the log, and an event for a leaked reservation | yes |
+//! | `serde` | `Serialize` and `Deserialize` for plain data: units, ranges, extents, counters, limits, policies | |
 //! | `uring` | a device on `io_uring`, on Linux | |
 //! | `spin` | the writer lock of a map without `std` | |
-//! | `testing` | `testing`: oracle, invariant checker; and the switches of [`probe`] | |
+//! | `testing` | `testing`: oracle, invariant checker; and `probe`, protections that can be taken away | |
 //! | `shuttle` | for the crate's own schedule models | |
 //!
 //! # Without the standard library
@@ -84,8 +84,10 @@ pub mod guide;
 pub mod map;
 #[cfg(feature = "std")]
 pub mod mapping;
-#[cfg(feature = "std")]
+#[cfg(feature = "testing")]
 pub mod probe;
+#[cfg(all(feature = "std", not(feature = "testing")))]
+mod probe;
 #[cfg(feature = "std")]
 mod spans;
 #[cfg(feature = "std")]

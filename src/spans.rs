@@ -1,4 +1,5 @@
-//! Spans at the borders of the layers, for whoever looks on through `tracing`.
+//! Spans at the borders of the layers that do I/O, for whoever looks on through `tracing`. The map, the status tree and the
+//! allocator have none: their calls take less time than a span does.
 
 /// Enters a span that lasts to the end of the block: its level, its name, and its fields as `tracing` writes them.
 /// Nothing without the feature `tracing`.

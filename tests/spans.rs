@@ -1,4 +1,4 @@
-//! Whoever looks on through `tracing` sees where calls enter the layers.
+//! Whoever looks on through `tracing` sees where calls enter the layers that do I/O.
 #![cfg(feature = "tracing")]
 
 use std::sync::{Arc, Mutex};
@@ -45,7 +45,7 @@ impl Subscriber for Entered {
 }
 
 #[test]
-fn calls_are_seen_entering_each_layer() {
+fn calls_are_seen_entering_files_delayed_allocation_the_queue_and_the_log() {
     let entered = Entered::default();
     tracing::subscriber::with_default(entered.clone(), || {
         let device = Arc::new(MemoryDevice::new(8 << 20));

@@ -83,8 +83,8 @@ use window::Census;
 
 /// A multi-block allocator: groups of clusters, and one exact ledger.
 ///
-/// An allocation is one run inside one group: what is free at the goal; else the first run behind it that is long
-/// enough, in its group and around the volume; else the longest run there is. All methods take `&self`; they block
+/// An allocation is one run inside one group: what is free at the goal; else a run that is long enough, on a roomy volume the
+/// first behind the goal, on a fuller one where it breaks no long run; else the longest run there is. All methods take `&self`; they block
 /// only on the locks of the groups they look at, and a search passes by groups that somebody works on as long as there
 /// are others.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl Allocator {
     ///
     /// The clusters before `first_usable` (rounded up to a cluster) are the volume's own and are neither
     /// counted nor handed out; blocks behind the last whole cluster are left unused. Memory for a group is used from
-    /// its first change on: about 1.1 bits for a cluster.
+    /// its first change on: about 1.4 bits for a cluster.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when a group would have no cluster or `first_usable` lies behind the volume;

@@ -8,8 +8,9 @@
 //! | slow | the whole wish, in any group; on a rather full volume as said in [`snug`](super::snug) |
 //! | best available | the longest run there is, but not below the minimum |
 //! | any | a run of the highest order there is |
+//! | exhaustive | whatever is free, group by group under its lock |
 //!
-//! All but the first and the last skip groups that somebody works on. The levels are ext4's (its `mballoc`), over another
+//! All but the first and the last two skip groups that somebody works on. The levels are ext4's (its `mballoc`), over another
 //! index: because it is known which orders of runs each group has, "best available" needs no tries with shrinking wishes.
 
 use crate::error::{Error, Result};

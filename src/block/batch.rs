@@ -32,6 +32,7 @@ pub struct Batch<'a> {
 
 /// The memory and the end of bios, in the order in which they were pushed; waits where one is under way still.
 #[derive(Debug)]
+#[must_use = "the errors are in it"]
 pub struct Ends<'b>(std::slice::IterMut<'b, Pushed>);
 
 impl Iterator for Ends<'_> {

@@ -48,6 +48,7 @@ pub(super) enum Inserted {
 /// How busy a queue is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Depth {
     /// Commands that wait for the device.
     pub waiting: usize,

@@ -79,8 +79,9 @@ impl Outcomes {
     }
 }
 
-/// A request on its way. Dropping it does not call the request back.
+/// A request on its way. Dropping it does not call the request back, but loses its error.
 #[derive(Debug)]
+#[must_use = "its error is told by `wait` only"]
 pub struct SubmittedBio {
     kind: OperationKind,
     state: State,

@@ -19,9 +19,10 @@
 //!
 //! # Locks
 //! The data lock of a file (shared: query and cache; exclusive: change) is taken below the folio lock and
-//! above the status tree's writer lock. It is never held over data I/O, with one exception: where the
+//! above the status tree's writer lock. It is held over data I/O in two cases only: where the
 //! store has no room to split an extent, the conversion zeroes blocks on the device under it, because
-//! nothing else keeps the extent still (ext4 does the same).
+//! nothing else keeps the extent still (ext4 does the same); and the bytes of an inline file are written under it when they
+//! move to their first block. An allocation may wait for a bitmap to be read besides.
 
 mod account;
 mod admit;
@@ -58,6 +59,7 @@ pub struct Policy {
 }
 
 /// What all files of a volume share below the file layer.
+#[non_exhaustive]
 pub struct Backing {
     /// The volume's block size and cluster ratio.
     pub geometry: Geometry,
@@ -76,7 +78,7 @@ pub struct Backing {
     /// When blocks are allocated.
     pub policy: Policy,
     /// Test-only switches, those of the allocator; empty without the feature `testing`.
-    pub probe: Probe,
+    pub(crate) probe: Probe,
 }
 
 impl fmt::Debug for Backing {

@@ -17,6 +17,7 @@ use super::allocate::Purpose;
 
 /// What became of a part of a run that was to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WrittenPiece {
     /// The blocks.
     pub range: FileRange,
@@ -36,6 +37,7 @@ pub struct DirtyRun {
 
 /// The end of a delayed run that could not be allocated, and why. It stays delayed, with its promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Unplaced {
     /// The blocks.
     pub range: FileRange,
@@ -46,6 +48,7 @@ pub struct Unplaced {
 impl FileBlocks {
     /// Allocates every delayed run of `range`, unwritten, out of its reservation: in one piece, unless free space
     /// is scattered. For writeback, before it locks a page. Caches nothing.
+    #[must_use = "what could not be placed stays promised only"]
     pub fn place(&self, range: FileRange) -> Vec<Unplaced> {
         let mut unplaced = Vec::new();
         let mut rest = range;
@@ -103,6 +106,7 @@ impl FileBlocks {
 
     /// Writes a copy of `bytes`, the content of the dirty blocks of `range`, to the volume and makes them readable: what
     /// [`send`](Self::send) and [`Sent::make_readable`] do.
+    #[must_use = "pieces that failed stay dirty"]
     pub fn write_back(&self, range: FileRange, bytes: &[u8]) -> Vec<WrittenPiece> {
         let bytes = Buffer::copy_of(bytes).into();
         self.send(vec![DirtyRun { range, bytes }]).make_readable()
@@ -224,6 +228,7 @@ pub struct Sent<'a> {
 impl Sent<'_> {
     /// Makes the blocks written whose data has arrived. Returns one entry for each piece; they tile the runs that were
     /// sent.
+    #[must_use = "pieces that failed stay dirty"]
     pub fn make_readable(self) -> Vec<WrittenPiece> {
         let Self {
             blocks,

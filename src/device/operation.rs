@@ -4,7 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum OperationKind {
-    /// [`BlockDevice::read_at`](super::BlockDevice::read_at).
+    /// [`BlockDevice::read_at`](super::BlockDevice::read_at) and
+    /// [`BlockDevice::read_vectored_at`](super::BlockDevice::read_vectored_at).
     Read,
     /// [`BlockDevice::write_at`](super::BlockDevice::write_at) and
     /// [`BlockDevice::write_vectored_at`](super::BlockDevice::write_vectored_at).

@@ -21,6 +21,7 @@ pub struct Recording {
 
 /// One operation of a [`Recording`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Recorded {
     /// What was asked.
     pub operation: Operation,

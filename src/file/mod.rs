@@ -27,8 +27,8 @@
 //! | eviction of clean pages | | | | tried only |
 //! | `Volume::drop_caches` | X | X | X | as `sync_all`, then of dropped pages |
 //!
-//! While it allocates, `allocate` shares no lock above the data lock with a page fault. That is the race of the
-//! [mission](crate::delalloc).
+//! While it allocates, `allocate` shares no lock above the data lock with a page fault. That is the
+//! [race](crate::delalloc) that the second look is for.
 
 mod allocate;
 mod background;

@@ -191,7 +191,8 @@
 //!
 //! A store whose changes survive a crash also answers [`running_change`](crate::mapping::MappingStore::running_change) and
 //! [`durable_change`](crate::mapping::MappingStore::durable_change): what is freed is not used again before that is durable. And
-//! [`together`](crate::mapping::MappingStore::together), so that a truncation and its new size are one change.
+//! [`together`](crate::mapping::MappingStore::together), so that a truncation and its new size are one change: it hands out a
+//! [`Together::holding`](crate::mapping::Together::holding) the shared side of a lock, say, that its commits take exclusively.
 //!
 //! # 2. Put the layers together
 //!

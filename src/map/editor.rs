@@ -24,6 +24,7 @@ use crate::sync::MutexGuard;
 ///
 /// Each call that changes something is one atomic change for readers; a call that changes nothing
 /// publishes nothing and leaves the stamps of earlier lookups valid.
+#[must_use = "an editor holds the writer lock and does nothing by itself"]
 pub struct Editor<'m, V> {
     map: &'m ExtentMap<V>,
     writer: MutexGuard<'m, Writer>,

@@ -101,6 +101,7 @@ impl Batches {
 /// the map, that of the first [`next`](Iterator::next); so it is linearizable. A longer walk reads on
 /// 256 extents at a time, each time from the state that is current then; an extent that meanwhile
 /// grew over blocks already visited is cut there. Between calls a walk holds no memory back.
+#[must_use = "iterators are lazy"]
 pub struct Overlapping<'p, V> {
     pinned: &'p Pinned<'p, V>,
     batches: Batches,
@@ -147,6 +148,7 @@ impl<V: Value> Iterator for Overlapping<'_, V> {
 impl<V: Value> FusedIterator for Overlapping<'_, V> {}
 
 /// A walk over the gaps in a range; made by [`Pinned::gaps`].
+#[must_use = "iterators are lazy"]
 pub struct Gaps<'p, V> {
     extents: Overlapping<'p, V>,
     /// The part of the range behind the extents seen so far.

@@ -130,7 +130,8 @@ impl<V: Value> ExtentMap<V> {
         self.pin().lookup(block)
     }
 
-    /// Takes the writer lock, waiting for other writers; dropping the editor releases it.
+    /// Takes the writer lock, waiting for other writers; dropping the editor releases it. Not for a thread that has
+    /// an editor of this map already: it would wait for itself for ever, here and in each method that changes the map.
     pub fn edit(&self) -> Editor<'_, V> {
         Editor::new(self, self.lock(), None)
     }

@@ -24,7 +24,6 @@ use std::sync::Arc;
 
 use crate::block::BlockQueue;
 use crate::error::Result;
-use crate::sync::{RwLock, RwLockReadGuard};
 use crate::units::{DiskBlock, DiskRun, FileBlock, FileNumber, FileRange};
 
 pub use log::{Finding, LogStore};
@@ -97,16 +96,28 @@ pub enum Shift {
 }
 
 /// Changes of a [`MappingStore`] are being made that belong together, until this is dropped.
+///
+/// The default holds nothing: for a store whose changes do not survive, or become durable only by a call of its own.
 #[derive(Debug, Default)]
-#[must_use]
+#[must_use = "the changes belong together until this is dropped"]
 pub struct Together<'a> {
-    _commits_wait: Option<RwLockReadGuard<'a, ()>>,
+    _commits_wait: Option<Box<dyn Debug + 'a>>,
 }
 
 impl<'a> Together<'a> {
-    fn until_dropped(lock: &'a RwLock<()>) -> Self {
+    /// Holds `guard` as long: say, the shared side of a lock that commits take exclusively.
+    ///
+    /// ```
+    /// # use extent_map::mapping::Together;
+    /// let commits = std::sync::RwLock::new(());
+    /// let together = Together::holding(commits.read().unwrap());
+    /// assert!(commits.try_write().is_err());
+    /// drop(together);
+    /// assert!(commits.try_write().is_ok());
+    /// ```
+    pub fn holding(guard: impl Debug + 'a) -> Self {
         Self {
-            _commits_wait: Some(lock.read()),
+            _commits_wait: Some(Box::new(guard)),
         }
     }
 }

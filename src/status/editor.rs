@@ -47,6 +47,7 @@ pub enum CacheOutcome {
 ///
 /// The ranges of all operations lie below [`MAX_FILE_BLOCKS`](crate::units::MAX_FILE_BLOCKS). An
 /// empty range is allowed and does nothing: nothing changes, not even the change counter.
+#[must_use = "an editor holds the writer lock and does nothing by itself"]
 pub struct StatusEditor<'t> {
     pub(super) tree: &'t StatusTree,
     // Before `state`, hence released first: the map's lock is only taken under the tree's.
@@ -231,6 +232,7 @@ impl<'t> StatusEditor<'t> {
     /// Drops the pending record of `cluster`; whether there was one. For a caller that frees the
     /// cluster's space: on `true` delayed blocks remain, and the caller must reserve one cluster
     /// for them again.
+    #[must_use = "on `true` the caller owes a reservation"]
     pub fn take_pending(&mut self, cluster: u64) -> bool {
         self.state.pending.remove(cluster)
     }

@@ -32,7 +32,6 @@ mod hints;
 mod look;
 mod pending;
 mod shrink;
-
 mod tree;
 
 pub use editor::{Accounting, CacheOutcome, StatusEditor};

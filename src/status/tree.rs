@@ -172,7 +172,8 @@ impl StatusTree {
     }
 
     /// Takes the writer lock, waiting for other writers of this tree; dropping the editor releases
-    /// it.
+    /// it. Not for a thread that has an editor of this tree already: it would wait for itself for ever, here and in each
+    /// method that changes the tree or waits for writers.
     pub fn edit(&self) -> StatusEditor<'_> {
         StatusEditor::new(self, self.state.lock())
     }
@@ -259,6 +260,7 @@ impl StatusTree {
     }
 
     /// One [`StatusEditor::take_pending`] under the writer lock.
+    #[must_use = "on `true` the caller owes a reservation"]
     pub fn take_pending(&self, cluster: u64) -> bool {
         self.edit().take_pending(cluster)
     }

@@ -19,7 +19,7 @@ pub(crate) mod thread_slot;
 mod witness;
 
 #[cfg(feature = "std")]
-pub(crate) use lock::{Condvar, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use lock::{Condvar, RwLock, RwLockWriteGuard};
 pub(crate) use lock::{Mutex, MutexGuard};
 #[cfg(any(loom, feature = "shuttle"))]
 pub(crate) use model::{Arc, atomic, thread, thread_local};

@@ -1,6 +1,6 @@
 //! The invariants that hold whenever no operation is half done.
 //!
-//! Numbers are those of the list that the project keeps of ext4's invariants; the same list, in short:
+//! Their numbers are used in all tests and pages.
 //!
 //! | | checked here |
 //! |---|---|
@@ -20,9 +20,16 @@
 //! | I19 | after a full sync nothing is delayed, reserved or pending ([`check_synced`]) |
 //! | I21 | `statfs` adds up |
 //!
-//! Not checked: I9 and I22 are about two moments, not one (see [`change_counter`](super::change_counter)
-//! and the tests of races); I11 is about crashes; I20 is about eviction, which volumes do not do. I15 to I17 are what
-//! [`Allocator::check`](crate::allocator::Allocator::check) looks at, and are reported as I7.
+//! I15 to I17 are what [`Allocator::check`](crate::allocator::Allocator::check) looks at, and are reported as I7.
+//!
+//! The others are about more than one moment, and checked elsewhere:
+//!
+//! | | by |
+//! |---|---|
+//! | I9 | each change of a mapping raises the change counter: `tests/races.rs`, the models in `tests/schedules` |
+//! | I11 | what is freed is used again only when that is durable, and all I/O to it has ended: `tests/crash.rs`, `tests/recovery.rs` |
+//! | I20 | nothing is left of what has ended: no window of a closed file, no page or I/O of what was dropped: `tests/schedules/background.rs` |
+//! | I22 | what a lookup says was true at a moment within the call: `tests/map_history.rs`, `tests/shuttle_histories.rs` |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -146,7 +146,7 @@ impl Ledger {
     /// What is available and promised.
     ///
     /// Exact while nobody else calls, and while space is scarce. Otherwise shares change while they are added up:
-    /// [`free`](Space::free) is then exact as long as nothing is freed and no allocation committed meanwhile, and how
+    /// [`free`](Space::free) is then exact as long as nothing is freed or taken meanwhile, and how
     /// much of it is promised may be off by what others reserve and give back meanwhile.
     pub fn snapshot(&self) -> Space {
         let pool = self.pool.lock();

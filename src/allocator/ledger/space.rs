@@ -57,7 +57,7 @@ impl Space {
         self.available.saturating_sub(self.reserves.kept_from(tier))
     }
 
-    /// Clusters that are promised to somebody: free, or taken by an uncommitted allocation.
+    /// Clusters that are promised to somebody: free, but not available.
     pub const fn promised(self) -> u64 {
         self.promised
     }

@@ -307,7 +307,7 @@ impl MappingStore for LogStore {
 
     fn together(&self) -> Together<'_> {
         match self.probe.is(Mutation::CommitInBetween) {
-            false => Together::until_dropped(&self.together),
+            false => Together::holding(self.together.read()),
             true => Together::default(),
         }
     }
