@@ -67,7 +67,8 @@ impl<'m, V: Value> Editor<'m, V> {
             return Ok(replaced);
         }
         let (map, mut steps) = (self.map, Steps::new());
-        // SAFETY: an editor holds the writer lock.
+        // SAFETY: an editor holds the writer lock (R1). It makes nodes free only at the end of `put`, behind
+        // which nobody looks at the place (N2).
         let place = unsafe { map.tree.place(around(first, last), &mut steps) };
         Ok(self.insert_at(place.as_ref(), Extent::new(first, last, value)))
     }
@@ -106,13 +107,13 @@ impl<'m, V: Value> Editor<'m, V> {
 
     /// The extent that holds `block`, whole.
     pub fn get(&self, block: u64) -> Option<Extent<V>> {
-        // SAFETY: an editor holds the writer lock.
+        // SAFETY: an editor holds the writer lock, beyond the copy of the entry (R1).
         unsafe { self.map.tree.get(block) }.map(Extent::unpack)
     }
 
     /// The extent that holds `block` or the gap around it.
     pub fn lookup(&self, block: u64) -> Lookup<V> {
-        // SAFETY: an editor holds the writer lock.
+        // SAFETY: as in `get` (R1).
         Lookup::unpack(unsafe { self.map.tree.look(block) })
     }
 
@@ -120,7 +121,7 @@ impl<'m, V: Value> Editor<'m, V> {
     /// the nodes it was read from, hence nothing near it; false for a lookup in another map, and for all lookups made
     /// before the map gave node memory back, which it does when it has shrunk a lot. O(1).
     pub fn revalidate(&self, lookup: &Lookup<V>) -> bool {
-        // SAFETY: an editor holds the writer lock.
+        // SAFETY: an editor holds the writer lock (R4).
         unsafe { self.map.tree.is_current(&lookup.stamp) }
     }
 
@@ -163,7 +164,7 @@ impl<'m, V: Value> Editor<'m, V> {
 
     /// The first `limit` extents that overlap a range.
     fn read<A: Array<Item = Entry>>(&self, range: (u64, u64), limit: usize, out: &mut SmallVec<A>) {
-        // SAFETY: an editor holds the writer lock.
+        // SAFETY: as in `get` (R1).
         unsafe { self.map.tree.read(range, limit, out) };
     }
 
@@ -211,7 +212,7 @@ impl<'m, V: Value> Editor<'m, V> {
         new: impl FnOnce(&[Extent<V>]) -> N,
     ) -> Replaced<V> {
         let (map, mut steps) = (self.map, Steps::new());
-        // SAFETY: an editor holds the writer lock.
+        // SAFETY: as in `insert` (R1, N2).
         let place = unsafe { map.tree.place(around(first, last), &mut steps) };
         self.replace_at(place.as_ref(), first, last, new)
     }
@@ -279,7 +280,8 @@ impl<'m, V: Value> Editor<'m, V> {
         if old.is_empty() && new.is_empty() {
             return;
         }
-        // SAFETY: `writer` is the writer lock of `map` by construction, and was held since `place`.
+        // SAFETY: `writer` is the writer lock of `map` by construction (R1), and was held since `place` and
+        // `old` were found: the tree is as it was (N2).
         unsafe { splice(&self.map.tree, &mut self.writer, place, head, old, new) };
         let (map, handle) = (self.map, &self.handle);
         self.writer.settle(&map.tree, || match handle {

@@ -45,7 +45,8 @@ impl Link {
     #[inline(always)]
     pub(super) unsafe fn index<'t>(self) -> &'t Index {
         debug_assert!(!self.is_null() && self.is_index());
-        // SAFETY: the caller's promise; nothing writes a plain field of it meanwhile (N1).
+        // SAFETY: there is an index node, whole and aligned (P1). It stays by the caller's promise (R1), and
+        // nothing writes a plain field of it meanwhile (N1).
         let node: &Index = unsafe { self.node().as_ref() };
         node.witness.read();
         node

@@ -83,7 +83,8 @@ impl Link {
     #[inline(always)]
     pub(super) unsafe fn leaf<'t>(self) -> LeafRef<'t> {
         debug_assert!(!self.is_null() && !self.is_index());
-        // SAFETY: the caller's promise; nothing writes a plain field of it meanwhile (N1).
+        // SAFETY: there is a leaf, whole and aligned (P1). It stays by the caller's promise (R1), and nothing
+        // writes a plain field of it meanwhile (N1).
         let leaf: &Leaf = unsafe { self.node().as_ref() };
         leaf.witness.read();
         LeafRef {
@@ -178,12 +179,14 @@ impl Leaf {
         if total > LEAF || last_start - base > SPAN || !new.iter().all(Entry::is_short) {
             return false;
         }
-        // SAFETY: both are leaves, and they do not overlap: one is unpublished. Some of `old` are
-        // atomics, but nobody writes them now: that needs the writer lock, which we have (N2).
+        // SAFETY: both are leaves that are borrowed here, and they do not overlap: one is unpublished (P2).
+        // Some of `old` are atomics, but nobody writes them now: that needs the writer lock, which we have
+        // (N2).
         unsafe { ptr::copy_nonoverlapping(old, self, 1) };
         if after != to {
             self.offsets[after..total].copy_from_slice(&old.offsets[to..count]);
-            // SAFETY: in bounds as the slices above; otherwise as the copy above.
+            // SAFETY: there are as many lens and values as offsets: in bounds as the slices above, from `after`
+            // and from `to` on `tail` of them (L1). Otherwise as the copy above (P2, N2).
             unsafe {
                 let lens = self.lens.as_mut_ptr().add(after);
                 ptr::copy_nonoverlapping(old.lens.as_ptr().add(to), lens, tail);
@@ -305,12 +308,13 @@ fn append<A: Array<Item = Entry>>(
 ) {
     let (filled, most) = (out.len(), entries.len());
     out.reserve(most);
-    // SAFETY: the place after what is filled, within what was reserved or at its end.
+    // SAFETY: the place after what is filled, within what was just reserved in `out` or at its end (L1).
     let free = unsafe { out.as_mut_ptr().add(filled) };
     let mut added = 0;
     for Entry { start, last, bits } in entries.take(most) {
-        // SAFETY: at most as many as were reserved. Field by field, because the processor stalls on an entry
-        // that is written in parts and then copied as a whole.
+        // SAFETY: at most `most`, which were reserved; `out`, borrowed here, is not touched meanwhile (L1).
+        // Field by field, because the processor stalls on an entry that is written in parts and then copied as
+        // a whole.
         unsafe {
             let place = free.add(added);
             (&raw mut (*place).start).write(start);
@@ -319,7 +323,7 @@ fn append<A: Array<Item = Entry>>(
         }
         added += 1;
     }
-    // SAFETY: reserved, and just written.
+    // SAFETY: so many were reserved, and all have just been written (L1).
     unsafe { out.set_len(filled + added) };
 }
 

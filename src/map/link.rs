@@ -29,7 +29,7 @@ impl fmt::Debug for Link {
     }
 }
 
-// SAFETY: a link is an address; following it is what needs promises.
+// SAFETY: a link is an address; whoever follows it needs a right to look at the node (R1).
 unsafe impl Send for Link {}
 
 impl Link {
@@ -55,7 +55,8 @@ impl Link {
     /// The node's address.
     pub(super) fn node<N>(self) -> NonNull<N> {
         let node = self.0.map_addr(|address| address & !TAG);
-        // SAFETY: only nodes are asked for, never `NULL`; a node's address is not null.
+        // SAFETY: only nodes are asked for, never `NULL`: roots are compared with it, and children exist (N3).
+        // A node lies in a chunk, and a chunk not at null (P1).
         unsafe { NonNull::new_unchecked(node.cast()) }
     }
 
@@ -65,7 +66,7 @@ impl Link {
         for line in (0..LARGEST_NODE).step_by(64) {
             use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let line = self.node::<u8>().as_ptr().wrapping_byte_add(line);
-            // SAFETY: prefetching accesses nothing, wherever the address leads.
+            // SAFETY: prefetching accesses nothing, wherever the address leads (C2).
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
         }
     }

@@ -32,7 +32,8 @@
 //!
 //! # Invariants
 //!
-//! The comments on `unsafe` code refer to these by number.
+//! Each comment on `unsafe` code names those that it rests on by number, and where it rests on bounds or the layout of
+//! types, L1 or L2 of `UNSAFE.md`.
 //!
 //! - **N1** A node's plain fields are written only before the node is published, or when it is filled
 //!   anew after R2. All that is written in a node readers can see are links, values and lens, which are atomics.
@@ -42,7 +43,7 @@
 //!   siblings tile that of the parent; no leaf is empty; all leaves are on level 0, equally deep.
 //! - **N4** Entries are sorted, disjoint, not empty and maximally merged.
 //! - **N5** What leaves the tree does so by the one store that publishes an edit, is then retired, and never
-//!   comes back before R2.
+//!   comes back before R2. Its links stay as they were.
 //! - **N6** While a leaf is published, its lens only grow: who reads one twice and finds it unchanged knows that
 //!   it was so all the time between.
 //! - **R1** A node can be looked at by whoever found the way to it from the root under a guard of the map's
@@ -54,6 +55,13 @@
 //! - **R4** Node memory is given back to the allocator only by the holder of the writer lock, who then renews the
 //!   map's life number. A stamp with the current life number is one of leaves whose memory is still theirs
 //!   or that of a later leaf.
+//! - **P1** A node lies, whole and aligned, in a chunk of its pool, which allocated it with the chunk's layout. Before
+//!   it is handed out first it is initialised, as the kind that the lowest bits of its links tell. It needs no drop.
+//! - **P2** A node is in one place: fresh or free in its pool, with the writer, in the tree, or in limbo. So the pool
+//!   hands out what nobody else has, and takes each back once.
+//! - **C1** Instructions that not every processor of the target has are executed only where `Isa::detect`
+//!   saw them.
+//! - **C2** A prefetch, which every x86-64 has, accesses nothing and never faults, wherever its address leads.
 
 #[cfg(all(test, not(any(loom, feature = "shuttle"))))]
 mod audit;

@@ -69,7 +69,7 @@ impl<'m, V: Value> Pinned<'m, V> {
             return self.get_and_keep(block);
         }
         let _guard = self.handle.pin();
-        // SAFETY: pinned.
+        // SAFETY: a guard of this map's collector is held until the entry has been copied out (R1).
         let entry = unsafe { self.map.tree.get(block) }?;
         Some(Extent::unpack(entry))
     }
@@ -84,7 +84,7 @@ impl<'m, V: Value> Pinned<'m, V> {
         // Before the lookup: whatever is published after this makes another version.
         let version = self.map.tree.version();
         let _guard = self.handle.pin();
-        // SAFETY: pinned.
+        // SAFETY: as in `get` (R1).
         let entry = unsafe { self.map.tree.get(block) }?;
         self.recent.set(entry);
         // While an edit is being published the version is odd: never equal to that of a state.
@@ -102,7 +102,7 @@ impl<'m, V: Value> Pinned<'m, V> {
         for blocks in blocks.chunks(TOGETHER) {
             {
                 let _guard = self.handle.pin();
-                // SAFETY: pinned.
+                // SAFETY: the guard is held until all of them have been copied out (R1).
                 unsafe { self.map.tree.get_many(blocks, &mut found) };
             }
             for (block, found) in blocks.iter().zip(found) {
@@ -115,7 +115,7 @@ impl<'m, V: Value> Pinned<'m, V> {
     /// [`Editor::revalidate`](super::Editor::revalidate). Linearizable.
     pub fn lookup(&self, block: u64) -> Lookup<V> {
         let _guard = self.handle.pin();
-        // SAFETY: pinned.
+        // SAFETY: as in `get` (R1).
         Lookup::unpack(unsafe { self.map.tree.look(block) })
     }
 
@@ -127,7 +127,7 @@ impl<'m, V: Value> Pinned<'m, V> {
         out: &mut SmallVec<A>,
     ) {
         let _guard = self.handle.pin();
-        // SAFETY: pinned.
+        // SAFETY: as in `get` (R1).
         unsafe { self.map.tree.read(range, limit, out) };
     }
 
@@ -160,7 +160,7 @@ impl<'m, V: Value> Pinned<'m, V> {
     /// The last extent of the map. Linearizable.
     pub fn last(&self) -> Option<Extent<V>> {
         let _guard = self.handle.pin();
-        // SAFETY: pinned.
+        // SAFETY: as in `get` (R1).
         unsafe { self.map.tree.last() }.map(Extent::unpack)
     }
 

@@ -30,7 +30,7 @@ struct Chunk<N> {
     nodes: usize,
 }
 
-// SAFETY: a pool is a list of addresses of memory that it owns.
+// SAFETY: a pool is a list of addresses in chunks that it owns (P1); it looks at nodes only to initialise them (P2).
 unsafe impl<N: Send> Send for Pool<N> {}
 
 impl<N> Default for Pool<N> {
@@ -71,7 +71,8 @@ impl<N> Pool<N> {
     /// Initialises a fresh node, of which there is one.
     fn first_use(&mut self, new: N) -> NonNull<N> {
         let chunk = self.chunks.last().expect("fresh nodes are in a chunk");
-        // SAFETY: in bounds of the chunk, whose last nodes are the fresh ones, and aligned by its layout.
+        // SAFETY: in bounds of the chunk, whose last nodes are the fresh ones, and aligned by its layout (P1).
+        // The pool has the chunk, and nobody has the node yet (P2).
         let node = unsafe {
             let node = chunk.first.add(chunk.nodes - self.fresh);
             node.write(new);
@@ -86,7 +87,7 @@ impl<N> Pool<N> {
         // A small map shall cost little, a large one shall have few chunks.
         let nodes = (self.nodes / 8).clamp(2, LARGEST_CHUNK);
         let layout = Self::layout(nodes);
-        // SAFETY: the layout is not empty: nodes are not.
+        // SAFETY: the layout is not empty (L1): there are two nodes at least, and none of them is empty.
         let Some(first) = NonNull::new(unsafe { alloc(layout) }.cast::<N>()) else {
             handle_alloc_error(layout)
         };
@@ -150,8 +151,9 @@ impl<N> Pool<N> {
 
 impl<N> Chunk<N> {
     fn release(&self) {
-        // SAFETY: allocated in `grow` with this layout; whoever calls drops the chunk. Nodes need
-        // no drop: they are numbers and addresses.
+        // SAFETY: allocated in `grow` with this layout, and nodes need no drop: they are numbers and addresses
+        // (P1). Whoever calls drops the chunk: the holder of the writer lock, when all of it is free (R4), or
+        // the pool (R3).
         unsafe { dealloc(self.first.as_ptr().cast(), Pool::<N>::layout(self.nodes)) };
     }
 }

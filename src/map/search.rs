@@ -89,13 +89,13 @@ trait Lanes {
     /// See [`Index::rank`].
     ///
     /// # Safety
-    /// The processor has the instructions.
+    /// The processor has the instructions (C1).
     unsafe fn index(node: &Index, block: u64) -> usize;
 
     /// How many offsets of a packed leaf are not behind that of `block`; at least one.
     ///
     /// # Safety
-    /// The processor has the instructions.
+    /// The processor has the instructions (C1).
     unsafe fn leaf(leaf: LeafRef<'_>, block: u64) -> usize;
 }
 
@@ -118,21 +118,21 @@ impl Lanes for Portable {
 /// The extent that holds `block`, below `root`, which is not null.
 ///
 /// # Safety
-/// All below `root` is protected (R1), and the processor has the instructions.
+/// All below `root` is protected (R1), and the processor has the instructions (C1).
 #[inline(always)]
 unsafe fn get<L: Lanes>(root: Link, block: u64) -> Option<Entry> {
     let mut node = root;
     while node.is_index() {
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller's promise, for the root and all below it (R1); children exist (N3).
         let index = unsafe { node.index() };
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller's promise: the processor has the instructions (C1).
         node = index.child(unsafe { L::index(index, block) }).load();
     }
-    // SAFETY: the caller's promises.
+    // SAFETY: as for the index nodes (R1, N3).
     let leaf = unsafe { node.leaf() };
     let entry = match leaf.wide {
-        // SAFETY: the caller's promises. The first offset is 0, so the rank is not. For a block
-        // below the base it is that of the last entry, which does not hold the block.
+        // SAFETY: the caller's promise (C1). The first offset is 0, so the rank is not. For a block below the
+        // base it is that of the last entry, which does not hold the block.
         false => leaf.entry(unsafe { L::leaf(leaf, block) } - 1),
         true => leaf.entry(leaf.wide_rank(block).checked_sub(1)?),
     };
@@ -142,24 +142,24 @@ unsafe fn get<L: Lanes>(root: Link, block: u64) -> Option<Entry> {
 /// The spot of `block` below `root`, which is not null. The way there is written to `steps`.
 ///
 /// # Safety
-/// All below `root` is protected for `'t` (R1), and the processor has the instructions.
+/// All below `root` is protected for `'t` (R1), and the processor has the instructions (C1).
 #[inline(always)]
 unsafe fn find<'t, L: Lanes>(root: Link, block: u64, steps: &mut Steps<'t>) -> Spot<'t> {
     steps.clear();
     let mut link = root;
     while link.is_index() {
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller's promise, for the root and all below it (R1); children exist (N3).
         let index = unsafe { link.index() };
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller's promise: the processor has the instructions (C1).
         let at = unsafe { L::index(index, block) };
         steps.push(Step { index, at });
         link = index.child(at).load();
     }
-    // SAFETY: the caller's promises.
+    // SAFETY: as for the index nodes (R1, N3).
     let leaf = unsafe { link.leaf() };
     let rank = match leaf.wide {
         false if block < leaf.base() => 0,
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller's promise (C1).
         false => unsafe { L::leaf(leaf, block) },
         true => leaf.wide_rank(block),
     };
@@ -169,14 +169,14 @@ unsafe fn find<'t, L: Lanes>(root: Link, block: u64, steps: &mut Steps<'t>) -> S
 /// The extents that hold `blocks`, one after the other, each read from the root that is current then.
 ///
 /// # Safety
-/// All below the roots is protected (R1), and the processor has the instructions.
+/// All below the roots is protected (R1), and the processor has the instructions (C1).
 #[inline(always)]
 unsafe fn get_many<L: Lanes>(root: &AtomicLink, blocks: &[u64], found: &mut [Option<Entry>]) {
     for (block, found) in blocks.iter().zip(found) {
         let root = root.load();
         *found = match root.is_null() {
             true => None,
-            // SAFETY: the caller's promises.
+            // SAFETY: the caller's promises (R1, C1); the root is not null.
             false => unsafe { get::<L>(root, *block) },
         };
     }
@@ -188,19 +188,19 @@ macro_rules! dispatch {
         $(
             #[target_feature(enable = $features)]
             unsafe fn $get_isa(root: Link, block: u64) -> Option<Entry> {
-                // SAFETY: the caller's promises.
+                // SAFETY: the caller's promise (R1); this function has the instructions (C1).
                 unsafe { get::<$isa>(root, block) }
             }
 
             #[target_feature(enable = $features)]
             unsafe fn $many_isa(root: &AtomicLink, blocks: &[u64], found: &mut [Option<Entry>]) {
-                // SAFETY: the caller's promises.
+                // SAFETY: the caller's promise (R1); this function has the instructions (C1).
                 unsafe { get_many::<$isa>(root, blocks, found) }
             }
 
             #[target_feature(enable = $features)]
             unsafe fn $find_isa<'t>(root: Link, block: u64, steps: &mut Steps<'t>) -> Spot<'t> {
-                // SAFETY: the caller's promises.
+                // SAFETY: the caller's promise (R1); this function has the instructions (C1).
                 unsafe { find::<$isa>(root, block, steps) }
             }
         )*
@@ -213,9 +213,9 @@ macro_rules! dispatch {
             #[inline(always)]
             pub(super) unsafe fn get(self, root: Link, block: u64) -> Option<Entry> {
                 match self {
-                    // SAFETY: the caller's promise; `detect` saw the instructions.
+                    // SAFETY: the caller's promise (R1); `detect` saw the instructions (C1).
                     $(Self::$isa => unsafe { $get_isa(root, block) },)*
-                    // SAFETY: the caller's promise.
+                    // SAFETY: the caller's promise (R1); every processor has these instructions (C1).
                     _ => unsafe { get::<Portable>(root, block) },
                 }
             }
@@ -231,9 +231,9 @@ macro_rules! dispatch {
                 found: &mut [Option<Entry>],
             ) {
                 match self {
-                    // SAFETY: the caller's promise; `detect` saw the instructions.
+                    // SAFETY: the caller's promise (R1); `detect` saw the instructions (C1).
                     $(Self::$isa => unsafe { $many_isa(root, blocks, found) },)*
-                    // SAFETY: the caller's promise.
+                    // SAFETY: the caller's promise (R1); every processor has these instructions (C1).
                     _ => unsafe { get_many::<Portable>(root, blocks, found) },
                 }
             }
@@ -251,9 +251,9 @@ macro_rules! dispatch {
                 steps: &mut Steps<'t>,
             ) -> Spot<'t> {
                 match self {
-                    // SAFETY: the caller's promise; `detect` saw the instructions.
+                    // SAFETY: the caller's promise (R1); `detect` saw the instructions (C1).
                     $(Self::$isa => unsafe { $find_isa(root, block, steps) },)*
-                    // SAFETY: the caller's promise.
+                    // SAFETY: the caller's promise (R1); every processor has these instructions (C1).
                     _ => unsafe { find::<Portable>(root, block, steps) },
                 }
             }
@@ -302,7 +302,8 @@ mod vectors {
         #[inline(always)]
         unsafe fn index(node: &Index, block: u64) -> usize {
             let lanes = index_lanes(node).cast::<__m256i>();
-            // SAFETY: the caller has the instructions; a node starts with 16 aligned lanes.
+            // SAFETY: the caller has the instructions (C1). A node, which is borrowed here, starts with 16
+            // aligned lanes (L2), which are plain fields (N1).
             unsafe {
                 let key = _mm256_set1_epi64x(lane64(block));
                 let mut behind = 0;
@@ -318,7 +319,8 @@ mod vectors {
         #[inline(always)]
         unsafe fn leaf(leaf: LeafRef<'_>, block: u64) -> usize {
             let lanes = leaf_lanes(leaf.leaf).cast::<__m256i>();
-            // SAFETY: the caller has the instructions; a leaf starts with 32 aligned lanes.
+            // SAFETY: the caller has the instructions (C1). A leaf, which is borrowed here, starts with 32
+            // aligned lanes (L2), which are plain fields (N1).
             unsafe {
                 let key = _mm256_set1_epi32(leaf.leaf.lane_of(block));
                 let mut behind = BASE;
@@ -338,7 +340,8 @@ mod vectors {
         #[inline(always)]
         unsafe fn index(node: &Index, block: u64) -> usize {
             let lanes = index_lanes(node).cast::<__m512i>();
-            // SAFETY: the caller has the instructions; a node starts with 16 aligned lanes.
+            // SAFETY: the caller has the instructions (C1). A node, which is borrowed here, starts with 16
+            // aligned lanes (L2), which are plain fields (N1).
             unsafe {
                 let key = _mm512_set1_epi64(lane64(block));
                 let low = _mm512_cmple_epi64_mask(_mm512_load_si512(lanes), key);
@@ -351,7 +354,8 @@ mod vectors {
         #[inline(always)]
         unsafe fn leaf(leaf: LeafRef<'_>, block: u64) -> usize {
             let lanes = leaf_lanes(leaf.leaf).cast::<__m512i>();
-            // SAFETY: the caller has the instructions; a leaf starts with 32 aligned lanes.
+            // SAFETY: the caller has the instructions (C1). A leaf, which is borrowed here, starts with 32
+            // aligned lanes (L2), which are plain fields (N1).
             unsafe {
                 let key = _mm512_set1_epi32(leaf.leaf.lane_of(block));
                 let low = _mm512_cmple_epi32_mask(_mm512_load_si512(lanes), key);

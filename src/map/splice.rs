@@ -74,9 +74,9 @@ impl Leaving {
 /// empty map; `skipped` entries there stay as they are.
 ///
 /// # Safety
-/// `writer` is what the writer lock of the map of `tree` guards, and the tree is as it was when `old` was
-/// gathered. `old` are all entries that overlap the hull of `old` and `new`; both are sorted and disjoint, and
-/// differ.
+/// `writer` is what the writer lock of the map of `tree` guards (R1), and the tree is as it was when `old` was
+/// gathered (N2). `old` are all entries that overlap the hull of `old` and `new`; both are sorted and disjoint,
+/// and differ (N4).
 pub(super) unsafe fn splice<'t>(
     tree: &'t Tree,
     writer: &mut Writer,
@@ -110,7 +110,7 @@ pub(super) unsafe fn splice<'t>(
     let last = |entries: &[Entry]| entries.last().map_or(0, |entry| entry.last);
     let (first, last) = (start(old).min(start(new)), last(old).max(last(new)));
     let (mut to_left, mut to_right) = (Steps::new(), Steps::new());
-    // SAFETY: the caller holds the writer lock.
+    // SAFETY: the caller holds the writer lock (R1), and nothing here makes a node free (N2).
     let ends = unsafe {
         (
             tree.find(first, &mut to_left),
@@ -352,7 +352,8 @@ fn join_leaf<'t>(
         && step.at > 0
     {
         let link = step.index.child(step.at - 1).load();
-        // SAFETY: in the tree, and the caller holds the writer lock (R1).
+        // SAFETY: in the tree, and the caller holds the writer lock (R1), so it stays there (N2). Beside leaves
+        // are leaves (N3).
         let leaf = unsafe { link.leaf() };
         if leaf.count() <= room {
             let mut joined = SmallVec::new();
@@ -367,7 +368,7 @@ fn join_leaf<'t>(
         && step.at + 1 < step.index.count()
     {
         let link = step.index.child(step.at + 1).load();
-        // SAFETY: as above.
+        // SAFETY: as above (R1, N2, N3).
         let leaf = unsafe { link.leaf() };
         if leaf.count() <= room {
             leaf.copy_to(0..leaf.count(), entries);
@@ -389,7 +390,8 @@ fn join_index<'t>(
         && step.at > 0
     {
         let link = step.index.child(step.at - 1).load();
-        // SAFETY: in the tree, and the caller holds the writer lock (R1).
+        // SAFETY: in the tree, and the caller holds the writer lock (R1), so it stays there (N2). Beside index
+        // nodes are index nodes (N3).
         let node = unsafe { link.index() };
         if node.count() <= room {
             children[0].0 = step.index.separator(step.at);
@@ -402,7 +404,7 @@ fn join_index<'t>(
         && step.at + 1 < step.index.count()
     {
         let link = step.index.child(step.at + 1).load();
-        // SAFETY: as above.
+        // SAFETY: as above (R1, N2, N3).
         let node = unsafe { link.index() };
         if node.count() <= room {
             let first = children.len();

@@ -119,7 +119,8 @@ impl<V: Value> ExtentMap<V> {
     pub fn get(&self, block: u64) -> Option<Extent<V>> {
         let handle = self.reclaimer.handle();
         let _guard = handle.pin();
-        // SAFETY: pinned.
+        // SAFETY: a guard of this map's collector, by the thread's handle of it, is held until the entry has
+        // been copied out (R1).
         let entry = unsafe { self.tree.get(block) }?;
         Some(Extent::unpack(entry))
     }

@@ -85,7 +85,7 @@ impl Tree {
     /// The extent that holds `block`.
     ///
     /// # Safety
-    /// The caller has pinned the map's collector or holds the writer lock.
+    /// The caller has pinned the map's collector or holds the writer lock (R1).
     #[inline(always)]
     pub(super) unsafe fn get(&self, block: u64) -> Option<Entry> {
         let root = self.root.load();
@@ -94,48 +94,49 @@ impl Tree {
         }
         #[cfg(any(loom, feature = "shuttle"))]
         if self.probe.is(Mutation::ReadTorn) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise (R1).
             let spot = unsafe { self.find(block, &mut Steps::new()) }?;
             let (at, mut torn) = (spot.rank.checked_sub(1)?, SmallVec::<[Entry; 1]>::new());
             spot.leaf.copy_to(at..at + 1, &mut torn);
             return torn.pop().filter(|entry| block <= entry.last);
         }
-        // SAFETY: all below the root is protected (R1).
+        // SAFETY: all below the root, which is not null, is protected by the caller's guard or lock (R1).
         unsafe { self.isa.get(root, block) }
     }
 
     /// The extents that hold `blocks`, one after the other.
     ///
     /// # Safety
-    /// The caller has pinned the map's collector or holds the writer lock.
+    /// The caller has pinned the map's collector or holds the writer lock (R1).
     pub(super) unsafe fn get_many(&self, blocks: &[u64], found: &mut [Option<Entry>]) {
-        // SAFETY: all below the root is protected (R1).
+        // SAFETY: all below each root is protected by the caller's guard or lock (R1).
         unsafe { self.isa.get_many(&self.root, blocks, found) };
     }
 
     /// The spot of `block`, and in `steps` the way there; none when the map is empty.
     ///
     /// # Safety
-    /// The caller has pinned the map's collector or holds the writer lock, for `'t`.
+    /// The caller has pinned the map's collector or holds the writer lock, for `'t` (R1).
     #[inline(always)]
     pub(super) unsafe fn find<'t>(&self, block: u64, steps: &mut Steps<'t>) -> Option<Spot<'t>> {
         let root = self.root.load();
         if root.is_null() {
             return None;
         }
-        // SAFETY: all below the root is protected (R1).
+        // SAFETY: all below the root, which is not null, is protected by the caller's guard or lock (R1).
         Some(unsafe { self.isa.find(root, block, steps) })
     }
 
     /// Whether no edit has changed what the stamp was made of.
     ///
     /// # Safety
-    /// The caller holds the writer lock.
+    /// The caller holds the writer lock (R4).
     pub(super) unsafe fn is_current(&self, stamp: &Stamp) -> bool {
         let current = |stamp: &LeafStamp| match stamp.leaf.map(NonNull::with_exposed_provenance) {
             None => stamp.version == self.edits.load(Ordering::Relaxed),
-            // SAFETY: the leaf was in this map when the stamp was made, and no node memory was
-            // given back since (R4). Its chunk is exposed.
+            // SAFETY: the leaf was in this map when the stamp was made, and no node memory was given back since
+            // (R4): there still is a leaf (P1), which nobody but the holder of the writer lock fills (N2). Its
+            // chunk is exposed.
             Some(leaf) => stamp.is_in_use(unsafe { leaf.as_ref() }),
         };
         stamp.life == self.life()
@@ -145,14 +146,15 @@ impl Tree {
     /// Finds the place of an edit of `first..=last`; none in an empty map.
     ///
     /// # Safety
-    /// The caller holds the writer lock.
+    /// The caller holds the writer lock until it has looked at the place for the last time (R1), and makes no
+    /// node free before (N2).
     #[inline(always)]
     pub(super) unsafe fn place<'s, 't>(
         &'t self,
         (first, last): (u64, u64),
         steps: &'s mut Steps<'t>,
     ) -> Option<Place<'s, 't>> {
-        // SAFETY: the caller holds the writer lock.
+        // SAFETY: the caller holds the writer lock (R1).
         let spot = unsafe { self.find(first, steps) }?;
         let (from, count) = (spot.first_reaching(first), spot.leaf.count());
         let to = spot.leaf.end_of(from..count, last);
@@ -169,10 +171,10 @@ impl Tree {
     /// The last extent.
     ///
     /// # Safety
-    /// The caller has pinned the map's collector or holds the writer lock.
+    /// The caller has pinned the map's collector or holds the writer lock (R1).
     pub(super) unsafe fn last(&self) -> Option<Entry> {
-        // SAFETY: the caller's promise. No block lies behind this one, so its leaf is the last
-        // one, whose last entry is read at once.
+        // SAFETY: the caller's promise (R1). No block lies behind this one, so its leaf is the last one, whose
+        // last entry is read at once.
         let spot = unsafe { self.find(u64::MAX, &mut Steps::new()) }?;
         Some(spot.leaf.entry(spot.leaf.count() - 1))
     }

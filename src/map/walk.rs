@@ -21,14 +21,14 @@ impl Tree {
     /// The extent that holds `block` or the gap around it, and what it was read from.
     ///
     /// # Safety
-    /// The caller has pinned the map's collector or holds the writer lock.
+    /// The caller has pinned the map's collector or holds the writer lock (R1).
     pub(super) unsafe fn look(&self, block: u64) -> (Answer, Stamp) {
         // Read before the leaves, so that the stamp is never younger than the answer.
         let life = self.life();
         loop {
             let edits = self.version();
             let mut walk = Walk::new(self);
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's guard or lock protects what the walk finds, as long as it lasts (R1).
             let Some(spot) = (unsafe { walk.start(block) }) else {
                 let empty = LeafStamp::empty(edits);
                 return (Err((0, u64::MAX)), Stamp::new(life, [empty, empty]));
@@ -44,12 +44,12 @@ impl Tree {
             let mut other = own;
             // A leaf is never empty, so at most one end of the gap lies in a neighbour.
             if first.is_none() {
-                // SAFETY: the caller's promise.
+                // SAFETY: as for `start` (R1).
                 let leaf = unsafe { walk.previous() };
                 first = leaf.map(|leaf| leaf.entry(leaf.count() - 1).last + 1);
                 other = walk.stamp();
             } else if last.is_none() {
-                // SAFETY: the caller's promise.
+                // SAFETY: as for `start` (R1).
                 let leaf = unsafe { walk.next() };
                 last = leaf.map(|leaf| leaf.start(0) - 1);
                 other = walk.stamp();
@@ -65,7 +65,7 @@ impl Tree {
     /// one state.
     ///
     /// # Safety
-    /// The caller has pinned the map's collector or holds the writer lock.
+    /// The caller has pinned the map's collector or holds the writer lock (R1).
     pub(super) unsafe fn read<A: Array<Item = Entry>>(
         &self,
         (first, last): (u64, u64),
@@ -75,14 +75,14 @@ impl Tree {
         loop {
             out.clear();
             let mut walk = Walk::new(self);
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's guard or lock protects what the walk finds, as long as it lasts (R1).
             let Some(spot) = (unsafe { walk.start(first) }) else {
                 return;
             };
             let mut leaf = spot.leaf;
             let mut from = spot.first_reaching(first);
             if limit > 1 {
-                // SAFETY: the caller's promise.
+                // SAFETY: as for `start` (R1).
                 unsafe { walk.prefetch(1..=AHEAD) };
             }
             loop {
@@ -92,12 +92,12 @@ impl Tree {
                 if to < leaf.count() || out.len() == limit {
                     break;
                 }
-                // SAFETY: the caller's promise.
+                // SAFETY: as for `start` (R1).
                 match unsafe { walk.next() } {
                     Some(next) => (leaf, from) = (next, 0),
                     None => break,
                 }
-                // SAFETY: the caller's promise.
+                // SAFETY: as for `start` (R1).
                 unsafe { walk.prefetch(AHEAD..=AHEAD) };
             }
             if walk.holds() {
@@ -135,10 +135,10 @@ impl<'t> Walk<'t> {
     /// Goes to the spot of `block`; none when the map is empty.
     ///
     /// # Safety
-    /// The map's collector is pinned, or the writer lock held, for `'t`.
+    /// The map's collector is pinned, or the writer lock held, for `'t` (R1).
     #[inline(always)]
     unsafe fn start(&mut self, block: u64) -> Option<Spot<'t>> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise (R1).
         let spot = unsafe { self.tree.find(block, &mut self.steps) }?;
         self.enter(spot.leaf);
         Some(spot)
@@ -160,26 +160,26 @@ impl<'t> Walk<'t> {
     /// Goes to the next leaf; none when there is none.
     ///
     /// # Safety
-    /// As for [`start`](Self::start).
+    /// As for [`start`](Self::start) (R1).
     unsafe fn next(&mut self) -> Option<LeafRef<'t>> {
         let aside = |index: &Index, at: usize| (at + 1 < index.count()).then(|| at + 1);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise (R1).
         unsafe { self.turn(aside, |_| 0) }
     }
 
     /// Goes to the previous leaf; none when there is none.
     ///
     /// # Safety
-    /// As for [`start`](Self::start).
+    /// As for [`start`](Self::start) (R1).
     unsafe fn previous(&mut self) -> Option<LeafRef<'t>> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise (R1).
         unsafe { self.turn(|_, at| at.checked_sub(1), |index| index.count() - 1) }
     }
 
     /// Asks for some of the leaves to come, so that their memory arrives while those before are read.
     ///
     /// # Safety
-    /// As for [`start`](Self::start).
+    /// As for [`start`](Self::start) (R1).
     #[inline(always)]
     unsafe fn prefetch(&self, ahead: RangeInclusive<usize>) {
         let Some(step) = self.steps.last() else {
@@ -195,7 +195,8 @@ impl<'t> Walk<'t> {
             if at < count {
                 step.index.child(at).load().prefetch();
             } else if let Some(next) = self.next_index() {
-                // SAFETY: the caller's promise (R1).
+                // SAFETY: the caller's promise (R1): the parent is protected, and also out of the tree it leads
+                // to what was in it under the same guard (N5). Beside an index node are index nodes (N3).
                 let next = unsafe { next.index() };
                 if at - count < next.count() {
                     next.child(at - count).load().prefetch();
@@ -225,7 +226,7 @@ impl<'t> Walk<'t> {
     /// Goes up until `aside` knows another child, and down again to the leaf by way of `end`.
     ///
     /// # Safety
-    /// As for [`start`](Self::start).
+    /// As for [`start`](Self::start) (R1).
     #[inline(always)]
     unsafe fn turn(
         &mut self,
@@ -247,12 +248,13 @@ impl<'t> Walk<'t> {
             let link = slot.load();
             self.followed.push((slot, link));
             if !link.is_index() {
-                // SAFETY: the caller's promise (R1).
+                // SAFETY: the caller's promise (R1): the node above is protected, and also out of the tree it
+                // leads to what was in it under the same guard (N5). Its children exist (N3).
                 let leaf = unsafe { link.leaf() };
                 self.enter(leaf);
                 return Some(leaf);
             }
-            // SAFETY: the caller's promise (R1).
+            // SAFETY: as for the leaf (R1, N5, N3).
             let index = unsafe { link.index() };
             let at = end(index);
             step = Step { index, at };

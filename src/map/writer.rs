@@ -21,7 +21,8 @@ impl Writer {
     /// A leaf that is not published yet, filled with `entries`, which have the given shape.
     pub(super) fn leaf(&mut self, entries: &[Entry], wide: bool, version: u64) -> Link {
         let mut leaf = self.leaves.take(Leaf::new);
-        // SAFETY: initialised, and ours alone: free nodes are in nobody's reach (R2).
+        // SAFETY: initialised (P1), and ours alone: the pool hands it out once (P2), and free nodes are in
+        // nobody's reach (R2).
         unsafe { leaf.as_mut() }.fill(entries, wide, version);
         Link::to_leaf(leaf, wide)
     }
@@ -36,7 +37,7 @@ impl Writer {
         version: u64,
     ) -> Option<Link> {
         let mut leaf = self.leaves.take(Leaf::new);
-        // SAFETY: as in `leaf`.
+        // SAFETY: as in `leaf` (P1, P2, R2).
         if unsafe { leaf.as_mut() }.fill_from(old, cut, new, version) {
             return Some(Link::to_leaf(leaf, false));
         }
@@ -47,7 +48,7 @@ impl Writer {
     /// An index node that is not published yet.
     pub(super) fn index(&mut self, children: &[(u64, Link)]) -> Link {
         let mut node = self.indices.take(Index::new);
-        // SAFETY: as in `leaf`.
+        // SAFETY: as in `leaf` (P1, P2, R2).
         unsafe { node.as_mut() }.fill(children);
         Link::to_index(node)
     }
@@ -55,7 +56,8 @@ impl Writer {
     /// Takes in a node that an edit has taken out of the tree.
     pub(super) fn retire(&mut self, node: Link) {
         if !node.is_index() {
-            // SAFETY: out of the tree, but not free yet (R2).
+            // SAFETY: out of the tree, but not free yet (R2): only the holder of the writer lock makes it so,
+            // later (N2).
             unsafe { node.leaf() }.leaf.retire();
         }
         self.limbo.push(node);
@@ -64,7 +66,7 @@ impl Writer {
     /// Takes in a node and all below it.
     pub(super) fn retire_all(&mut self, top: Link) {
         if top.is_index() {
-            // SAFETY: as in `retire`; the links of a node out of the tree stay as they were.
+            // SAFETY: as in `retire` (R2, N2); the links of a node out of the tree stay as they were (N5).
             let index = unsafe { top.index() };
             (0..index.count()).for_each(|at| self.retire_all(index.child(at).load()));
         }
@@ -88,12 +90,13 @@ impl Writer {
         for node in self.limbo.drain(tree.probe.is(Mutation::EarlyFree)) {
             if node.is_index() {
                 let node = node.node::<Index>();
-                // SAFETY: initialised; nobody can reach it, and it is given back once (R2).
+                // SAFETY: initialised (P1); no reader can reach it (R2), and limbo hands it out and the pool
+                // takes it once (P2).
                 unsafe { node.as_ref() }.freed();
                 self.indices.give(node);
             } else {
                 let leaf = node.node::<Leaf>();
-                // SAFETY: as above.
+                // SAFETY: as above (P1, R2, P2).
                 unsafe { leaf.as_ref() }.freed();
                 self.leaves.give(leaf);
             }

@@ -1,7 +1,7 @@
 //! A device whose requests the kernel works on while nobody waits: `io_uring`.
 //!
 //! `ring` has what is under way, `slots` the memory that the kernel knows beforehand. Besides the map, only these use
-//! `unsafe`.
+//! `unsafe`; their comments name the invariants U1 to U5 of `UNSAFE.md`.
 
 mod part;
 mod ring;

@@ -7,5 +7,5 @@ pub(super) struct Part {
     pub(super) len: usize,
 }
 
-// SAFETY: it only says where memory is that belongs to the request beside it.
+// SAFETY: it only says where memory is that belongs to the request beside it, with which it moves (U1).
 unsafe impl Send for Part {}

@@ -114,7 +114,7 @@ impl Ring {
         state.stopping = true;
         if !self.options.polled {
             let wake_up = opcode::Nop::new().build().user_data(WAKE_UP);
-            // SAFETY: the lock is held, and a no-op points to nothing.
+            // SAFETY: the lock is held (U2), and a no-op points to nothing (U1).
             unsafe { self.push_entry(&wake_up) };
         }
         drop(state);
@@ -195,15 +195,17 @@ impl Ring {
             vector: SmallVec::new(),
         });
         let entry = self.entry(number, under_way).user_data(number as u64);
-        // SAFETY: what the entry points to, the request, its slot and its vector, stays where it is until the completion
-        // has been seen: `under_way` keeps it.
+        // SAFETY: the lock is held (U2). What the entry points to, the request, its slot and its vector, stays
+        // where it is until the completion has been seen: `under_way` keeps it (U1). It is as long as the entry
+        // says (U4).
         unsafe { self.push_entry(&entry) };
     }
 
     /// # Safety
-    /// The lock of the state is held, and what `entry` points to outlives its completion.
+    /// The lock of the state is held (U2), and what `entry` points to outlives its completion (U1).
     unsafe fn push_entry(&self, entry: &Entry) {
-        // SAFETY: whoever has the lock of the state is the only one with this queue. The memory is the caller's promise.
+        // SAFETY: whoever has the lock of the state is the only one with this queue (U2). The memory is the
+        // caller's promise (U1).
         let pushed = unsafe { self.ring.submission_shared().push(entry) };
         pushed.expect("the queue has room for all numbers and a wake-up");
     }
@@ -301,7 +303,7 @@ impl Ring {
                 }
             }
             self.submit(1);
-            // SAFETY: only the reaper, and before there is one its maker, looks at completions.
+            // SAFETY: only the reaper, and before there is one its maker, looks at completions (U2).
             let completions = unsafe { self.ring.completion_shared() };
             ended.extend(completions.map(|entry| (entry.user_data(), entry.result())));
             self.end_all(&mut ended, &mut finished);
@@ -366,11 +368,12 @@ impl Ring {
         let file = Fd(self.direct.backing().file().as_raw_fd());
         let entry = opcode::Read::new(file, self.slots.at(0), len).build();
         let state = self.state.lock();
-        // SAFETY: the first slot is free, and this waits for the completion.
+        // SAFETY: the lock is held (U2). Nobody has the first slot yet (U3), a block fits into it (U4), and this
+        // waits for the completion (U1; but see "Known gaps" in `UNSAFE.md`).
         unsafe { self.push_entry(&entry) };
         drop(state);
         self.submit(1);
-        // SAFETY: there is no reaper yet.
+        // SAFETY: there is no reaper yet, and nobody else has the ring (U2).
         let mut completions = unsafe { self.ring.completion_shared() };
         match completions.next().map(|entry| entry.result()) {
             Some(done) if done >= 0 => Ok(()),

@@ -21,10 +21,10 @@ pub(super) struct Slots {
     pub(super) registered: bool,
 }
 
-// SAFETY: the memory behind `start` belongs to this value; who touches which slot is decided by who has the slot's
-// number, which one request has at a time.
+// SAFETY: the memory behind `start` belongs to this value (U5); who touches which slot is decided by who has
+// the slot's number, which one request has at a time (U3).
 unsafe impl Send for Slots {}
-// SAFETY: as above; `&Slots` gives no access without such a number.
+// SAFETY: as above; `&Slots` gives no access without such a number (U3).
 unsafe impl Sync for Slots {}
 
 impl Slots {
@@ -32,7 +32,7 @@ impl Slots {
     pub(super) fn new(slots: usize, ring: &IoUring, register: bool) -> Self {
         let layout = Layout::from_size_align(slots * SLOT, Buffer::ALIGNMENT);
         let layout = layout.expect("there are at most some thousand slots");
-        // SAFETY: the size is not zero, as there is a slot at least.
+        // SAFETY: the size is not zero (L1), as there is a slot at least: a depth of 0 is refused.
         let start = unsafe { alloc_zeroed(layout) };
         if start.is_null() {
             handle_alloc_error(layout);
@@ -41,8 +41,8 @@ impl Slots {
             start,
             len: layout.size(),
         };
-        // SAFETY: `Part` has the layout that is asked for. The memory exists as long as the ring: `Ring` has both, and
-        // drops the ring first.
+        // SAFETY: `Part` has the layout that is asked for (L2), and is read by this call only. The memory that
+        // it speaks of exists as long as the ring (U5): `Ring` has both, and drops the ring first.
         let registered = register
             && unsafe {
                 let parts = slice::from_raw_parts((&raw const part).cast(), 1);
@@ -56,7 +56,7 @@ impl Slots {
     }
 
     pub(super) fn at(&self, number: usize) -> *mut u8 {
-        // SAFETY: every number has a slot.
+        // SAFETY: every number has a slot (U3).
         unsafe { self.start.add(number * SLOT) }
     }
 
@@ -64,7 +64,8 @@ impl Slots {
     pub(super) fn fill(&self, number: usize, request: &Request) {
         let mut to = self.at(number);
         for buffer in &*request.buffers {
-            // SAFETY: all buffers together fit into a slot, which nobody else uses while the request has its number.
+            // SAFETY: all buffers together fit into a slot (U4), which nobody else uses while the request has
+            // its number (U3).
             unsafe {
                 ptr::copy_nonoverlapping(buffer.as_ptr(), to, buffer.len());
                 to = to.add(buffer.len());
@@ -76,7 +77,7 @@ impl Slots {
     pub(super) fn empty(&self, number: usize, request: &mut Request) {
         let mut from = self.at(number).cast_const();
         for buffer in &mut *request.buffers {
-            // SAFETY: as in `fill`; the kernel is done with the slot.
+            // SAFETY: as in `fill` (U4, U3); the kernel is done with the slot (U1).
             unsafe {
                 ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), buffer.len());
                 from = from.add(buffer.len());
@@ -87,7 +88,7 @@ impl Slots {
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        // SAFETY: allocated like this, and nothing is under way any more.
+        // SAFETY: allocated like this in `new`, and nothing is under way any more (U5).
         unsafe { dealloc(self.start, self.layout) };
     }
 }

@@ -30,7 +30,7 @@ impl Census {
     /// Counts `link` and all below it, which must lie in `lower..=upper`.
     fn visit(&mut self, link: Link, (lower, upper): (u64, u64), depth: usize) {
         if !link.is_index() {
-            // SAFETY: the audit holds the writer lock.
+            // SAFETY: in the tree, and the audit holds the writer lock (R1).
             let leaf = unsafe { link.leaf() };
             assert!(leaf.count() > 0, "an empty leaf");
             assert!(leaf.count() <= if leaf.wide { WIDE } else { LEAF });
@@ -48,7 +48,7 @@ impl Census {
             self.wide += usize::from(leaf.wide);
             return;
         }
-        // SAFETY: as above.
+        // SAFETY: as above (R1).
         let index = unsafe { link.index() };
         assert!((1..=FANOUT).contains(&index.count()));
         assert_eq!(index.used().trailing_ones(), 0, "child 0 has no separator");
@@ -341,7 +341,7 @@ fn every_set_of_instructions_finds_the_same() {
             for isa in &sets {
                 let mut many = [None; 1];
                 let mut steps = Steps::new();
-                // SAFETY: the writer lock is held, and the processor has these instructions.
+                // SAFETY: the writer lock is held (R1), and the processor has these instructions (C1).
                 let (found, spot) = unsafe {
                     isa.get_many(&map.tree.root, &[block], &mut many);
                     (isa.get(root, block), isa.find(root, block, &mut steps))
