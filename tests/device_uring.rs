@@ -534,6 +534,35 @@ fn who_panics_at_the_end_of_a_request_takes_nobody_along() {
     assert_eq!(ended.recv_timeout(PATIENCE).unwrap().2, Ok(()));
 }
 
+/// Panics where it is dropped.
+struct Mine;
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("on purpose"));
+    }
+}
+
+struct PanicsWithMine;
+
+impl Completion for PanicsWithMine {
+    fn completed(&self, _: u64, _: Buffers, _: Result<()>) {
+        std::panic::resume_unwind(Box::new(Mine));
+    }
+}
+
+#[test]
+fn a_panic_that_panics_again_takes_nobody_along() {
+    let Some((device, _folder)) = fresh(1 << 20, UringOptions::default()) else {
+        return;
+    };
+    let (waiting, ended) = ends();
+    let memory = || Buffer::zeroed(BLOCK).into();
+    device.start(Request::read(0, memory(), (Arc::new(PanicsWithMine), 0)));
+    device.start(Request::read(0, memory(), (waiting, 1)));
+    assert_eq!(ended.recv_timeout(PATIENCE).unwrap().2, Ok(()));
+}
+
 /// `WAYS` has polling too; here it is seen that nobody waits for ever.
 #[test]
 fn a_polled_device_ends_what_is_started_or_says_that_it_cannot() {

@@ -13,7 +13,11 @@ impl Panics {
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(done) => Some(done),
             Err(panic) => {
-                self.0.get_or_insert(panic);
+                match &self.0 {
+                    None => self.0 = Some(panic),
+                    // To drop it could panic once more.
+                    Some(_) => std::mem::forget(panic),
+                }
                 None
             }
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
+use std::{mem, process};
 
 use io_uring::squeue::Entry;
 use io_uring::types::{Fd, FsyncFlags};
@@ -289,8 +290,15 @@ impl Ring {
         }
     }
 
-    /// Ends requests until the device does and none is left.
+    /// Ends requests until the device does and none is left. Nothing gets out of here before: whoever waits for the reaper
+    /// frees what the kernel may read and write until then (U1).
     pub(super) fn reap(&self) {
+        if catch_unwind(AssertUnwindSafe(|| self.end_requests())).is_err() {
+            process::abort();
+        }
+    }
+
+    fn end_requests(&self) {
         let (mut ended, mut finished) = (Vec::new(), Vec::new());
         loop {
             if self.options.polled {
@@ -336,7 +344,10 @@ impl Ring {
         }
         for (request, outcome) in finished.drain(..) {
             // Whoever hears of it must not take the reaper along: others wait for it.
-            let _ = catch_unwind(AssertUnwindSafe(|| request.complete(outcome)));
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| request.complete(outcome))) {
+                // To drop it could panic once more.
+                mem::forget(panic);
+            }
         }
     }
 
@@ -369,14 +380,20 @@ impl Ring {
         let entry = opcode::Read::new(file, self.slots.at(0), len).build();
         let state = self.state.lock();
         // SAFETY: the lock is held (U2). Nobody has the first slot yet (U3), a block fits into it (U4), and this
-        // waits for the completion (U1; but see "Known gaps" in `UNSAFE.md`).
+        // waits for the completion (U1).
         unsafe { self.push_entry(&entry) };
         drop(state);
-        self.submit(1);
-        // SAFETY: there is no reaper yet, and nobody else has the ring (U2).
-        let mut completions = unsafe { self.ring.completion_shared() };
-        match completions.next().map(|entry| entry.result()) {
-            Some(done) if done >= 0 => Ok(()),
+        let done = loop {
+            self.submit(1);
+            // SAFETY: there is no reaper yet, and nobody else has the ring (U2).
+            let mut completions = unsafe { self.ring.completion_shared() };
+            // The kernel may come back before there is one: on a signal, say.
+            if let Some(entry) = completions.next() {
+                break entry.result();
+            }
+        };
+        match done {
+            0.. => Ok(()),
             _ => Err(Error::NotSupported("io_uring: polling of this disk")),
         }
     }
