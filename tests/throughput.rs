@@ -36,7 +36,7 @@ parts! {
     "common/random.rs" random,
     "../examples/throughput/replay.rs" replay,
     "../examples/throughput/report.rs" report,
-    "../examples/throughput/spread.rs" spread,
+    "../benches/common/spread.rs" spread,
     "../examples/throughput/table.rs" table,
     "../examples/throughput/target.rs" target,
     "../examples/throughput/trace/mod.rs" trace,

@@ -4,11 +4,11 @@
 
 use std::thread;
 
-use super::clock::Random;
-use super::contest::Spread;
 use super::effort::{Ageing, Effort};
 use super::file::File;
+use super::numbers::Random;
 use super::oracle::Checked;
+use super::spread::Spread;
 use super::subject::{Append, Owned, Run, Subject};
 use super::subjects::{VisitRuns, those_with_runs};
 use super::table::{Cell, Table};
@@ -219,8 +219,10 @@ fn at(fill: u64, title: &'static str, ageing: &Ageing) -> Table {
                 |state| state.extents_per_file,
                 |state| state.free_runs,
             ];
-            let cells =
-                figures.map(|figure| Cell::Figure(Spread::of(states.iter().map(figure).collect())));
+            let cells = figures.map(|figure| {
+                let spread = Spread::of(states.iter().map(figure));
+                Cell::Figure(spread.expect("a volume aged"))
+            });
             table.row(S::NAME, cells.into());
         }
     }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::clock::{Random, timed};
+use super::clock::timed;
 use super::contest::Contestant;
 use super::effort::Effort;
 use super::entries::Entries;
 use super::next_fit::NextFit;
+use super::numbers::Random;
 use super::oracle::Checked;
 use super::subject::{Append, Owned, Subject};
 use super::subjects::{Visit, everybody};

@@ -1,7 +1,7 @@
 //! What every candidate is: disjoint runs of blocks with a value, looked up by block; and what lookups are
 //! made of it.
 
-use super::clock::Random;
+use super::numbers::Random;
 
 /// Blocks from the start of one extent of the data set to that of the next.
 pub(crate) const STRIDE: u64 = 16;

@@ -27,6 +27,8 @@ mod progress;
 mod random;
 mod replay;
 mod report;
+#[path = "../../benches/common/spread.rs"]
+#[allow(dead_code, reason = "benches use the rest")]
 mod spread;
 mod table;
 mod target;
