@@ -7,9 +7,9 @@ use std::thread;
 use super::effort::{Ageing, Effort};
 use super::file::File;
 use super::numbers::Random;
-use super::oracle::Checked;
+use super::oracle::{Checked, CheckedStream};
 use super::spread::Spread;
-use super::subject::{Append, Owned, Run, Subject};
+use super::subject::{Append, Owned, Run, Stream, Subject};
 use super::subjects::{VisitRuns, those_with_runs};
 use super::table::{Cell, Table};
 
@@ -129,7 +129,7 @@ impl<S: Subject<Taken = Run>> Volume<S> {
     /// The whole growth is known before writeback asks for the first part of it.
     fn grow(&mut self, file: &mut File, blocks: u64) {
         let size = file.blocks() + blocks;
-        let mut stream = self.subject.open(file.number(), file.tail());
+        let mut stream = CheckedStream::<S>::open(file.number(), file.tail());
         while file.blocks() < size {
             let logical = file.blocks();
             let part = WRITEBACK.min(size - logical);
@@ -144,7 +144,7 @@ impl<S: Subject<Taken = Run>> Volume<S> {
                 .expect("room was made");
             owned.0.into_iter().for_each(|run| file.push(run));
         }
-        self.subject.close(stream);
+        stream.close(&self.subject);
         self.used += blocks;
         self.written += blocks;
     }
