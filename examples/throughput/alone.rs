@@ -17,6 +17,7 @@ use super::worker::Job;
 
 /// Operations between two looks at the clock; one of them is timed.
 const BATCH: u64 = 32;
+
 /// A map and those who work on it.
 pub(crate) struct Alone<M> {
     map: M,
