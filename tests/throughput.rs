@@ -1,5 +1,5 @@
-//! The example `throughput`: what it understands, refuses and notices. What it tells and its traces have tests of
-//! their own.
+//! The example `throughput`: what it understands, refuses and notices. What it tells, its traces and whole runs of it
+//! have tests of their own.
 
 use std::cell::Cell;
 use std::fs::File;

@@ -89,7 +89,7 @@ pub(crate) trait Extents: Default {
 }
 
 /// The numbers below `count` in random order.
-fn shuffled(count: u64) -> Vec<u64> {
+pub(crate) fn shuffled(count: u64) -> Vec<u64> {
     let mut random = Random::default();
     let mut order: Vec<u64> = (0..count).collect();
     for end in (1..order.len()).rev() {

@@ -23,7 +23,7 @@ use parking_lot::RwLock;
 use rangemap::RangeMap;
 
 pub(crate) use check::check;
-pub(crate) use extents::{Extents, Run, STRIDE};
+pub(crate) use extents::{Extents, Run, STRIDE, shuffled};
 pub(crate) use ours::Ours;
 
 /// Something that is done with maps.
