@@ -17,11 +17,11 @@ use extent_map::device::{
     BlockDevice, Buffer, Buffers, Completion, DirectDevice, Request, UringDevice, UringOptions,
 };
 
-#[path = "common/clock.rs"]
+#[path = "common/numbers.rs"]
 #[allow(dead_code, reason = "other benches use the rest")]
-mod clock;
+mod numbers;
 
-use clock::Random;
+use numbers::Random;
 
 const BLOCK: u64 = 4096;
 const BLOCKS: u64 = (512 << 20) / BLOCK;

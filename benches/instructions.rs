@@ -3,11 +3,11 @@
 
 #[allow(dead_code, reason = "shared with the bench `versus`")]
 mod versus {
-    #[path = "../common/clock.rs"]
-    pub(crate) mod clock;
     pub(crate) mod edits;
     pub(crate) mod extents;
     pub(crate) mod locked;
+    #[path = "../common/numbers.rs"]
+    pub(crate) mod numbers;
     pub(crate) mod ordered;
     pub(crate) mod ours;
 }

@@ -10,6 +10,9 @@
 #[path = "common/contest.rs"]
 #[allow(dead_code, reason = "other benches use the rest")]
 mod contest;
+#[path = "common/spread.rs"]
+#[allow(dead_code, reason = "other benches use the rest")]
+mod spread;
 
 use std::fs;
 use std::os::unix::fs::FileExt;

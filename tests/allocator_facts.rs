@@ -8,10 +8,13 @@ use extent_map::allocator::{AllocRequest, Allocator, FileRequest, FileSpace, Goa
 use extent_map::units::{DiskBlock, DiskRun};
 use serde_json::Value;
 
+#[path = "common/random.rs"]
+mod random;
 #[path = "common/space.rs"]
 #[allow(dead_code, reason = "others use the rest")]
 mod space;
 
+use random::Random;
 use space::{geometry, run};
 
 fn table(json: &str) -> Value {
@@ -120,15 +123,11 @@ fn the_index_of_a_group_is_what_its_bitmap_says_after_each_step() {
         let layout = Layout::new(layout);
         let eighth = layout.group / 8;
         let clusters = eighth / layout.cluster;
-        let mut seed = layout.cluster * 31 + layout.group;
-        let mut below = |bound: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 33) % bound
-        };
+        let mut random = Random(layout.cluster * 31 + layout.group);
         let ranges: Vec<DiskRun> = (0..8)
             .map(|part| {
-                let start = below(clusters);
-                let len = 1 + below(clusters - start);
+                let start = random.below(clusters);
+                let len = 1 + random.below(clusters - start);
                 run(
                     layout.group + part * eighth + start * layout.cluster,
                     len * layout.cluster,

@@ -13,10 +13,13 @@ use proptest::prelude::*;
 
 #[path = "common/allocator_pair.rs"]
 mod allocator_pair;
+#[path = "common/random.rs"]
+mod random;
 #[path = "common/space.rs"]
 mod space;
 
 use allocator_pair::{Pair, Step};
+use random::Random;
 use space::{allocate_all, allocator};
 
 // --- against a model --------------------------------------------------------------------------------
@@ -40,19 +43,6 @@ proptest! {
 // --- under threads ----------------------------------------------------------------------------------
 
 const THREADS: u64 = 4;
-
-/// A small generator, so that runs differ only in how the threads interleave.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
 
 /// Which blocks some thread owns: the second owner of a block is the failure these tests look for.
 struct Owners(Vec<AtomicBool>);
@@ -81,6 +71,7 @@ struct Worker<'a> {
     allocator: &'a Allocator,
     owners: &'a Owners,
     refused: &'a AtomicU64,
+    /// Seeded, so that runs differ only in how the threads interleave.
     random: Random,
     runs: Vec<DiskRun>,
 }

@@ -11,6 +11,11 @@ use extent_map::probe::{Mutation, Probe};
 use extent_map::testing;
 use extent_map::units::FileNumber;
 
+#[path = "common/random.rs"]
+mod random;
+
+use random::Random;
+
 const PAGE: u64 = 4096;
 
 /// A file of one hole, faulted in by this thread; between its first look and its lock another thread
@@ -72,19 +77,6 @@ fn the_second_look_sees_what_the_other_thread_allocated() {
         assert_eq!(file.extents().unwrap()[0].kind, ExtentKind::Written);
         testing::check_synced(&volume).unwrap();
         volume.close().unwrap();
-    }
-}
-
-/// A small generator of pseudo-random numbers (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
     }
 }
 

@@ -13,13 +13,13 @@ use extent_map::map::probe::Mutation;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
-#[path = "common/history.rs"]
-mod history;
 #[path = "common/schedules.rs"]
 mod schedules;
+#[path = "common/witnessed_map.rs"]
+mod witnessed_map;
 
-use history::{BLOCKS, Edit, History, Witness, plain};
 use schedules::{first_violation, holds};
+use witnessed_map::{BLOCKS, Edit, State, Witness, WitnessedMap, plain};
 
 /// Schedules of each kind for one model, if nobody asks for another number.
 const SCHEDULES: usize = 10_000;
@@ -48,25 +48,25 @@ fn edit(longest: u64) -> Edit {
 }
 
 /// Makes some edits, each under the writer lock for itself, and sees each.
-fn write(history: &History, edits: u32, longest: u64) {
+fn write(witnessed: &WitnessedMap, edits: u32, longest: u64) {
     for _ in 0..edits {
-        let mut editor = history.map.edit();
-        history.make(&mut editor, &edit(longest));
-        sees_the_state(history, &editor);
+        let mut editor = witnessed.map.edit();
+        witnessed.make(&mut editor, &edit(longest));
+        sees_the_state(witnessed, &editor);
     }
 }
 
 /// Under the writer lock there is one state only.
-fn sees_the_state(history: &History, editor: &Editor<'_, u64>) {
-    let (_, state) = history.now();
+fn sees_the_state(witnessed: &WitnessedMap, editor: &Editor<'_, u64>) {
+    let (_, state) = witnessed.now();
     let all: Vec<_> = editor.iter().map(plain).collect();
     assert_eq!(all, state.extents(&(0..=BLOCKS)));
 }
 
 /// Some reads of every kind, all through one view.
-fn read(history: &History, reads: u32) {
-    let view = history.map.pin();
-    let mut witness = Witness::of(history);
+fn read(witnessed: &WitnessedMap, reads: u32) {
+    let view = witnessed.map.pin();
+    let mut witness = Witness::of(witnessed);
     for _ in 0..reads {
         match thread_rng().gen_range(0..7) {
             0 => {
@@ -101,16 +101,16 @@ fn read(history: &History, reads: u32) {
             4 => {
                 let from = block();
                 let next = |extents: Vec<_>| extents.first().copied();
-                let expected = |state: &history::State| next(state.extents(&(from..=BLOCKS)));
+                let expected = |state: &State| next(state.extents(&(from..=BLOCKS)));
                 witness.sees(from, || view.next_from(from).map(plain), expected);
             }
             5 => {
-                let expected = |state: &history::State| state.extents(&(0..=BLOCKS)).pop();
+                let expected = |state: &State| state.extents(&(0..=BLOCKS)).pop();
                 witness.sees("last", || view.last().map(plain), expected);
             }
             _ => {
                 let block = block();
-                let get = || history.map.get(block).map(plain);
+                let get = || witnessed.map.get(block).map(plain);
                 witness.sees(block, get, |state| state.get(block));
             }
         }
@@ -118,13 +118,13 @@ fn read(history: &History, reads: u32) {
 }
 
 /// Looks, locks and asks whether the look still stands: if so, it must, and if nothing was edited, it must.
-fn look_again(history: &History, looks: u32) {
+fn look_again(witnessed: &WitnessedMap, looks: u32) {
     for _ in 0..looks {
         let block = block();
-        let before = history.done();
-        let look = history.map.lookup(block);
-        let editor = history.map.edit();
-        let (after, state) = history.now();
+        let before = witnessed.done();
+        let look = witnessed.map.lookup(block);
+        let editor = witnessed.map.edit();
+        let (after, state) = witnessed.now();
         if editor.revalidate(&look) {
             let found = (look.extent().map(plain), look.gap());
             assert_eq!(
@@ -139,9 +139,9 @@ fn look_again(history: &History, looks: u32) {
 }
 
 /// Walks over the whole map.
-fn walk(history: &History, walks: u32) {
-    let view = history.map.pin();
-    let mut witness = Witness::of(history);
+fn walk(witnessed: &WitnessedMap, walks: u32) {
+    let view = witnessed.map.pin();
+    let mut witness = Witness::of(witnessed);
     let all = 0..=BLOCKS;
     for _ in 0..walks {
         let walk = || view.iter().map(plain).collect();
@@ -150,40 +150,40 @@ fn walk(history: &History, walks: u32) {
 }
 
 fn one_writer_beside_two_readers(broken: Option<Mutation>) {
-    let history = History::new(broken);
+    let witnessed = WitnessedMap::new(broken);
     thread::scope(|scope| {
-        scope.spawn(|| write(&history, thread_rng().gen_range(4..=8), WIDE));
-        scope.spawn(|| read(&history, 4));
-        scope.spawn(|| read(&history, 4));
+        scope.spawn(|| write(&witnessed, thread_rng().gen_range(4..=8), WIDE));
+        scope.spawn(|| read(&witnessed, 4));
+        scope.spawn(|| read(&witnessed, 4));
     });
-    sees_the_state(&history, &history.map.edit());
+    sees_the_state(&witnessed, &witnessed.map.edit());
 }
 
 fn narrow_edits_beside_walks(broken: Option<Mutation>) {
-    let history = History::new(broken);
+    let witnessed = WitnessedMap::new(broken);
     thread::scope(|scope| {
-        scope.spawn(|| write(&history, 8, NARROW));
-        scope.spawn(|| walk(&history, 2));
-        scope.spawn(|| walk(&history, 2));
+        scope.spawn(|| write(&witnessed, 8, NARROW));
+        scope.spawn(|| walk(&witnessed, 2));
+        scope.spawn(|| walk(&witnessed, 2));
     });
 }
 
 fn two_writers_beside_a_reader(broken: Option<Mutation>) {
-    let history = History::new(broken);
+    let witnessed = WitnessedMap::new(broken);
     thread::scope(|scope| {
-        scope.spawn(|| write(&history, 3, WIDE));
-        scope.spawn(|| write(&history, 3, WIDE));
-        scope.spawn(|| read(&history, 4));
+        scope.spawn(|| write(&witnessed, 3, WIDE));
+        scope.spawn(|| write(&witnessed, 3, WIDE));
+        scope.spawn(|| read(&witnessed, 4));
     });
-    sees_the_state(&history, &history.map.edit());
+    sees_the_state(&witnessed, &witnessed.map.edit());
 }
 
 fn looks_and_locks_beside_a_writer(broken: Option<Mutation>) {
-    let history = History::new(broken);
+    let witnessed = WitnessedMap::new(broken);
     thread::scope(|scope| {
-        scope.spawn(|| write(&history, 4, WIDE));
-        scope.spawn(|| look_again(&history, 3));
-        scope.spawn(|| look_again(&history, 3));
+        scope.spawn(|| write(&witnessed, 4, WIDE));
+        scope.spawn(|| look_again(&witnessed, 3));
+        scope.spawn(|| look_again(&witnessed, 3));
     });
 }
 

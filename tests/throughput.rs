@@ -1,5 +1,5 @@
-//! The example `throughput`: what it understands, refuses and notices. What it tells and its traces have tests of
-//! their own.
+//! The example `throughput`: what it understands, refuses and notices. What it tells, its traces and whole runs of it
+//! have tests of their own.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -9,12 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use extent_map::Result;
+use extent_map::device::OperationKind::{Write, WriteZeroes};
 use extent_map::device::{BlockDevice, MemoryDevice};
 use extent_map::file::{Volume, VolumeOptions};
 use extent_map::map;
 use extent_map::probe::{Mutation, Probe};
 use extent_map::units::FileNumber;
 
+#[path = "common/around.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod around;
 #[path = "common/parts.rs"]
 #[macro_use]
 mod parts;
@@ -36,7 +40,7 @@ parts! {
     "common/random.rs" random,
     "../examples/throughput/replay.rs" replay,
     "../examples/throughput/report.rs" report,
-    "../examples/throughput/spread.rs" spread,
+    "../benches/common/spread.rs" spread,
     "../examples/throughput/table.rs" table,
     "../examples/throughput/target.rs" target,
     "../examples/throughput/trace/mod.rs" trace,
@@ -45,6 +49,7 @@ parts! {
 }
 
 use alone::Alone;
+use around::Around;
 use content::BLOCK;
 use contest::{Contestant, Work};
 use latencies::Latencies;
@@ -404,49 +409,32 @@ fn books_that_are_wrong_are_noticed() {
     }
 }
 
-/// A device that from some moment on only says that it writes.
-#[derive(Debug)]
-struct Lying {
-    device: MemoryDevice,
-    lies: AtomicBool,
-}
-
-impl BlockDevice for Lying {
-    fn size(&self) -> u64 {
-        self.device.size()
-    }
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.device.read_at(offset, buffer)
-    }
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        match self.lies.load(Relaxed) {
-            true => Ok(()),
-            false => self.device.write_at(offset, data),
-        }
-    }
-    fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-    fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.device.discard(offset, len)
-    }
+/// A device that only says that it writes, while it `lies`.
+fn lying(bytes: u64, lies: &Arc<AtomicBool>) -> Arc<dyn BlockDevice> {
+    let lies = Arc::clone(lies);
+    let device = Arc::new(MemoryDevice::new(bytes));
+    Arc::new(Around::new(
+        device,
+        move |operation, carry_out| match operation.kind {
+            Write | WriteZeroes if lies.load(Relaxed) => Ok(()),
+            _ => carry_out(),
+        },
+    ))
 }
 
 #[test]
 fn what_does_not_survive_closing_and_opening_is_noticed() {
     for lies in [false, true] {
         let job = job(ALL_KINDS, 2);
-        let device = Arc::new(Lying {
-            device: MemoryDevice::new(whole::device_bytes(&job)),
-            lies: AtomicBool::new(false),
-        });
-        let mut stage = whole::on_volume(&job, device.clone()).unwrap();
-        device.lies.store(lies, Relaxed);
+        let lies_now = Arc::default();
+        let device = lying(whole::device_bytes(&job), &lies_now);
+        let mut stage = whole::on_volume(&job, Arc::clone(&device)).unwrap();
+        lies_now.store(lies, Relaxed);
         let turn = whole::Playing(&mut stage)
             .turn(2, Duration::from_millis(20))
             .unwrap();
         assert!(turn.rate > 0.0);
-        let (findings, stats) = stage.end(&(device as Arc<dyn BlockDevice>));
+        let (findings, stats) = stage.end(&device);
         let report = Report {
             findings,
             stats,
@@ -534,10 +522,7 @@ fn a_replay_is_checked_against_files_of_the_system() {
         "a write 0 100000\na trim 4096 8192\na read 0 9\na write 999999999999 5000\na sync\n?\n";
     std::fs::write(&path, format!("fio version 2 iolog\n{}", lines.repeat(3))).unwrap();
     for lies in [false, true] {
-        let device: Arc<dyn BlockDevice> = Arc::new(Lying {
-            device: MemoryDevice::new(replay::DEVICE_BYTES),
-            lies: AtomicBool::new(lies),
-        });
+        let device = lying(replay::DEVICE_BYTES, &Arc::new(lies.into()));
         let mut trace = Trace::new(BufReader::new(File::open(&path).unwrap()));
         let mut report = Report::default();
         let place = (&device, folder.path());

@@ -14,7 +14,7 @@ parts! {
     "../examples/throughput/mix.rs" mix,
     "../examples/throughput/picture.rs" picture,
     "../examples/throughput/progress.rs" progress,
-    "../examples/throughput/spread.rs" spread,
+    "../benches/common/spread.rs" spread,
     "../examples/throughput/table.rs" table,
 }
 

@@ -6,6 +6,9 @@ mod blackbox;
 mod mount;
 #[path = "../examples/replay/observation.rs"]
 mod observation;
+#[path = "common/random.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod random;
 #[path = "../examples/replay/recording.rs"]
 mod recording;
 #[path = "../examples/replay/report.rs"]

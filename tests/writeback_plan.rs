@@ -8,8 +8,11 @@ use proptest::prelude::*;
 
 #[path = "common/counted_file.rs"]
 mod counted_file;
+#[path = "common/random.rs"]
+mod random;
 
 use counted_file::{Setup, setup};
+use random::Random;
 
 const BLOCK: u64 = 4096;
 const COMMAND_BLOCKS: u64 = 256;
@@ -61,12 +64,9 @@ fn fewest(places: &BTreeSet<u64>) -> u64 {
 /// A permutation of `0..count`.
 fn shuffled(count: u64, seed: u64) -> Vec<u64> {
     let mut order: Vec<u64> = (0..count).collect();
-    let mut state = seed | 1;
+    let mut random = Random(seed);
     for at in (1..order.len()).rev() {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        order.swap(at, (state >> 33) as usize % (at + 1));
+        order.swap(at, random.below(at as u64 + 1) as usize);
     }
     order
 }

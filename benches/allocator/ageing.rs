@@ -4,12 +4,12 @@
 
 use std::thread;
 
-use super::clock::Random;
-use super::contest::Spread;
 use super::effort::{Ageing, Effort};
 use super::file::File;
-use super::oracle::Checked;
-use super::subject::{Append, Owned, Run, Subject};
+use super::numbers::Random;
+use super::oracle::{Checked, CheckedStream};
+use super::spread::Spread;
+use super::subject::{Append, Owned, Run, Stream, Subject};
 use super::subjects::{VisitRuns, those_with_runs};
 use super::table::{Cell, Table};
 
@@ -129,7 +129,7 @@ impl<S: Subject<Taken = Run>> Volume<S> {
     /// The whole growth is known before writeback asks for the first part of it.
     fn grow(&mut self, file: &mut File, blocks: u64) {
         let size = file.blocks() + blocks;
-        let mut stream = self.subject.open(file.number(), file.tail());
+        let mut stream = CheckedStream::<S>::open(file.number(), file.tail());
         while file.blocks() < size {
             let logical = file.blocks();
             let part = WRITEBACK.min(size - logical);
@@ -144,7 +144,7 @@ impl<S: Subject<Taken = Run>> Volume<S> {
                 .expect("room was made");
             owned.0.into_iter().for_each(|run| file.push(run));
         }
-        self.subject.close(stream);
+        stream.close(&self.subject);
         self.used += blocks;
         self.written += blocks;
     }
@@ -219,8 +219,10 @@ fn at(fill: u64, title: &'static str, ageing: &Ageing) -> Table {
                 |state| state.extents_per_file,
                 |state| state.free_runs,
             ];
-            let cells =
-                figures.map(|figure| Cell::Figure(Spread::of(states.iter().map(figure).collect())));
+            let cells = figures.map(|figure| {
+                let spread = Spread::of(states.iter().map(figure));
+                Cell::Figure(spread.expect("a volume aged"))
+            });
             table.row(S::NAME, cells.into());
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 
-use super::subject::{Append, Run, Subject, Tail};
+use super::subject::{Run, Subject, Tail};
 
 pub(crate) struct BestFit(Mutex<Trees>);
 
@@ -88,14 +88,6 @@ impl Subject for BestFit {
         Self(Mutex::new(trees))
     }
 
-    fn run(taken: Run) -> Run {
-        taken
-    }
-
-    fn joined(last: Run, next: Run) -> Option<Run> {
-        last.joined(next)
-    }
-
     fn allocate(&self, goal: Option<u64>, blocks: u64) -> Option<Run> {
         self.0.lock().take(goal, blocks)
     }
@@ -103,16 +95,6 @@ impl Subject for BestFit {
     fn free(&self, taken: Run) {
         self.0.lock().give(taken);
     }
-
-    fn open(&self, _file: u64, tail: Option<u64>) -> Tail {
-        Tail(tail)
-    }
-
-    fn append(&self, stream: &mut Tail, append: Append) -> Option<Run> {
-        stream.append(self, append)
-    }
-
-    fn close(&self, _stream: Tail) {}
 
     fn free_blocks(&self) -> u64 {
         self.0.lock().free

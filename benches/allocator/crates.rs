@@ -4,36 +4,34 @@ use buddy_system_allocator::FrameAllocator;
 use offset_allocator::{Allocation, Allocator};
 use parking_lot::Mutex;
 
-use super::subject::{Append, Run, Subject, Tail};
+use super::subject::{Run, Subject, Tail, Taken};
 
 /// `offset-allocator`: lists of free runs by length class. Its table of runs, free and taken, is made beforehand:
 /// here one for eight blocks, as the fill of the volume needs.
 pub(crate) struct OffsetAllocator(Mutex<Allocator>);
 
+/// It frees what it handed out, as it handed it out.
 #[derive(Clone, Copy)]
 pub(crate) struct Handle {
     allocation: Allocation,
     len: u64,
 }
 
+impl Taken for Handle {
+    fn run(self) -> Run {
+        Run::new(self.allocation.offset.into(), self.len)
+    }
+}
+
 impl Subject for OffsetAllocator {
     const NAME: &'static str = "offset-allocator";
     const KNOWS_GOALS: bool = false;
     type Taken = Handle;
-    type Stream = ();
+    type Stream = Tail;
 
     fn new(blocks: u64) -> Self {
         let blocks = u32::try_from(blocks).expect("less than 16 TiB");
         Self(Mutex::new(Allocator::with_max_allocs(blocks, blocks / 8)))
-    }
-
-    fn run(taken: Handle) -> Run {
-        Run::new(taken.allocation.offset.into(), taken.len)
-    }
-
-    /// It frees what it handed out, as it handed it out.
-    fn joined(_: Handle, _: Handle) -> Option<Handle> {
-        None
     }
 
     fn allocate(&self, _goal: Option<u64>, blocks: u64) -> Option<Handle> {
@@ -47,14 +45,6 @@ impl Subject for OffsetAllocator {
     fn free(&self, taken: Handle) {
         self.0.lock().free(taken.allocation);
     }
-
-    fn open(&self, _file: u64, _tail: Option<u64>) {}
-
-    fn append(&self, _stream: &mut (), append: Append) -> Option<Handle> {
-        self.allocate(None, append.blocks)
-    }
-
-    fn close(&self, _stream: ()) {}
 
     fn free_blocks(&self) -> u64 {
         self.0.lock().storage_report().total_free_space.into()
@@ -74,6 +64,12 @@ struct Frames {
 #[derive(Clone, Copy)]
 pub(crate) struct Frame(Run);
 
+impl Taken for Frame {
+    fn run(self) -> Run {
+        self.0
+    }
+}
+
 impl Subject for Buddy {
     const NAME: &'static str = "buddy_system_allocator";
     const ANY_LENGTH: bool = false;
@@ -87,14 +83,6 @@ impl Subject for Buddy {
             allocator,
             free: blocks,
         }))
-    }
-
-    fn run(taken: Frame) -> Run {
-        taken.0
-    }
-
-    fn joined(_: Frame, _: Frame) -> Option<Frame> {
-        None
     }
 
     fn allocate(&self, goal: Option<u64>, blocks: u64) -> Option<Frame> {
@@ -117,16 +105,6 @@ impl Subject for Buddy {
             .dealloc(taken.0.start as usize, taken.0.len as usize);
         frames.free += taken.0.len;
     }
-
-    fn open(&self, _file: u64, tail: Option<u64>) -> Tail {
-        Tail(tail)
-    }
-
-    fn append(&self, stream: &mut Tail, append: Append) -> Option<Frame> {
-        stream.append(self, append)
-    }
-
-    fn close(&self, _stream: Tail) {}
 
     fn free_blocks(&self) -> u64 {
         self.0.lock().free

@@ -3,7 +3,7 @@
 
 use super::effort::Effort;
 use super::oracle::Checked;
-use super::subject::{Append, Owned, Subject};
+use super::subject::{Append, Owned, Stream, Subject};
 use super::subjects::{Visit, everybody, limits};
 use super::table::{Cell, Table};
 use super::threads::{COLUMNS, one_and_two};
@@ -17,7 +17,7 @@ const FILE: u64 = 256;
 fn file<S: Subject>(subject: &S, number: u64) -> impl FnMut() -> u64 {
     let mut owned = Owned::default();
     move || {
-        let mut stream = subject.open(number, None);
+        let mut stream = S::Stream::open(number, None);
         for logical in (0..FILE).step_by(PIECE as usize) {
             let append = Append {
                 logical,
@@ -28,7 +28,7 @@ fn file<S: Subject>(subject: &S, number: u64) -> impl FnMut() -> u64 {
                 .append(subject, &mut stream, append)
                 .expect("the volume has room");
         }
-        subject.close(stream);
+        stream.close(subject);
         owned.free(subject);
         FILE / PIECE
     }

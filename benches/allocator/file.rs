@@ -1,6 +1,6 @@
 //! A file of an ageing volume: where its blocks lie.
 
-use super::subject::Run;
+use super::subject::{Run, Taken};
 
 pub(crate) struct File {
     number: u64,

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::clock::{Random, timed};
+use super::clock::timed;
 use super::contest::Contestant;
 use super::effort::Effort;
 use super::entries::Entries;
 use super::next_fit::NextFit;
+use super::numbers::Random;
 use super::oracle::Checked;
-use super::subject::{Append, Owned, Subject};
+use super::subject::{Append, Owned, Stream, Subject};
 use super::subjects::{Visit, everybody};
 use super::table::Table;
 
@@ -30,7 +31,7 @@ impl<S: Subject> Filled<S> {
         let mut owned = Owned(Vec::with_capacity(subject.free_blocks() as usize / 4));
         let (mut appends, mut logical) = (0, 0);
         let time = timed(|| {
-            let mut stream = subject.open(1, None);
+            let mut stream = S::Stream::open(1, None);
             loop {
                 let blocks = 1 + random.below(LONGEST);
                 let append = Append {
@@ -44,7 +45,7 @@ impl<S: Subject> Filled<S> {
                 logical += blocks;
                 appends += 1;
             }
-            subject.close(stream);
+            stream.close(subject);
         });
         Self {
             owned,

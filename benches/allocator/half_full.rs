@@ -4,11 +4,12 @@
 use std::mem;
 
 use super::best_fit::BestFit;
-use super::clock::{Random, timed};
+use super::clock::timed;
 use super::contest::Contestant;
 use super::effort::Effort;
 use super::entries::Entries;
 use super::live::live;
+use super::numbers::Random;
 use super::oracle::Checked;
 use super::subject::{Owned, Subject};
 use super::subjects::{Visit, everybody, limits};

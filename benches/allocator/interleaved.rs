@@ -1,8 +1,8 @@
 //! Many files that grow in turns, with delayed allocation: once in each turn writeback asks for what the file has grown by.
 
 use super::effort::Effort;
-use super::oracle::Checked;
-use super::subject::{Append, Owned, Subject};
+use super::oracle::{Checked, CheckedStream};
+use super::subject::{Append, Owned, Stream, Subject};
 use super::subjects::{Visit, everybody, limits};
 use super::table::{Cell, Table};
 
@@ -13,7 +13,9 @@ const FILE: u64 = 4096;
 /// The extents of each file when all have grown to their full size, `turn` blocks at a time.
 fn extents<S: Subject>(volume: u64, turn: u64) -> Vec<usize> {
     let subject = Checked::<S>::new(volume);
-    let mut streams: Vec<_> = (1..=FILES).map(|file| subject.open(file, None)).collect();
+    let mut streams: Vec<_> = (1..=FILES)
+        .map(|file| CheckedStream::<S>::open(file, None))
+        .collect();
     let mut files: Vec<Owned<Checked<S>>> = streams.iter().map(|_| Owned::default()).collect();
     for logical in (0..FILE).step_by(turn as usize) {
         for (file, stream) in files.iter_mut().zip(&mut streams) {
@@ -26,7 +28,9 @@ fn extents<S: Subject>(volume: u64, turn: u64) -> Vec<usize> {
                 .expect("the volume has room");
         }
     }
-    streams.into_iter().for_each(|stream| subject.close(stream));
+    streams
+        .into_iter()
+        .for_each(|stream| stream.close(&subject));
     subject.expect_sound();
     let extents = files.iter().map(Owned::extents).collect();
     files.iter_mut().for_each(|file| file.free(&subject));

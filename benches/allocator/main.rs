@@ -21,8 +21,12 @@ mod ledger;
 #[path = "../common/live.rs"]
 mod live;
 mod next_fit;
+#[path = "../common/numbers.rs"]
+mod numbers;
 mod oracle;
 mod ours;
+#[path = "../common/spread.rs"]
+mod spread;
 mod subject;
 mod subjects;
 mod table;

@@ -3,7 +3,7 @@
 
 use parking_lot::Mutex;
 
-use super::subject::{Append, Run, Subject, Tail};
+use super::subject::{Run, Subject, Tail};
 
 pub(crate) struct NextFit(Mutex<Bitmap>);
 
@@ -100,14 +100,6 @@ impl Subject for NextFit {
         }))
     }
 
-    fn run(taken: Run) -> Run {
-        taken
-    }
-
-    fn joined(last: Run, next: Run) -> Option<Run> {
-        last.joined(next)
-    }
-
     fn allocate(&self, goal: Option<u64>, blocks: u64) -> Option<Run> {
         let mut bitmap = self.0.lock();
         let run = bitmap.find(goal, blocks);
@@ -122,16 +114,6 @@ impl Subject for NextFit {
         bitmap.change(taken, |word, mask| *word &= !mask);
         bitmap.free += taken.len;
     }
-
-    fn open(&self, _file: u64, tail: Option<u64>) -> Tail {
-        Tail(tail)
-    }
-
-    fn append(&self, stream: &mut Tail, append: Append) -> Option<Run> {
-        stream.append(self, append)
-    }
-
-    fn close(&self, _stream: Tail) {}
 
     fn free_blocks(&self) -> u64 {
         self.0.lock().free

@@ -3,7 +3,7 @@
 
 use parking_lot::Mutex;
 
-use super::subject::{Append, Run, Subject};
+use super::subject::{Append, Run, Stream, Subject, Taken};
 
 /// An allocator, watched.
 pub(crate) struct Checked<S> {
@@ -72,7 +72,7 @@ impl<S: Subject> Checked<S> {
     fn taken(&self, asked: u64, taken: Option<S::Taken>) -> Option<S::Taken> {
         let mut oracle = self.oracle.lock();
         if let Some(taken) = taken {
-            let run = S::run(taken);
+            let run = taken.run();
             if run.len == 0 || run.len > asked {
                 oracle.fault(format!("{run:?} instead of {asked} blocks"));
             }
@@ -89,7 +89,7 @@ impl<S: Subject> Subject for Checked<S> {
     const KNOWS_GOALS: bool = S::KNOWS_GOALS;
     const ANY_LENGTH: bool = S::ANY_LENGTH;
     type Taken = S::Taken;
-    type Stream = S::Stream;
+    type Stream = CheckedStream<S>;
 
     fn new(blocks: u64) -> Self {
         let used = vec![false; blocks as usize];
@@ -104,38 +104,36 @@ impl<S: Subject> Subject for Checked<S> {
         }
     }
 
-    fn run(taken: Self::Taken) -> Run {
-        S::run(taken)
-    }
-
-    fn joined(last: Self::Taken, next: Self::Taken) -> Option<Self::Taken> {
-        S::joined(last, next)
-    }
-
     fn allocate(&self, goal: Option<u64>, blocks: u64) -> Option<Self::Taken> {
         self.taken(blocks, self.subject.allocate(goal, blocks))
     }
 
     /// The oracle hears of it first: at once afterwards somebody else may have the blocks.
     fn free(&self, taken: Self::Taken) {
-        self.oracle.lock().set(S::run(taken), false);
+        self.oracle.lock().set(taken.run(), false);
         self.subject.free(taken);
-    }
-
-    fn open(&self, file: u64, tail: Option<u64>) -> Self::Stream {
-        self.subject.open(file, tail)
-    }
-
-    fn append(&self, stream: &mut Self::Stream, append: Append) -> Option<Self::Taken> {
-        assert!(append.logical + append.blocks <= append.size, "{append:?}");
-        self.taken(append.blocks, self.subject.append(stream, append))
-    }
-
-    fn close(&self, stream: Self::Stream) {
-        self.subject.close(stream);
     }
 
     fn free_blocks(&self) -> u64 {
         self.subject.free_blocks()
+    }
+}
+
+/// A stream of an allocator that is watched.
+pub(crate) struct CheckedStream<S: Subject>(S::Stream);
+
+impl<S: Subject> Stream<Checked<S>> for CheckedStream<S> {
+    fn open(file: u64, tail: Option<u64>) -> Self {
+        Self(Stream::open(file, tail))
+    }
+
+    fn append(&mut self, checked: &Checked<S>, append: Append) -> Option<S::Taken> {
+        assert!(append.logical + append.blocks <= append.size, "{append:?}");
+        let taken = self.0.append(&checked.subject, append);
+        checked.taken(append.blocks, taken)
+    }
+
+    fn close(self, checked: &Checked<S>) {
+        self.0.close(&checked.subject);
     }
 }

@@ -3,7 +3,7 @@
 use extent_map::allocator::{AllocRequest, Allocator, FileRequest, FileSpace, Goal};
 use extent_map::units::{DiskBlock, DiskRun, Geometry};
 
-use super::subject::{Append, Run, Subject};
+use super::subject::{Append, Run, Stream, Subject};
 
 /// What ext4 has with blocks of 4 KiB: a bitmap of one block.
 const BLOCKS_PER_GROUP: u64 = 32_768;
@@ -26,6 +26,27 @@ pub(crate) struct Growing {
     tail: Option<u64>,
 }
 
+impl Stream<Ours> for Growing {
+    fn open(file: u64, tail: Option<u64>) -> Self {
+        let space = FileSpace::new(file);
+        Self { space, tail }
+    }
+
+    fn append(&mut self, subject: &Ours, append: Append) -> Option<Run> {
+        let request = FileRequest::at(append.logical, append.blocks)
+            .file_clusters(append.size)
+            .goal(self.tail.map(|tail| Goal::From(DiskBlock(tail))));
+        let allocation = subject.0.allocate_direct_for(&mut self.space, request);
+        let run = run(allocation.ok()?.commit());
+        self.tail = Some(run.end());
+        Some(run)
+    }
+
+    fn close(self, subject: &Ours) {
+        subject.0.end_windows(&self.space);
+    }
+}
+
 fn run(run: DiskRun) -> Run {
     Run::new(run.start.0, run.len)
 }
@@ -41,14 +62,6 @@ impl Subject for Ours {
         Self(allocator.expect("groups have blocks"))
     }
 
-    fn run(taken: Run) -> Run {
-        taken
-    }
-
-    fn joined(last: Run, next: Run) -> Option<Run> {
-        last.joined(next)
-    }
-
     fn allocate(&self, goal: Option<u64>, blocks: u64) -> Option<Run> {
         let request = match goal {
             Some(goal) => AllocRequest::anywhere(blocks).goal(Goal::Near(DiskBlock(goal))),
@@ -60,27 +73,6 @@ impl Subject for Ours {
     fn free(&self, taken: Run) {
         let run = DiskRun::new(DiskBlock(taken.start), taken.len);
         self.0.free(run).expect("it was handed out");
-    }
-
-    fn open(&self, file: u64, tail: Option<u64>) -> Growing {
-        Growing {
-            space: FileSpace::new(file),
-            tail,
-        }
-    }
-
-    fn append(&self, stream: &mut Growing, append: Append) -> Option<Run> {
-        let request = FileRequest::at(append.logical, append.blocks)
-            .file_clusters(append.size)
-            .goal(stream.tail.map(|tail| Goal::From(DiskBlock(tail))));
-        let allocation = self.0.allocate_direct_for(&mut stream.space, request);
-        let run = run(allocation.ok()?.commit());
-        stream.tail = Some(run.end());
-        Some(run)
-    }
-
-    fn close(&self, stream: Growing) {
-        self.0.end_windows(&stream.space);
     }
 
     fn free_blocks(&self) -> u64 {

@@ -15,9 +15,24 @@ impl Run {
     pub(crate) fn end(self) -> u64 {
         self.start + self.len
     }
+}
 
-    /// Both as one, where `next` lies right behind this one.
-    pub(crate) fn joined(self, next: Self) -> Option<Self> {
+/// What its owner must keep of a run to free it: the run itself, where parts of it can be freed too.
+pub(crate) trait Taken: Copy + Send {
+    fn run(self) -> Run;
+
+    /// One thing to free instead of two, where `next` lies right behind this one and the allocator allows it.
+    fn joined(self, _next: Self) -> Option<Self> {
+        None
+    }
+}
+
+impl Taken for Run {
+    fn run(self) -> Run {
+        self
+    }
+
+    fn joined(self, next: Self) -> Option<Self> {
         (self.end() == next.start).then(|| Self::new(self.start, self.len + next.len))
     }
 }
@@ -41,47 +56,48 @@ pub(crate) trait Subject: Sync + Sized + 'static {
     /// Whether it hands out runs of any length; else of powers of two.
     const ANY_LENGTH: bool = true;
 
-    /// What its owner must keep of a run to free it: the run itself, where parts of it can be freed too.
-    type Taken: Copy + Send;
-    /// What is kept of a file while it grows.
-    type Stream: Send;
+    type Taken: Taken;
+    type Stream: Stream<Self>;
 
     /// An allocator of so many blocks, all free.
     fn new(blocks: u64) -> Self;
-
-    fn run(taken: Self::Taken) -> Run;
-
-    /// One thing to free instead of two, where `next` lies right behind `last` and the allocator allows it.
-    fn joined(last: Self::Taken, next: Self::Taken) -> Option<Self::Taken>;
 
     /// From one to `blocks` blocks, best from `goal` on. None where it has none, or none in this length.
     fn allocate(&self, goal: Option<u64>, blocks: u64) -> Option<Self::Taken>;
 
     fn free(&self, taken: Self::Taken);
 
-    /// A file that will grow; `tail` is the block of the volume behind its last one.
-    fn open(&self, file: u64, tail: Option<u64>) -> Self::Stream;
-
-    /// From one to `append.blocks` blocks for a file that grows, as [`allocate`](Self::allocate).
-    fn append(&self, stream: &mut Self::Stream, append: Append) -> Option<Self::Taken>;
-
-    /// What was held ahead for the file may go to others.
-    fn close(&self, stream: Self::Stream);
-
     /// How many blocks are free, by its own count.
     fn free_blocks(&self) -> u64;
 }
 
-/// The stream of an allocator that knows goals but no files: the block behind the last one.
-pub(crate) struct Tail(pub(crate) Option<u64>);
+/// What is kept of a file while it grows.
+pub(crate) trait Stream<S: Subject>: Send {
+    /// A file that will grow; `tail` is the block of the volume behind its last one.
+    fn open(file: u64, tail: Option<u64>) -> Self;
 
-impl Tail {
-    /// Allocates at the tail.
-    pub(crate) fn append<S: Subject>(&mut self, subject: &S, append: Append) -> Option<S::Taken> {
+    /// From one to `append.blocks` blocks for the file, as [`allocate`](Subject::allocate).
+    fn append(&mut self, subject: &S, append: Append) -> Option<S::Taken>;
+
+    /// What was held ahead for the file may go to others.
+    fn close(self, subject: &S);
+}
+
+/// The stream of an allocator that knows no files: the block behind the last one.
+pub(crate) struct Tail(Option<u64>);
+
+impl<S: Subject> Stream<S> for Tail {
+    fn open(_file: u64, tail: Option<u64>) -> Self {
+        Self(tail)
+    }
+
+    fn append(&mut self, subject: &S, append: Append) -> Option<S::Taken> {
         let taken = subject.allocate(self.0, append.blocks)?;
-        self.0 = Some(S::run(taken).end());
+        self.0 = Some(taken.run().end());
         Some(taken)
     }
+
+    fn close(self, _subject: &S) {}
 }
 
 /// What a file, or whoever else asks for blocks, has of an allocator.
@@ -96,7 +112,7 @@ impl<S: Subject> Default for Owned<S> {
 impl<S: Subject> Owned<S> {
     fn add(&mut self, taken: S::Taken) {
         if let Some(last) = self.0.last_mut()
-            && let Some(joined) = S::joined(*last, taken)
+            && let Some(joined) = last.joined(taken)
         {
             *last = joined;
         } else {
@@ -114,7 +130,7 @@ impl<S: Subject> Owned<S> {
         let mut tail = goal;
         self.take_whole(blocks, |_, part| {
             let taken = subject.allocate(tail, part)?;
-            tail = Some(S::run(taken).end());
+            tail = Some(taken.run().end());
             Some(taken)
         })
     }
@@ -132,7 +148,7 @@ impl<S: Subject> Owned<S> {
                 blocks: part,
                 ..append
             };
-            subject.append(stream, rest)
+            stream.append(subject, rest)
         })
     }
 
@@ -148,7 +164,7 @@ impl<S: Subject> Owned<S> {
             part = part.min(blocks - done);
             match ask(done, part) {
                 Some(taken) => {
-                    done += S::run(taken).len;
+                    done += taken.run().len;
                     self.add(taken);
                 }
                 None if part > 1 => part /= 2,
@@ -165,7 +181,7 @@ impl<S: Subject> Owned<S> {
 
     /// How many runs of the volume these are.
     pub(crate) fn extents(&self) -> usize {
-        let joins = |pair: &[S::Taken]| S::run(pair[0]).joined(S::run(pair[1])).is_some();
+        let joins = |pair: &[S::Taken]| pair[0].run().joined(pair[1].run()).is_some();
         self.0.len() - self.0.windows(2).filter(|pair| joins(pair)).count()
     }
 }

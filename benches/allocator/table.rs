@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::contest::Spread;
+use super::spread::Spread;
 
 /// One table.
 pub(crate) struct Table {

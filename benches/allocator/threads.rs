@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::clock::{stay_on, thread_time};
-use super::contest::{Contestant, Plan, Spread, contest};
+use super::contest::{Contestant, Plan, contest};
+use super::spread::Spread;
 use super::table::Cell;
 
 /// What one thread did, and how long it took.
@@ -94,7 +95,7 @@ pub(crate) fn one_and_two<W: FnMut() -> u64>(
         .map(|(_, cost)| Cell::Figure(cost))
         .collect();
     cells.push(Cell::Figure(outcome.faster("two", "one")));
-    cells.push(Cell::Figure(Spread::of(gains.collect())));
+    cells.push(Cell::Figure(Spread::of(gains).expect("there was a round")));
     cells
 }
 

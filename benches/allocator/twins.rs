@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::next_fit::NextFit;
 use super::oracle::Checked;
-use super::subject::{Append, Owned, Run, Subject, Tail};
+use super::subject::{Owned, Run, Subject, Tail};
 
 /// What goes wrong in each hundredth call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,14 +46,6 @@ impl<const FAULT: usize> Subject for Twin<FAULT> {
         }
     }
 
-    fn run(taken: Run) -> Run {
-        taken
-    }
-
-    fn joined(last: Run, next: Run) -> Option<Run> {
-        last.joined(next)
-    }
-
     fn allocate(&self, goal: Option<u64>, blocks: u64) -> Option<Run> {
         let mut run = self.sound.allocate(goal, blocks)?;
         if self.fails(Fault::HandsOutTwice) {
@@ -70,16 +62,6 @@ impl<const FAULT: usize> Subject for Twin<FAULT> {
             self.sound.free(taken);
         }
     }
-
-    fn open(&self, _file: u64, tail: Option<u64>) -> Tail {
-        Tail(tail)
-    }
-
-    fn append(&self, stream: &mut Tail, append: Append) -> Option<Run> {
-        stream.append(self, append)
-    }
-
-    fn close(&self, _stream: Tail) {}
 
     fn free_blocks(&self) -> u64 {
         self.sound.free_blocks()

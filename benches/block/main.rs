@@ -11,8 +11,14 @@ mod clock;
 #[allow(dead_code, reason = "other benches use the rest")]
 mod contest;
 mod count;
+#[path = "../common/numbers.rs"]
+#[allow(dead_code, reason = "other benches use the rest")]
+mod numbers;
 mod random;
 mod sequential;
+#[path = "../common/spread.rs"]
+#[allow(dead_code, reason = "other benches use the rest")]
+mod spread;
 
 use std::time::Duration;
 

@@ -9,8 +9,9 @@ use extent_map::device::{BlockDevice, Buffer, Buffers, Limits, MemoryDevice, Req
 use extent_map::stats::Counters;
 use extent_map::units::{BlockSize, DiskBlock};
 
-use crate::clock::{Random, timed};
+use crate::clock::timed;
 use crate::contest::{Contestant, Plan, contest};
+use crate::numbers::Random;
 use crate::print;
 
 pub(crate) const BLOCK: usize = 4096;

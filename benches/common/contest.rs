@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::spread::Spread;
+
 /// How long everything takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
@@ -75,37 +77,14 @@ impl Outcome {
     /// How many times the cost of `this` the cost of `other` is: how many times faster `this` is.
     pub(crate) fn faster(&self, this: &str, other: &str) -> Spread {
         let rounds = self.of(this).iter().zip(self.of(other));
-        Spread::of(rounds.map(|(this, other)| other / this).collect())
+        Spread::of(rounds.map(|(this, other)| other / this)).expect("there was a round")
     }
 
     /// The cost of each contestant.
     pub(crate) fn costs(&self) -> impl Iterator<Item = (&'static str, Spread)> {
-        self.0
-            .iter()
-            .map(|(name, costs)| (*name, Spread::of(costs.clone())))
-    }
-}
-
-/// The median of some rounds, and the extremes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Spread {
-    pub(crate) low: f64,
-    pub(crate) median: f64,
-    pub(crate) high: f64,
-}
-
-impl Spread {
-    pub(crate) fn of(mut rounds: Vec<f64>) -> Self {
-        rounds.sort_by(f64::total_cmp);
-        Self {
-            low: rounds[0],
-            median: rounds[rounds.len() / 2],
-            high: rounds[rounds.len() - 1],
-        }
-    }
-
-    /// What was found once.
-    pub(crate) fn once(found: f64) -> Self {
-        Self::of(vec![found])
+        self.0.iter().map(|(name, costs)| {
+            let spread = Spread::of(costs.iter().copied());
+            (*name, spread.expect("there was a round"))
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! Before anything is timed: does a candidate answer right? It replays random overwrites beside a table of
 //! single blocks.
 
-use super::clock::Random;
 use super::extents::{Extents, Run};
+use super::numbers::Random;
 
 const OPERATIONS: u64 = 20_000;
 /// Operations between two comparisons of the whole map.

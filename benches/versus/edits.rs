@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::clock::Random;
 use super::extents::{Run, STRIDE};
+use super::numbers::Random;
 
 /// How many extents are split at a time.
 const OUTSTANDING: usize = 64;

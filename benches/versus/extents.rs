@@ -1,7 +1,7 @@
 //! What every candidate is: disjoint runs of blocks with a value, looked up by block; and what lookups are
 //! made of it.
 
-use super::clock::Random;
+use super::numbers::Random;
 
 /// Blocks from the start of one extent of the data set to that of the next.
 pub(crate) const STRIDE: u64 = 16;
@@ -89,7 +89,7 @@ pub(crate) trait Extents: Default {
 }
 
 /// The numbers below `count` in random order.
-fn shuffled(count: u64) -> Vec<u64> {
+pub(crate) fn shuffled(count: u64) -> Vec<u64> {
     let mut random = Random::default();
     let mut order: Vec<u64> = (0..count).collect();
     for end in (1..order.len()).rev() {

@@ -1,12 +1,13 @@
 //! How much memory extents take.
 
 use super::candidates::{Visit, loadable};
-use super::contest::{Plan, Spread};
+use super::contest::Plan;
 use super::edits;
 use super::extents::{Extents, Run};
 use super::live::live;
 use super::ours::Ours;
 use super::report::Report;
+use super::spread::Spread;
 
 const EXTENTS: u64 = 100_000;
 

@@ -17,10 +17,14 @@ mod heap;
 #[path = "../common/live.rs"]
 mod live;
 mod locked;
+#[path = "../common/numbers.rs"]
+mod numbers;
 mod ordered;
 mod ours;
 mod report;
 mod single;
+#[path = "../common/spread.rs"]
+mod spread;
 mod threads;
 
 use std::path::PathBuf;
@@ -28,8 +32,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use contest::{Plan, Spread};
+use contest::Plan;
 use report::{Report, Row, at_least, at_most, shown};
+use spread::Spread;
 
 /// Measures the extent map against its opponents.
 #[derive(Parser)]

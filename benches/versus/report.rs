@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::contest::{Outcome, Spread};
+use super::contest::Outcome;
+use super::spread::Spread;
 
 /// What a figure must reach, and what it should.
 #[derive(Clone, Copy)]

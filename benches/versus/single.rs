@@ -3,7 +3,7 @@
 use super::candidates::{Locked, Visit, everybody, loadable};
 use super::clock::timed;
 use super::concurrent::SharedSkipMap;
-use super::contest::{Contestant, Outcome, Plan, Spread, contest};
+use super::contest::{Contestant, Outcome, Plan, contest};
 use super::edits;
 use super::extents::{Anywhere, Dependent, Extents, InOrder, Pattern, Run, STRIDE};
 use super::floor::Floor;
@@ -11,6 +11,7 @@ use super::locked::CachedLast;
 use super::ordered::run;
 use super::ours::Ours;
 use super::report::Report;
+use super::spread::Spread;
 
 const OURS: &str = Ours::NAME;
 const TOGETHER: &str = "ExtentMap, 128 at a time";

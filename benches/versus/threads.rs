@@ -10,13 +10,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::candidates::{Locked, StdLocked};
-use super::clock::{Random, stay_on, thread_time};
+use super::clock::{stay_on, thread_time};
 use super::concurrent::{SharedMassTree, SharedSkipMap, SharedTreeIndex};
-use super::contest::{Contestant, Plan, Spread, contest};
+use super::contest::{Contestant, Plan, contest};
 use super::edits;
 use super::extents::{Anywhere, Extents, Pattern, Run, STRIDE};
+use super::numbers::Random;
 use super::ours::Ours;
 use super::report::Report;
+use super::spread::Spread;
 
 const EXTENTS: u64 = 100_000;
 /// Lookups between two looks at the clock.

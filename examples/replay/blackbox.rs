@@ -21,6 +21,7 @@ use tempfile::NamedTempFile;
 
 use super::mount::{Mount, Store};
 use super::observation::{Observation, without};
+use super::random::Random;
 use super::report::{Failure, Report};
 use super::trace::{Head, MAX_FILE_BYTES, Seen, Step, Trace};
 
@@ -122,7 +123,7 @@ struct Replay<'a> {
     tree_clusters: Vec<u64>,
     head: &'a Head,
     settings: &'a Settings,
-    dice: Dice,
+    random: Random,
     step: u64,
     report: &'a mut Report,
 }
@@ -135,7 +136,7 @@ impl<'a> Replay<'a> {
             mount,
             head,
             settings,
-            dice: Dice(settings.seed),
+            random: Random(settings.seed),
             step: 0,
             report,
         };
@@ -220,9 +221,9 @@ impl<'a> Replay<'a> {
     fn shrink(&mut self) {
         if self.settings.shrink > 0.0 {
             for file in self.mount.files() {
-                let dice = &mut self.dice;
+                let random = &mut self.random;
                 let p = self.settings.shrink;
-                file.shrink_status(|_| dice.roll() < p);
+                file.shrink_status(|_| random.fraction() < p);
             }
         }
     }
@@ -332,19 +333,5 @@ pub(super) fn returned(outcome: &Outcome) -> Value {
         Outcome::Failed(27) => json!("EFBIG"),
         Outcome::Failed(28) => json!("ENOSPC"),
         Outcome::Failed(errno) => json!(format!("errno {errno}")),
-    }
-}
-
-/// A reproducible sequence of numbers that look random (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    /// A number from 0 up to, not including, 1.
-    fn roll(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
 }

@@ -7,6 +7,9 @@
 mod blackbox;
 mod mount;
 mod observation;
+#[path = "../../tests/common/random.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod random;
 mod recording;
 mod report;
 mod trace;

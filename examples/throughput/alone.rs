@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use super::contest::{Contestant, Turn, Work, side_by_side};
 use super::editor::Editor;
+use super::interrupt;
 use super::latencies::Latencies;
-use super::maps::{self, Extents, Run, STRIDE, Visit};
+use super::maps::{self, Extents, Run, STRIDE, Visit, shuffled};
 use super::memory;
 use super::places::below;
-use super::random::Random;
 use super::worker::Job;
 
 /// Operations between two looks at the clock; one of them is timed.
 const BATCH: u64 = 32;
+
 /// A map and those who work on it.
 pub(crate) struct Alone<M> {
     map: M,
@@ -54,13 +55,16 @@ impl<M: Extents + Sync> Work for AtWork<'_, M> {
 }
 
 impl<M: Extents + Sync + 'static> Alone<M> {
+    /// Fills a map, in part only if it is interrupted.
     pub(crate) fn new(job: &Job, extents: u64) -> Self {
         let each = extents.div_ceil(job.workers);
         let extents = each * job.workers;
         let editors = (0..job.workers).map(|number| Editor::new(job, number, each));
         let editors = editors.collect();
         let before = memory::live();
-        let map = M::filled(extents, Run::dense);
+        let mut map = M::default();
+        let runs = shuffled(extents).into_iter().map(Run::dense);
+        map.fill(runs.take_while(|_| !interrupt::wanted()));
         Self {
             map,
             blocks: extents * STRIDE,
@@ -98,17 +102,14 @@ impl<M: Extents + Sync + 'static> Contestant for Alone<M> {
     /// What it had at most less what a copy takes.
     fn garbage(&mut self) -> Option<u64> {
         let get = self.map.reader();
-        let mut runs: Vec<Run> = (0..self.blocks)
+        let runs: Vec<Run> = (0..self.blocks)
             .filter_map(|block| get(block).filter(|run| run.first == block))
             .collect();
         drop(get);
-        let mut random = Random(0);
-        for end in (1..runs.len()).rev() {
-            runs.swap(end, below(&mut random, end as u64 + 1) as usize);
-        }
         let before = memory::live();
         let mut copy = M::default();
-        copy.fill(runs.iter().copied());
+        let order = shuffled(runs.len() as u64).into_iter();
+        copy.fill(order.map(|index| runs[index as usize]));
         let needed = memory::live() - before;
         Some(u64::try_from(self.peak - needed).unwrap_or(0))
     }
@@ -146,7 +147,7 @@ impl<M: Extents + Sync + 'static> Contestant for Alone<M> {
     }
 }
 
-/// Our map and the others that are wanted.
+/// Our map and the others that are wanted, not all of them or not full if it is interrupted.
 pub(crate) fn contestants(
     job: &Job,
     extents: u64,
@@ -155,6 +156,9 @@ pub(crate) fn contestants(
     struct Make<'a>(&'a Job, u64, Vec<Box<dyn Contestant>>);
     impl Visit for Make<'_> {
         fn visit<M: Extents + Sync + 'static>(&mut self) {
+            if interrupt::wanted() {
+                return;
+            }
             // Who answers wrong takes no part.
             maps::check::<M>();
             let Self(job, extents, made) = self;

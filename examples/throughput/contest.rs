@@ -92,7 +92,8 @@ pub(crate) trait Contestant {
         Ok(())
     }
 
-    /// The most bytes that were not given back yet although nobody needed them, where that is known.
+    /// The most bytes that were not given back yet although nobody needed them, where that is known. Not of files: the
+    /// memory of a volume is mostly pages that it keeps on purpose, and that of the system is out of sight.
     fn garbage(&mut self) -> Option<u64> {
         None
     }

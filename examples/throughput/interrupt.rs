@@ -4,21 +4,22 @@ use std::io;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+/// What a shell expects of a program that was interrupted.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Begins to listen.
 pub(crate) fn listen() -> io::Result<()> {
-    /// What a shell expects of a program that was interrupted.
-    const INTERRUPTED: i32 = 130;
     let handler = || {
         if STOP.swap(true, Relaxed) {
-            process::exit(INTERRUPTED);
+            process::exit(INTERRUPTED.into());
         }
     };
     ctrlc::set_handler(handler).map_err(io::Error::other)
 }
 
-/// Whether somebody wants it to end.
+/// Whether somebody wants it to end; if so, for good.
 #[inline]
 pub(crate) fn wanted() -> bool {
     STOP.load(Relaxed)

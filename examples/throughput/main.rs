@@ -5,7 +5,8 @@
 //! cargo run --release --example throughput -- [--help]
 //! ```
 //!
-//! Exits with 0 if everything is as it should be, 1 if something was wrong or failed, 2 if nothing was measured.
+//! Exits with 0 if everything is as it should be, 1 if something was wrong or failed, 2 if it does not do what is asked
+//! for, 130 if Ctrl-C came before anything was measured.
 
 mod alone;
 mod content;
@@ -27,6 +28,8 @@ mod progress;
 mod random;
 mod replay;
 mod report;
+#[path = "../../benches/common/spread.rs"]
+#[allow(dead_code, reason = "benches use the rest")]
 mod spread;
 mod table;
 mod target;
@@ -35,6 +38,7 @@ mod whole;
 mod worker;
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::Path;
@@ -50,19 +54,37 @@ use trace::Trace;
 use whole::Playing;
 use worker::Job;
 
+/// How the program ends, by what it tells a shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum End {
+    Right = 0,
+    Wrong = 1,
+    Refused = 2,
+    Interrupted = interrupt::INTERRUPTED,
+}
+
 fn main() -> ExitCode {
+    ExitCode::from(answer(env::args_os(), cfg!(debug_assertions)) as u8)
+}
+
+/// Does what the arguments of the program ask for, the first of which is its name.
+pub(crate) fn answer(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    is_debug_build: bool,
+) -> End {
     let refused = |why: String| {
         eprintln!("throughput: {why}");
-        ExitCode::from(2)
+        End::Refused
     };
-    let options = match Options::parse(env::args_os()) {
-        Ok(_) if cfg!(debug_assertions) => {
+    let options = match Options::parse(arguments) {
+        Ok(_) if is_debug_build => {
             return refused("a debug build measures nothing: cargo run --release".into());
         }
         Ok(options) => options,
         Err(Instead::Help(text)) => {
             print!("{text}");
-            return ExitCode::SUCCESS;
+            return End::Right;
         }
         Err(Instead::Refused(why)) => return refused(why),
     };
@@ -88,14 +110,11 @@ fn main() -> ExitCode {
         Ok(made) => made,
         Err(why) => return refused(why),
     };
-    match run(&options, &job, trace.as_mut(), (&device, &folder)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("throughput: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let end = run(&options, &job, trace.as_mut(), (&device, &folder));
+    end.unwrap_or_else(|error| {
+        eprintln!("throughput: {error}");
+        End::Wrong
+    })
 }
 
 /// The device, and the folder for files of the system beside it.
@@ -116,13 +135,13 @@ fn open_trace(path: &Path) -> Result<Trace<BufReader<File>>, String> {
     }
 }
 
-/// Measures, checks and tells; whether all was right.
+/// Measures, checks and tells.
 fn run(
     options: &Options,
     job: &Job,
     trace: Option<&mut Trace<BufReader<File>>>,
     place: Place<'_>,
-) -> io::Result<bool> {
+) -> io::Result<End> {
     let mut report = Report {
         header: header::header(options, job),
         ..Report::default()
@@ -142,13 +161,20 @@ fn run(
         }
     }
     progress.end();
+    if report.outcomes.is_empty() {
+        eprintln!("throughput: interrupted before anything was measured");
+        return Ok(End::Interrupted);
+    }
     report.interrupted = interrupt::wanted();
     report.print(io::stdout())?;
     fs::write(&options.svg, picture::svg(&report.outcomes))?;
     if let Some(path) = &options.json {
         fs::write(path, format!("{:#}\n", report.json()))?;
     }
-    Ok(report.is_right())
+    Ok(match report.is_right() {
+        true => End::Right,
+        false => End::Wrong,
+    })
 }
 
 fn whole_crate(
@@ -164,6 +190,9 @@ fn whole_crate(
         true => Some(whole::on_system(job, folder)?),
         false => None,
     };
+    if interrupt::wanted() {
+        return Ok(());
+    }
     let mut contestants: Vec<Box<dyn Contestant>> = vec![Box::new(Playing(&mut stage))];
     if let Some(peer) = &mut peer {
         contestants.push(Box::new(Playing(peer)));
@@ -171,7 +200,7 @@ fn whole_crate(
     let (threads, time) = (&options.threads, options.time_of_a_part());
     let outcome = contest("The whole crate", threads, time, &mut contestants, progress)?;
     report.outcomes.push(outcome);
-    progress.say("Checking");
+    progress.say_checking();
     for peer in &mut contestants[1..] {
         report.findings.push((peer.name().into(), peer.verify()));
     }
@@ -190,10 +219,13 @@ fn map_alone(
 ) -> io::Result<()> {
     progress.say("Filling maps");
     let mut contestants = alone::contestants(job, options.extents, |name| options.wants(name));
+    if interrupt::wanted() {
+        return Ok(());
+    }
     let (threads, time) = (&options.threads, options.time_of_a_part());
     let outcome = contest("The map alone", threads, time, &mut contestants, progress)?;
     report.outcomes.push(outcome);
-    progress.say("Checking");
+    progress.say_checking();
     for contestant in &mut contestants {
         let found = contestant.verify();
         report.findings.push((contestant.name().into(), found));

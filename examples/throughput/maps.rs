@@ -2,9 +2,6 @@
 
 #[path = "../../benches/versus/check.rs"]
 mod check;
-#[path = "../../benches/common/clock.rs"]
-#[allow(dead_code, reason = "benches use the rest")]
-mod clock;
 #[path = "../../benches/versus/concurrent.rs"]
 #[allow(dead_code, reason = "benches use the rest")]
 mod concurrent;
@@ -14,6 +11,9 @@ mod extents;
 #[path = "../../benches/versus/locked.rs"]
 #[allow(dead_code, reason = "benches use the rest")]
 mod locked;
+#[path = "../../benches/common/numbers.rs"]
+#[allow(dead_code, reason = "benches use the rest")]
+mod numbers;
 #[path = "../../benches/versus/ordered.rs"]
 mod ordered;
 #[path = "../../benches/versus/ours.rs"]
@@ -23,7 +23,7 @@ use parking_lot::RwLock;
 use rangemap::RangeMap;
 
 pub(crate) use check::check;
-pub(crate) use extents::{Extents, Run, STRIDE};
+pub(crate) use extents::{Extents, Run, STRIDE, shuffled};
 pub(crate) use ours::Ours;
 
 /// Something that is done with maps.

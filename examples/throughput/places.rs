@@ -49,9 +49,8 @@ pub(crate) fn below(random: &mut Random, count: u64) -> u64 {
 
 /// A number below `count`; `n` comes about `n + 1` times less often than 0.
 fn liked(random: &mut Random, count: u64) -> u64 {
-    let uniform = (random.any() >> 11) as f64 / (1_u64 << 53) as f64;
     // The share of numbers below n is ln(n + 1) / ln(count + 1).
-    let number = ((count + 1) as f64).powf(uniform) - 1.0;
+    let number = ((count + 1) as f64).powf(random.fraction()) - 1.0;
     (number as u64).min(count - 1)
 }
 

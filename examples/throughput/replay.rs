@@ -51,6 +51,7 @@ pub(crate) fn replay(
     }
     let names = targets.map(|target| target.name());
     let mut outcome = Outcome::new("The trace", &[threads], &names);
+    progress.say(outcome.title);
     let (start, mut round, mut operations) = (Instant::now(), 0, 0);
     loop {
         let queues = deal(trace, threads)?;
@@ -65,7 +66,7 @@ pub(crate) fn replay(
             outcome.add(turn, 0, &carry_out(targets[turn], &queues, operations)?);
         }
         (round, operations) = (round + 1, operations + count);
-        progress.say(&format!("{operations} operations replayed"));
+        progress.show(&format!("{operations} operations replayed"));
     }
     report.outcomes.push(outcome);
     report.notes.push(format!(
@@ -73,7 +74,7 @@ pub(crate) fn replay(
         trace.format()
     ));
     report.notes.extend(trace.complaints());
-    progress.say("Checking");
+    progress.say_checking();
     let files = trace.files().min(FILES);
     let data = same(&ours, &system, files);
     report

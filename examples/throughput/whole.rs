@@ -11,6 +11,7 @@ use extent_map::stats::Stats;
 use extent_map::testing;
 
 use super::contest::{Contestant, Turn, side_by_side};
+use super::interrupt;
 use super::target::{OnSystem, OnVolume, Target};
 use super::worker::{AtWork, Job, LONGEST, SHARED, Worker, offset};
 
@@ -27,7 +28,7 @@ pub(crate) struct Stage<T> {
 }
 
 impl<T: Target> Stage<T> {
-    /// Lays the files out.
+    /// Lays the files out, in part only if it is interrupted.
     fn new(job: &Job, target: T) -> io::Result<Self> {
         for file in 0..SHARED {
             target.truncate(file, offset(job.blocks()))?;
@@ -38,7 +39,9 @@ impl<T: Target> Stage<T> {
         for worker in &mut workers {
             worker.lay_out(&target)?;
         }
-        target.settle()?;
+        if !interrupt::wanted() {
+            target.settle()?;
+        }
         Ok(Self { target, workers })
     }
 

@@ -7,6 +7,7 @@ use std::io;
 
 use super::content::{self, BLOCK};
 use super::contest::Work;
+use super::interrupt;
 use super::latencies::Latencies;
 use super::mix::{Kind, Mix};
 use super::options::Options;
@@ -92,9 +93,10 @@ impl Worker {
         }
     }
 
-    /// Writes every second one of its blocks.
+    /// Writes every second one of its blocks, until it is interrupted.
     pub(crate) fn lay_out(&mut self, target: &dyn Target) -> io::Result<()> {
-        for own in (0..self.generations.len()).step_by(2) {
+        let all = (0..self.generations.len()).step_by(2);
+        for own in all.take_while(|_| !interrupt::wanted()) {
             let (file, block) = self.place(own as u64);
             content::fill(&mut self.buffer[..], file as u64, block, self.generation);
             target.write(file, offset(block), &self.buffer[..])?;

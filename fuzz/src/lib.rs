@@ -39,6 +39,8 @@ mod common {
 #[path = "../../examples/replay"]
 #[allow(dead_code, reason = "its files and folders are not fuzzed")]
 mod replay {
+    use super::common::random;
+
     pub(crate) mod blackbox;
     mod mount;
     mod observation;

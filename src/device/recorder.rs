@@ -129,6 +129,7 @@ impl BlockDevice for Recorder {
             self.inner.write_zeroes(offset, len)
         })
     }
+
     fn start(&self, request: Request) {
         let data = match request.kind {
             OperationKind::Write => request.buffers.to_vec(),

@@ -18,4 +18,10 @@ impl Random {
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.any() % end
     }
+
+    /// A number from 0 up to, not including, 1.
+    #[allow(dead_code, reason = "few need it")]
+    pub(crate) fn fraction(&mut self) -> f64 {
+        (self.any() >> 11) as f64 / (1_u64 << 53) as f64
+    }
 }

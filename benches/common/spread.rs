@@ -19,4 +19,10 @@ impl Spread {
             high: *rounds.last()?,
         })
     }
+
+    /// What was found once.
+    pub(crate) fn once(found: f64) -> Self {
+        let (low, median, high) = (found, found, found);
+        Self { low, median, high }
+    }
 }

@@ -109,7 +109,7 @@ impl Edit {
 }
 
 /// A map and the states it had.
-pub(crate) struct History {
+pub(crate) struct WitnessedMap {
     pub(crate) map: ExtentMap<u64>,
     // Not a lock of shuttle: writing the list is no step of its own.
     states: Mutex<States>,
@@ -122,7 +122,7 @@ struct States {
     done: usize,
 }
 
-impl History {
+impl WitnessedMap {
     /// A map whose 18 extents make a tree of three levels; one promise may be broken.
     pub(crate) fn new(broken: Option<Mutation>) -> Self {
         let sound = Probe::new();
@@ -130,19 +130,19 @@ impl History {
             None => sound,
             Some(mutation) => sound.mutation(mutation),
         };
-        let history = Self {
+        let witnessed = Self {
             map: ExtentMap::with_probe(&Reclaimer::new(), probe),
             states: Mutex::new(States {
                 list: vec![State(vec![None; BLOCKS as usize])],
                 done: 0,
             }),
         };
-        let mut editor = history.map.edit();
+        let mut editor = witnessed.map.edit();
         for start in (0..54).step_by(3) {
-            history.make(&mut editor, &Edit::Insert(start..=start + 1, 1));
+            witnessed.make(&mut editor, &Edit::Insert(start..=start + 1, 1));
         }
         drop(editor);
-        history
+        witnessed
     }
 
     fn with_states<T>(&self, use_them: impl FnOnce(&mut States) -> T) -> T {
@@ -164,7 +164,7 @@ impl History {
         self.with_states(|states| states.done)
     }
 
-    /// Makes `edit` in the map of this history and on the list.
+    /// Makes `edit` in the map and on the list.
     pub(crate) fn make(&self, editor: &mut Editor<'_, u64>, edit: &Edit) {
         let (_, mut next) = self.now();
         edit.model(&mut next);
@@ -175,15 +175,15 @@ impl History {
 }
 
 /// One that reads a map, state by state.
-pub(crate) struct Witness<'h> {
-    history: &'h History,
+pub(crate) struct Witness<'m> {
+    witnessed: &'m WitnessedMap,
     /// The first state that is not too old for the next answer.
     from: usize,
 }
 
-impl<'h> Witness<'h> {
-    pub(crate) fn of(history: &'h History) -> Self {
-        Self { history, from: 0 }
+impl<'m> Witness<'m> {
+    pub(crate) fn of(witnessed: &'m WitnessedMap) -> Self {
+        Self { witnessed, from: 0 }
     }
 
     /// What `read` finds must be `expected` of a state that was there while it ran, and none older than what was
@@ -194,10 +194,10 @@ impl<'h> Witness<'h> {
         read: impl FnOnce() -> T,
         expected: impl Fn(&State) -> T,
     ) {
-        let from = self.from.max(self.history.done());
+        let from = self.from.max(self.witnessed.done());
         let found = read();
         let answers: Vec<_> = self
-            .history
+            .witnessed
             .with_states(|states| states.list[from..].iter().map(expected).collect());
         match answers.iter().position(|answer| *answer == found) {
             Some(at) => self.from = from + at,
