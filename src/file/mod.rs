@@ -80,7 +80,7 @@ pub struct File {
 struct OpenFile {
     inode: Arc<Inode>,
     /// The errors that this open file has been told of.
-    seen_errors: Mutex<SeenErrors>,
+    seen_errors: Mutex<ErrorCounts>,
     read_ahead: ReadAhead,
 }
 
@@ -90,9 +90,9 @@ impl Drop for OpenFile {
     }
 }
 
-/// How many errors an open file has been told of.
+/// How many errors there were, or an open file has been told of.
 #[derive(Debug)]
-struct SeenErrors {
+struct ErrorCounts {
     of_writeback: u64,
     of_flushes: u64,
 }
@@ -108,7 +108,7 @@ impl fmt::Debug for File {
 
 impl File {
     fn open(inode: Arc<Inode>) -> Self {
-        let seen = SeenErrors {
+        let seen = ErrorCounts {
             of_writeback: inode.errors.seen_by_new_handle(),
             of_flushes: inode.flush_errors.seen_by_new_handle(),
         };

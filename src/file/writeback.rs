@@ -10,10 +10,10 @@ use crate::sync::uncounted::Ordering::Relaxed;
 use crate::sync::{Arc, MutexGuard};
 use crate::units::{FileRange, PAGE_SIZE};
 
-use super::File;
 use super::inode::Inode;
 use super::page_cache::{BlockMask, Page, PageState, mask_of, pages_meeting, pages_of, runs_of};
 use super::plan::{Command, Plan, meeting};
+use super::{ErrorCounts, File};
 
 /// Bytes in one command to the device, the pages of which are locked at once.
 const COMMAND_BYTES: u64 = 1 << 20;
@@ -23,14 +23,16 @@ impl File {
     /// Takes folio locks of dirty pages over the I/O, but not the inode lock.
     ///
     /// # Errors
-    /// The last writeback error of the file, or the last failure to make anything of the volume durable, that this
-    /// handle has not been told of yet. Blocks that the device failed to write are clean afterwards, as in Linux;
-    /// others stay dirty.
+    /// The last writeback error of the file, or the last failure to make anything of the volume durable, if it came
+    /// during this call, whoever met it, or if no call on this handle has told of it yet. So of syncs that run at once
+    /// each fails whose data or commit did, and a later one is told once. Blocks that the device failed to write are clean
+    /// afterwards, as in Linux; others stay dirty.
     pub fn sync_data(&self) -> Result<()> {
         span!(DEBUG, "sync", file = self.inode.number.0);
+        let begun = self.count_errors();
         self.inode.write_back(0..u64::MAX);
         let _told_below = self.inode.make_durable();
-        self.report_error()
+        self.tell_errors(&begun)
     }
 
     /// As [`sync_data`](Self::sync_data); size and mapping are durable in either case.
@@ -53,19 +55,38 @@ impl File {
             0 => u64::MAX,
             _ => offset.checked_add(len).ok_or(Error::FileTooBig)?,
         };
+        let begun = self.count_errors();
         if offset < end {
             self.inode.write_back(pages_of(offset..end));
         }
-        self.report_error()
+        self.tell_errors(&begun)
     }
 
-    fn report_error(&self) -> Result<()> {
+    fn count_errors(&self) -> ErrorCounts {
+        // Whoever shares the handle may hear of what happens from here on, and mark it as seen.
+        match self.inode.backing.probe.is(Mutation::TellOnlyUnseen) {
+            false => ErrorCounts {
+                of_writeback: self.inode.errors.count(),
+                of_flushes: self.inode.flush_errors.count(),
+            },
+            true => ErrorCounts {
+                of_writeback: u64::MAX,
+                of_flushes: u64::MAX,
+            },
+        }
+    }
+
+    /// Fails if there was an error since a call `begun`, or one that the handle has not seen.
+    fn tell_errors(&self, begun: &ErrorCounts) -> Result<()> {
+        let inode = &*self.inode;
         let mut seen = self.opened.seen_errors.lock();
-        let written = self.inode.errors.check(&mut seen.of_writeback);
-        self.inode
+        let written = inode
+            .errors
+            .check(&mut seen.of_writeback, begun.of_writeback);
+        let flushed = inode
             .flush_errors
-            .check(&mut seen.of_flushes)
-            .and(written)
+            .check(&mut seen.of_flushes, begun.of_flushes);
+        flushed.and(written)
     }
 }
 
