@@ -64,6 +64,7 @@ pub(crate) use picture::{FilePicture, VolumePicture};
 pub use seek::{ExtentKind, FileExtent};
 pub use volume::{Statfs, Volume};
 
+use background::Waits;
 use inode::Inode;
 use read_ahead::ReadAhead;
 
@@ -82,6 +83,7 @@ struct OpenFile {
     /// The errors that this open file has been told of.
     seen_errors: Mutex<ErrorCounts>,
     read_ahead: ReadAhead,
+    waits: Waits,
 }
 
 impl Drop for OpenFile {
@@ -117,6 +119,7 @@ impl File {
             inode: Arc::clone(&inode),
             seen_errors: Mutex::new(Rank::SeenErrors, seen),
             read_ahead: ReadAhead::default(),
+            waits: Waits::default(),
         };
         Self {
             inode,

@@ -27,7 +27,8 @@
 //! - A file that was opened stays in memory until the volume ends, and [`Volume::sync`](crate::file::Volume::sync) comes by all of
 //!   them: 0.1 to 0.4 us for each that is clean. The first opening of a file counts its extents.
 //! - Direct writes of one file wait for each other.
-//! - Reads, read-ahead and writeback wait for the device; only the block queue works without waiting.
+//! - Reads, read-ahead and writeback wait for the device; only the block queue works without waiting. Who waits in front of writeback
+//!   can be cancelled ([`File::cancel_waits`](crate::file::File::cancel_waits)), who waits for the device itself cannot.
 //! - It does not read or write the disk format of ext4.
 //!
 //! # Leaks
