@@ -23,7 +23,7 @@
 //! | `allocate`: punch, zero | X | X | | of changed pages |
 //! | `allocate`: collapse, insert | X | X | X | of written and dropped pages |
 //! | `extents`, `seek_data`, `seek_hole` | s | | | for a look |
-//! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync`, writeback in the background | | | X | those of one command, in order, over the I/O |
+//! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync`, writeback in the background | | | X | those of up to 1 MiB, in order, over the I/O |
 //! | eviction of clean pages | | | | tried only |
 //! | `Volume::drop_caches` | X | X | X | as `sync_all`, then of dropped pages |
 //!

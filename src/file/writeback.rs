@@ -12,11 +12,8 @@ use crate::units::{FileRange, PAGE_SIZE};
 
 use super::inode::Inode;
 use super::page_cache::{BlockMask, Page, PageState, mask_of, pages_meeting, pages_of, runs_of};
-use super::plan::{Command, Plan, meeting};
+use super::plan::{Batch, Plan, meeting};
 use super::{ErrorCounts, File};
-
-/// Bytes in one command to the device, the pages of which are locked at once.
-const COMMAND_BYTES: u64 = 1 << 20;
 
 impl File {
     /// Writes the file's dirty pages back, waits for them and for the device to make them durable.
@@ -119,8 +116,8 @@ impl Inode {
             if blocks == self.blocks_of(0..u64::MAX) {
                 self.pages.dirty_pages.begin_anew();
             }
-            for command in self.plan(blocks) {
-                self.write_command(&command);
+            for batch in self.plan(blocks) {
+                self.write_batch(&batch);
                 self.background.progressed();
             }
             self.background.memory().trim();
@@ -135,7 +132,7 @@ impl Inode {
 
     /// Gives every dirty block of `range` its place, and says which of them go to the device together. What finds no
     /// place stays dirty.
-    fn plan(&self, range: FileRange) -> Vec<Command> {
+    fn plan(&self, range: FileRange) -> Vec<Batch> {
         let mut unplaced = Vec::new();
         // What is delayed and not dirty is about to be written: it is placed with its bytes.
         let dirty = self.pages.dirty_runs(range);
@@ -145,7 +142,7 @@ impl Inode {
         }
         let gives_up =
             !unplaced.is_empty() && self.backing.probe.is(Mutation::CountMappedAsWritten);
-        let mut plan = Plan::new(COMMAND_BYTES / self.block_size().bytes());
+        let mut plan = Plan::new(self.backing.queue.limits(), self.block_size());
         for mut rest in self.pages.dirty_runs(range) {
             while !rest.is_empty() {
                 let found = self.blocks.peek(rest);
@@ -163,7 +160,7 @@ impl Inode {
                 rest = FileRange::new(found_to, rest.end());
             }
         }
-        plan.commands()
+        plan.batches()
     }
 
     /// As [`write_back`](Self::write_back), failing when a page of the range could not be written or is still dirty
@@ -179,10 +176,10 @@ impl Inode {
         }
     }
 
-    /// Writes what is dirty of the blocks of one command.
-    fn write_command(&self, command: &Command) {
+    /// Writes what is dirty of the blocks of one batch.
+    fn write_batch(&self, batch: &Batch) {
         let mut pages: Vec<Arc<Page>> = Vec::new();
-        for range in command {
+        for range in batch {
             pages.extend(self.pages.holding(*range));
         }
         // Two ranges may meet in one page.
@@ -193,7 +190,7 @@ impl Inode {
             .collect();
         let mut runs = Vec::new();
         for (blocks, state) in &mut locked {
-            let ranges = meeting(command, *blocks);
+            let ranges = meeting(batch, *blocks);
             let planned = ranges
                 .iter()
                 .fold(0, |mask, range| mask | mask_of(*blocks, *range));
