@@ -57,6 +57,9 @@ pub enum Error {
     /// It would have to wait, and was asked not to (`EAGAIN`).
     #[error("it would have to wait")]
     WouldBlock,
+    /// The wait for something was cancelled (`EINTR`).
+    #[error("the wait was cancelled")]
+    Interrupted,
     /// The operation is not supported here (`EOPNOTSUPP`).
     #[error("not supported: {0}")]
     NotSupported(&'static str),
@@ -75,6 +78,7 @@ pub struct IoError {
 }
 
 mod errno {
+    pub(super) const EINTR: i32 = 4;
     pub(super) const EIO: i32 = 5;
     pub(super) const ENXIO: i32 = 6;
     pub(super) const EAGAIN: i32 = 11;
@@ -99,6 +103,7 @@ impl Error {
             Self::Io(_) => errno::EIO,
             Self::Corrupt(_) => errno::EUCLEAN,
             Self::WouldBlock => errno::EAGAIN,
+            Self::Interrupted => errno::EINTR,
             Self::ReservationLeak { .. } | Self::PromiseLeak { .. } => errno::EBUSY,
             Self::NotSupported(_) => errno::EOPNOTSUPP,
         }
@@ -128,6 +133,7 @@ impl From<Error> for io::Error {
                 io::ErrorKind::ResourceBusy
             }
             Error::WouldBlock => io::ErrorKind::WouldBlock,
+            Error::Interrupted => io::ErrorKind::Interrupted,
             Error::NotSupported(_) => io::ErrorKind::Unsupported,
             Error::Corrupt(_) => io::ErrorKind::InvalidData,
             _ => io::ErrorKind::Other,
@@ -176,6 +182,7 @@ mod tests {
                 io::ErrorKind::ResourceBusy,
             ),
             (Error::WouldBlock, 11, io::ErrorKind::WouldBlock),
+            (Error::Interrupted, 4, io::ErrorKind::Interrupted),
             (Error::NotSupported("x"), 95, io::ErrorKind::Unsupported),
         ];
         for (error, errno, kind) in cases {

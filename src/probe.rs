@@ -167,6 +167,12 @@ pub enum Mutation {
     WriteWhatWasPlanned,
     /// A writer who waits for writeback hears of no end but that there is room.
     WaitForRoomOnly,
+    /// The waits of an open file are cancelled without the lock under which writers look whether to wait.
+    CancelBesideLooks,
+    /// The system has no thread to give for writeback.
+    StartNoThread,
+    /// A sync tells only of errors that its open file has not been told of, in whichever call that was.
+    TellOnlyUnseen,
     /// The end of a volume does not wait for the writeback that it has in the background.
     LeaveWritebackBehind,
     /// A direct write leaves the pages of its range in memory.

@@ -1,12 +1,14 @@
-//! Opening a volume on a device that fails, that cannot be written, or that has another size than it had.
+//! Making and opening a volume on a device that fails, that cannot be written, that has another size than it had, or that
+//! takes no such blocks.
 
 use std::sync::Arc;
 
 use extent_map::device::OperationKind::{self, Discard, Flush, Read, Write, WriteZeroes};
-use extent_map::device::{BlockDevice, FaultyDevice, ImageDevice, MemoryDevice};
+use extent_map::device::{BlockDevice, FaultyDevice, ImageDevice, Limits, MemoryDevice};
 use extent_map::file::{File, Volume, VolumeOptions};
+use extent_map::mapping::MemoryStore;
 use extent_map::units::FileNumber;
-use extent_map::{Error, IoError};
+use extent_map::{Error, IoError, Result};
 
 #[path = "common/around.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -200,6 +202,81 @@ fn a_volume_opens_on_a_device_that_has_grown_and_not_on_one_that_has_shrunk() {
                 "{left}: {opened:?}"
             );
             assert!(!Volume::check(&*shrunk).unwrap().is_empty(), "{left}");
+        }
+    }
+}
+
+/// What each way to have a volume with blocks of `block` bytes says of a device with these limits; a volume that is made
+/// is written to.
+fn made_on(limits: Limits, block: u64) -> [Result<()>; 4] {
+    let options = options().block_size(block);
+    let over = |behind: Arc<dyn BlockDevice>| -> Arc<dyn BlockDevice> {
+        let refusing = Around::new(behind, move |operation, carry_out| {
+            let aligned = |bytes: u64| bytes.is_multiple_of(limits.alignment.max(1) as u64);
+            match aligned(operation.offset) && aligned(operation.len) {
+                true => carry_out(),
+                false => Err(Error::InvalidInput("not aligned")),
+            }
+        });
+        Arc::new(refusing.with_limits(limits))
+    };
+    let empty = || Arc::new(MemoryDevice::new(DEVICE));
+    let formatted = empty();
+    Volume::format_persistent(formatted.clone(), &options).unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let untouched = empty();
+    let made = [
+        Volume::format(over(empty()), &options),
+        Volume::with_store(over(empty()), store, &options),
+        Volume::format_persistent(over(untouched.clone()), &options),
+        Volume::open(over(formatted), &options),
+    ];
+    if made[2].is_err() {
+        assert_eq!(read(&*untouched, 0, DEVICE as usize), [0; DEVICE as usize]);
+    }
+    let try_it = |volume: Volume| {
+        let file = volume.file(FileNumber(1)).unwrap();
+        file.write_at(0, &content(1)).unwrap();
+        volume.drop_caches().unwrap();
+        assert_eq!(bytes(&file), content(1));
+    };
+    made.map(|volume| volume.map(try_it))
+}
+
+#[test]
+fn a_volume_is_made_only_where_the_device_takes_its_blocks() {
+    let aligned = |alignment| Limits {
+        alignment,
+        ..Limits::default()
+    };
+    let at_most = |max_bytes| Limits {
+        max_bytes,
+        ..Limits::default()
+    };
+    for (limits, block) in [
+        (aligned(0), 512),
+        (aligned(512), 512),
+        (aligned(1024), 4096),
+        (aligned(4096), 4096),
+        (at_most(512), 512),
+        (at_most(4097), 4096),
+    ] {
+        assert_eq!(
+            made_on(limits, block),
+            [const { Ok(()) }; 4],
+            "{limits:?}, {block}"
+        );
+    }
+    for (limits, block) in [
+        (aligned(4096), 1024),
+        (aligned(8192), 4096),
+        (aligned(768), 1024),
+        (at_most(0), 512),
+        (at_most(4095), 4096),
+    ] {
+        for made in made_on(limits, block) {
+            let refused = matches!(made, Err(Error::InvalidInput(_)));
+            assert!(refused, "{limits:?}, {block}: {made:?}");
         }
     }
 }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice, OperationKind};
 use extent_map::file::{File, Volume, VolumeOptions};
 use extent_map::mapping::MemoryStore;
+use extent_map::probe::{Mutation, Probe};
 use extent_map::units::FileNumber;
+use extent_map::{Error, Result};
 
 #[path = "common/around.rs"]
 #[allow(dead_code, reason = "others use the rest")]
@@ -88,6 +90,146 @@ fn slow(delay: Duration, company: u64) -> (Arc<dyn BlockDevice>, Arc<Pace>) {
         carry_out()
     });
     (Arc::new(device), pace)
+}
+
+/// Where the writes of a device wait, until it is open.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+    came: AtomicU64,
+}
+
+impl Gate {
+    fn pass(&self) {
+        self.came.fetch_add(1, SeqCst);
+        let closed = |open: &mut bool| !*open;
+        let waited = self
+            .opened
+            .wait_timeout_while(self.open.lock().unwrap(), PATIENCE, closed);
+        assert!(!waited.unwrap().1.timed_out(), "nobody opens the gate");
+    }
+
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+}
+
+/// A volume in which `most` pages may be dirty, two open files of one file whose pages 0 and 1 are, and the gate
+/// at which they are being written.
+fn held_up(most: u64) -> (Volume, [File; 2], Arc<Gate>) {
+    let gate: Arc<Gate> = Arc::default();
+    let writes = Arc::clone(&gate);
+    let memory = Arc::new(MemoryDevice::new(64 << 20));
+    let device = Around::new(memory, move |operation, carry_out| {
+        if operation.kind == OperationKind::Write {
+            writes.pass();
+        }
+        carry_out()
+    });
+    let options = VolumeOptions::new().dirty_pages(1, most);
+    let volume = Volume::format(Arc::new(device), &options).unwrap();
+    let files = [(); 2].map(|()| volume.file(FileNumber(1)).unwrap());
+    (0..2).for_each(|page| write(&files[0], page));
+    wait_until("it writes", || gate.came.load(SeqCst) > 0);
+    (volume, files, gate)
+}
+
+/// What a write of page `page` answers, in a thread of its own.
+fn writer(file: &File, page: u64) -> thread::JoinHandle<Result<usize>> {
+    let file = file.clone();
+    thread::spawn(move || file.write_at(page * PAGE, &[page as u8; PAGE as usize]))
+}
+
+fn wait_for_throttled(volume: &Volume, writers: u64) {
+    wait_until("writers wait", || {
+        volume.stats().writers_throttled == writers
+    });
+}
+
+#[test]
+fn who_is_cancelled_has_done_nothing_and_writers_of_other_open_files_wait_on() {
+    let (volume, [file, other], gate) = held_up(2);
+    let cancelled = [2, 3].map(|page| writer(&file, page));
+    let patient = writer(&other, 4);
+    wait_for_throttled(&volume, 3);
+    file.cancel_waits();
+    let told = cancelled.map(|writer| writer.join().unwrap());
+    assert_eq!(told, [(); 2].map(|()| Err(Error::Interrupted)));
+    // An edge: who comes later waits.
+    let later = writer(&file, 5);
+    wait_for_throttled(&volume, 4);
+    assert!(!patient.is_finished() && !later.is_finished());
+    assert_eq!(file.size(), 2 * PAGE);
+    gate.open();
+    for writer in [patient, later] {
+        assert_eq!(writer.join().unwrap(), Ok(PAGE as usize));
+    }
+    file.sync_all().unwrap();
+    volume.drop_caches().unwrap();
+    let bytes = [0, 1, 2, 3, 4, 5].map(|page| {
+        let mut byte = [0xee];
+        file.read_at(page * PAGE, &mut byte).unwrap();
+        byte[0]
+    });
+    assert_eq!(bytes, [0, 1, 0, 0, 4, 5]);
+}
+
+#[test]
+fn a_cancelled_store_through_a_mapping_tells_what_it_has_stored() {
+    let (volume, [file, _], gate) = held_up(3);
+    file.set_len(100 * PAGE).unwrap();
+    assert_eq!(file.store_mapped(50 * PAGE, &[1]), Ok(1));
+    let storing = file.clone();
+    let store = move || storing.store_mapped(50 * PAGE, &[7; 2 * PAGE as usize]);
+    let told = thread::spawn(store);
+    let faulting = file.clone();
+    let fault = thread::spawn(move || faulting.page_fault(60 * PAGE));
+    wait_for_throttled(&volume, 2);
+    file.cancel_waits();
+    assert_eq!(told.join().unwrap(), Ok(PAGE as usize));
+    assert_eq!(fault.join().unwrap(), Err(Error::Interrupted));
+    gate.open();
+    assert_eq!(
+        file.store_mapped(50 * PAGE, &[8; 2 * PAGE as usize]),
+        Ok(2 * PAGE as usize)
+    );
+}
+
+#[test]
+fn the_end_of_a_volume_lets_its_writers_go_before_the_device_answers() {
+    let (volume, [file, _], gate) = held_up(2);
+    let waiting = writer(&file, 2);
+    wait_for_throttled(&volume, 1);
+    let end = thread::spawn(move || drop(volume));
+    assert_eq!(waiting.join().unwrap(), Ok(PAGE as usize));
+    gate.open();
+    end.join().unwrap();
+}
+
+#[test]
+fn where_no_thread_can_be_started_writers_do_its_work() {
+    let options = VolumeOptions::new()
+        .dirty_pages(2, 8)
+        .dirty_age(Duration::from_secs(3600))
+        .probe(Probe::new().mutations([Mutation::StartNoThread]));
+    let volume = Volume::format(faulty(), &options).unwrap();
+    let files = [1, 2, 3].map(|number| volume.file(FileNumber(number)).unwrap());
+    thread::scope(|scope| {
+        for file in &files {
+            let volume = &volume;
+            scope.spawn(move || {
+                for page in 0..100 {
+                    write(file, page);
+                    // Each writer may come by the limit at once.
+                    assert!(volume.statfs().delayed_blocks <= 8 + 3);
+                }
+            });
+        }
+    });
+    assert!(volume.stats().writers_throttled > 0);
+    volume.close().unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::iter::once;
 
-use crate::device::{BlockDevice, Completion, OperationKind};
+use crate::device::{BlockDevice, Completion, Limits, OperationKind};
 use crate::error::{Error, Result};
 #[cfg(feature = "testing")]
 use crate::probe::Probe;
@@ -89,6 +89,11 @@ impl BlockQueue {
     /// Bytes in one block.
     pub fn block_size(&self) -> BlockSize {
         self.core.block_size
+    }
+
+    /// What commands are cut to: the limits of the device, at most what the queue was told, in whole blocks.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.core.limits
     }
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {

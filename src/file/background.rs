@@ -3,7 +3,8 @@
 //! The thread starts when there is something to do for it, knows the volume's files only as long as the volume
 //! lives, and has ended when the volume is dropped. A writer who is ahead of the device waits, with no lock held, until
 //! less is dirty, or until everything that was dirty when he came has been tried once: a device or store that
-//! fails holds nobody up for ever.
+//! fails holds nobody up for ever. A device that does not answer does, until the wait is cancelled or the volume dropped.
+//! Where the system has no thread to give, the writer does its work.
 
 use std::fmt;
 use std::sync::Weak;
@@ -11,9 +12,11 @@ use std::time::Duration;
 
 use crossbeam_skiplist::SkipMap;
 
+use crate::error::{Error, Result};
 use crate::probe::{Mutation, Probe};
 use crate::spans::span;
 use crate::stats::{Counter, Counters};
+use crate::sync::atomic::AtomicU64;
 use crate::sync::uncounted::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Condvar, Mutex, Rank, thread};
 use crate::units::FileNumber;
@@ -38,6 +41,13 @@ pub(super) struct DirtyLimits {
     pub(super) most: u64,
     /// When the oldest dirty page of a file is so old.
     pub(super) age: Option<Duration>,
+}
+
+/// The waits of the calls on one open file.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    /// How often they were cancelled; changes under the lock that writers wait with.
+    cancelled: AtomicU64,
 }
 
 /// The writeback of one volume.
@@ -108,45 +118,76 @@ impl Background {
 
     /// Before somebody makes pages dirty, who holds no lock: has the thread write back if enough is dirty, and waits
     /// if too much is.
-    pub(super) fn before_dirtying(self: &Arc<Self>) {
-        let Some(limits) = self.limits else { return };
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when the wait is [cancelled](Self::cancel).
+    pub(super) fn before_dirtying(self: &Arc<Self>, waits: &Waits) -> Result<()> {
+        let Some(limits) = self.limits else {
+            return Ok(());
+        };
         let dirty = self.memory.dirty();
         if dirty >= limits.most {
-            self.wait_for_room(limits.most);
-        } else if dirty >= limits.background && !self.told.load(Relaxed) {
+            return self.wait_for_room(limits.most, waits);
+        }
+        // Where no thread can be started, the next writer tries again.
+        if dirty >= limits.background && !self.told.load(Relaxed) {
             self.tell(&mut self.state.lock());
         } else if limits.age.is_some() && !self.started.load(Relaxed) {
             self.start(&mut self.state.lock());
         }
+        Ok(())
     }
 
-    /// Has the thread write back everything.
-    fn tell(self: &Arc<Self>, state: &mut State) {
-        self.told.store(true, Relaxed);
+    /// Has the thread write back everything; whether there is one.
+    fn tell(self: &Arc<Self>, state: &mut State) -> bool {
+        let is_there = self.start(state);
+        self.told.store(is_there, Relaxed);
         state.wanted = true;
-        self.start(state);
         self.work.notify_one();
+        is_there
     }
 
-    /// Starts the thread if it is not there yet.
-    fn start(self: &Arc<Self>, state: &mut State) {
-        if !state.ended && !self.started.swap(true, Relaxed) {
+    /// Starts the thread if it is not there yet; whether it is there now, or was.
+    fn start(self: &Arc<Self>, state: &mut State) -> bool {
+        if !state.ended && !self.started.load(Relaxed) {
             let background = Arc::clone(self);
-            state.thread = Some(thread::spawn(move || background.run()));
+            state.thread = start_thread(&self.probe, move || background.run());
+            self.started.store(state.thread.is_some(), Relaxed);
         }
+        state.ended || self.started.load(Relaxed)
     }
 
-    fn wait_for_room(self: &Arc<Self>, most: u64) {
-        self.counters.count(Counter::WritersThrottled);
+    fn wait_for_room(self: &Arc<Self>, most: u64, waits: &Waits) -> Result<()> {
         let mut state = self.state.lock();
-        self.tell(&mut state);
+        let before = waits.cancelled.load(Relaxed);
+        // Counted under the lock: a wait that was seen in the counter can be cancelled.
+        self.counters.count(Counter::WritersThrottled);
+        if !self.tell(&mut state) {
+            drop(state);
+            self.pass(true, None);
+            return Ok(());
+        }
         // The pass under way may have come by what is dirty now; the next one has tried everything.
         let enough = state.passes_begun + 1;
         let room_only = self.probe.is(Mutation::WaitForRoomOnly);
         while self.memory.dirty() >= most && (state.last_pass < enough || room_only) && !state.ended
         {
+            if waits.cancelled.load(Relaxed) != before {
+                return Err(Error::Interrupted);
+            }
             state = self.progress.wait(state);
         }
+        Ok(())
+    }
+
+    /// Ends the waits of one open file that have begun.
+    pub(super) fn cancel(&self, waits: &Waits) {
+        // Whoever has looked waits by the time that the lock is free.
+        let _state = self
+            .probe
+            .unless(Mutation::CancelBesideLooks, || self.state.lock());
+        waits.cancelled.fetch_add(1, Relaxed);
+        self.progress.notify_all();
     }
 
     /// Less may be dirty than before. No folio lock is held.
@@ -229,12 +270,22 @@ impl Background {
             .collect();
         drop(files);
         chosen.sort_by_key(|inode| inode.pages.dirty_pages.since());
-        write_back_all(chosen);
+        write_back_all(&self.probe, chosen);
     }
 }
 
+/// A thread for writeback, if the system has one to give.
+fn start_thread(
+    probe: &Probe,
+    work: impl FnOnce() + Send + 'static,
+) -> Option<thread::JoinHandle<()>> {
+    let named = thread::Builder::new().name("writeback".into());
+    let allowed = probe.unless(Mutation::StartNoThread, || named)?;
+    allowed.spawn(work).ok()
+}
+
 /// Writes files back, a few at a time. Not in a pool that others share: those whom it waits for may wait for this.
-fn write_back_all(inodes: Vec<Arc<Inode>>) {
+fn write_back_all(probe: &Probe, inodes: Vec<Arc<Inode>>) {
     let helpers = FILES_AT_ONCE.min(inodes.len()).saturating_sub(1);
     let work = Arc::new((inodes, AtomicUsize::new(0)));
     let help = |work: &(Vec<Arc<Inode>>, AtomicUsize)| {
@@ -243,9 +294,9 @@ fn write_back_all(inodes: Vec<Arc<Inode>>) {
         }
     };
     let helpers: Vec<_> = (0..helpers)
-        .map(|_| {
+        .map_while(|_| {
             let work = Arc::clone(&work);
-            thread::spawn(move || help(&work))
+            start_thread(probe, move || help(&work))
         })
         .collect();
     help(&work);

@@ -51,10 +51,11 @@ impl ErrorSequence {
         }
     }
 
-    /// The last error if the handle has not seen it; from then on it has.
-    pub(super) fn check(&self, seen: &mut u64) -> Result<()> {
+    /// The last error if the handle has not seen it, or if it is one of those that came after the first `begun`; from
+    /// then on the handle has seen it.
+    pub(super) fn check(&self, seen: &mut u64, begun: u64) -> Result<()> {
         let mut errors = self.0.lock();
-        if errors.count == *seen {
+        if errors.count == begun.min(*seen) {
             return Ok(());
         }
         *seen = errors.count;
@@ -72,11 +73,22 @@ mod tests {
         let errors = ErrorSequence::default();
         let (mut first, mut second) = (errors.seen_by_new_handle(), errors.seen_by_new_handle());
         errors.record(Error::NoSpace);
-        assert_eq!(errors.check(&mut first), Err(Error::NoSpace));
+        assert_eq!(errors.check(&mut first, 1), Err(Error::NoSpace));
         let mut later = errors.seen_by_new_handle();
-        assert_eq!(errors.check(&mut first), Ok(()));
-        assert_eq!(errors.check(&mut second), Err(Error::NoSpace));
-        assert_eq!(errors.check(&mut later), Ok(()));
+        assert_eq!(errors.check(&mut first, 1), Ok(()));
+        assert_eq!(errors.check(&mut second, 1), Err(Error::NoSpace));
+        assert_eq!(errors.check(&mut later, 1), Ok(()));
+    }
+
+    #[test]
+    fn each_call_during_which_an_error_came_hears_of_it_and_later_ones_do_not() {
+        let errors = ErrorSequence::default();
+        let mut handle = errors.seen_by_new_handle();
+        let (one, other) = (errors.count(), errors.count());
+        errors.record(Error::NoSpace);
+        assert_eq!(errors.check(&mut handle, one), Err(Error::NoSpace));
+        assert_eq!(errors.check(&mut handle, other), Err(Error::NoSpace));
+        assert_eq!(errors.check(&mut handle, errors.count()), Ok(()));
     }
 
     #[test]
@@ -85,8 +97,8 @@ mod tests {
         errors.record(Error::NoSpace);
         assert_eq!(errors.since(0), Err(Error::NoSpace));
         let mut next = errors.seen_by_new_handle();
-        assert_eq!(errors.check(&mut next), Err(Error::NoSpace));
-        assert_eq!(errors.check(&mut next), Ok(()));
+        assert_eq!(errors.check(&mut next, 1), Err(Error::NoSpace));
+        assert_eq!(errors.check(&mut next, 1), Ok(()));
         assert_eq!(errors.since(errors.count()), Ok(()));
     }
 }

@@ -17,11 +17,11 @@ impl File {
     ///
     /// # Errors
     /// [`Error::BeyondEnd`] when the page lies wholly behind the end of the file, [`Error::NoSpace`]
-    /// (a process would get `SIGBUS` for both), device errors.
+    /// (a process would get `SIGBUS` for both), device errors, [`Error::Interrupted`] as for [`write_at`](Self::write_at).
     pub fn page_fault(&self, offset: u64) -> Result<()> {
         span!(TRACE, "page_fault", file = self.inode.number.0, offset);
         let inode = &*self.inode;
-        inode.background.before_dirtying();
+        inode.background.before_dirtying(&self.opened.waits)?;
         let _filling = inode.invalidate_lock.read();
         if offset >= inode.size().next_multiple_of(PAGE_SIZE) {
             return Err(Error::BeyondEnd);

@@ -23,7 +23,7 @@
 //! | `allocate`: punch, zero | X | X | | of changed pages |
 //! | `allocate`: collapse, insert | X | X | X | of written and dropped pages |
 //! | `extents`, `seek_data`, `seek_hole` | s | | | for a look |
-//! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync`, writeback in the background | | | X | those of one command, in order, over the I/O |
+//! | `sync_data`, `sync_all`, `sync_range`, `Volume::sync`, writeback in the background | | | X | those of up to 1 MiB, in order, over the I/O |
 //! | eviction of clean pages | | | | tried only |
 //! | `Volume::drop_caches` | X | X | X | as `sync_all`, then of dropped pages |
 //!
@@ -64,6 +64,7 @@ pub(crate) use picture::{FilePicture, VolumePicture};
 pub use seek::{ExtentKind, FileExtent};
 pub use volume::{Statfs, Volume};
 
+use background::Waits;
 use inode::Inode;
 use read_ahead::ReadAhead;
 
@@ -80,8 +81,9 @@ pub struct File {
 struct OpenFile {
     inode: Arc<Inode>,
     /// The errors that this open file has been told of.
-    seen_errors: Mutex<SeenErrors>,
+    seen_errors: Mutex<ErrorCounts>,
     read_ahead: ReadAhead,
+    waits: Waits,
 }
 
 impl Drop for OpenFile {
@@ -90,9 +92,9 @@ impl Drop for OpenFile {
     }
 }
 
-/// How many errors an open file has been told of.
+/// How many errors there were, or an open file has been told of.
 #[derive(Debug)]
-struct SeenErrors {
+struct ErrorCounts {
     of_writeback: u64,
     of_flushes: u64,
 }
@@ -108,7 +110,7 @@ impl fmt::Debug for File {
 
 impl File {
     fn open(inode: Arc<Inode>) -> Self {
-        let seen = SeenErrors {
+        let seen = ErrorCounts {
             of_writeback: inode.errors.seen_by_new_handle(),
             of_flushes: inode.flush_errors.seen_by_new_handle(),
         };
@@ -117,6 +119,7 @@ impl File {
             inode: Arc::clone(&inode),
             seen_errors: Mutex::new(Rank::SeenErrors, seen),
             read_ahead: ReadAhead::default(),
+            waits: Waits::default(),
         };
         Self {
             inode,

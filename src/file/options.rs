@@ -49,7 +49,8 @@ impl VolumeOptions {
         Self::default()
     }
 
-    /// Bytes in one block: a power of two from 512 to 4096, the default.
+    /// Bytes in one block: a power of two from 512 to 4096, the default; a multiple of the device's
+    /// [alignment](crate::device::Limits::alignment).
     pub fn block_size(mut self, bytes: u64) -> Self {
         self.block_size = bytes;
         self

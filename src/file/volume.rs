@@ -17,7 +17,7 @@ use crate::spans::span;
 use crate::stats::Stats;
 use crate::status::ShrinkOutcome;
 use crate::sync::{Arc, Mutex, Rank};
-use crate::units::{DiskBlock, DiskRun, FileBlock, FileNumber, FileRange, PAGE_SIZE};
+use crate::units::{BlockSize, DiskBlock, DiskRun, FileBlock, FileNumber, FileRange, PAGE_SIZE};
 
 use super::background::{Background, Files, WhileOpen};
 use super::error_sequence::ErrorSequence;
@@ -69,7 +69,8 @@ impl Volume {
     /// Makes an empty volume on `device`, with its mapping kept in memory.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] for options that make no sense, [`Error::DeviceTooSmall`].
+    /// [`Error::InvalidInput`] for options that make no sense, also on this device: blocks that are no multiple of its
+    /// [alignment](crate::device::Limits::alignment), or larger than what it takes at once; [`Error::DeviceTooSmall`].
     pub fn format(device: Arc<dyn BlockDevice>, options: &VolumeOptions) -> Result<Self> {
         let store = MemoryStore::new().probed(options.probe.clone());
         Self::with_store(device, Arc::new(store), options)
@@ -89,6 +90,7 @@ impl Volume {
         options: &VolumeOptions,
     ) -> Result<Self> {
         let (bytes, geometry) = (device.size(), options.geometry()?);
+        Self::check_limits(&*device, geometry.block_size)?;
         // Where there can be no volume, what is on the device is left alone.
         Self::allocator(bytes, LogStore::first_usable_of(bytes, geometry), options)?;
         let store = LogStore::format(Arc::clone(&device), geometry)?;
@@ -101,7 +103,9 @@ impl Volume {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the device holds no volume or a damaged one; [`Error::NotSupported`] for another
-    /// format version, and for more than [`MAX_VOLUME_CLUSTERS`](crate::units::MAX_VOLUME_CLUSTERS); those of the device.
+    /// format version, and for more than [`MAX_VOLUME_CLUSTERS`](crate::units::MAX_VOLUME_CLUSTERS);
+    /// [`Error::InvalidInput`] where the device does not take blocks as small, or as large, as the volume's; those of
+    /// the device.
     pub fn open(device: Arc<dyn BlockDevice>, options: &VolumeOptions) -> Result<Self> {
         span!(DEBUG, "open_volume");
         let store = LogStore::open_probed(Arc::clone(&device), options.probe.clone())?;
@@ -121,6 +125,7 @@ impl Volume {
         store: LogStore,
         options: &VolumeOptions,
     ) -> Result<Self> {
+        Self::check_limits(&*device, store.geometry().block_size)?;
         let options = options
             .clone()
             .block_size(store.geometry().block_size.bytes())
@@ -141,6 +146,7 @@ impl Volume {
         options: &VolumeOptions,
     ) -> Result<Self> {
         let geometry = options.geometry()?;
+        Self::check_limits(&*device, geometry.block_size)?;
         for file in store.files()? {
             let inline = store.inline_data(file)?.map_or(0, |bytes| bytes.len());
             if inline as u64 > PAGE_SIZE || store.size(file)? > geometry.max_file_size() {
@@ -151,6 +157,21 @@ impl Volume {
         let first_usable = DiskBlock(geometry.cluster.blocks());
         let allocator = Self::allocator(device.size(), first_usable, options)?;
         Self::assemble(device, store, allocator, options)
+    }
+
+    /// Fails where the device would refuse every command that is a whole number of blocks, or some of them.
+    fn check_limits(device: &dyn BlockDevice, block: BlockSize) -> Result<()> {
+        let (limits, block) = (device.limits(), block.bytes());
+        // A device without an alignment may as well say 0.
+        if !block.is_multiple_of(limits.alignment.max(1) as u64) {
+            return Err(Error::InvalidInput(
+                "blocks are no multiple of the device's alignment",
+            ));
+        }
+        match limits.max_bytes < block {
+            true => Err(Error::InvalidInput("the device takes less than a block")),
+            false => Ok(()),
+        }
     }
 
     /// The space of a volume on the first `bytes` bytes of a device, of which files may use what lies behind

@@ -21,7 +21,8 @@ impl File {
     ///
     /// # Errors
     /// [`Error::NoSpace`], [`Error::FileTooBig`] or a device error if not one byte could be written;
-    /// nothing has changed then.
+    /// [`Error::Interrupted`] when [`cancel_waits`](Self::cancel_waits) has ended the wait for writeback. Nothing has
+    /// changed then.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<usize> {
         span!(
             TRACE,
@@ -31,7 +32,7 @@ impl File {
             len = data.len()
         );
         let inode = &*self.inode;
-        inode.background.before_dirtying();
+        inode.background.before_dirtying(&self.opened.waits)?;
         let _exclusive = inode.inode_lock.write();
         if data.is_empty() {
             return Ok(0);
@@ -50,6 +51,20 @@ impl File {
         let written_end = inode.back(offset, end)?;
         inode.copy_in(offset, &data[..(written_end - offset) as usize]);
         Ok((written_end - offset) as usize)
+    }
+
+    /// Ends the waits of calls on this open file, clones included, that are held up because more is dirty than
+    /// [may be](super::VolumeOptions::dirty_pages): [`write_at`](Self::write_at) and [`page_fault`](Self::page_fault) return
+    /// [`Error::Interrupted`] and have done nothing, [`store_mapped`](Self::store_mapped) may return what it has stored before.
+    /// For a caller who does not want to wait any more for a device that does not answer, as when the request of a process
+    /// is interrupted. Never blocks.
+    ///
+    /// It concerns the waits that have begun ([`Stats::writers_throttled`](crate::stats::Stats) counts them at their
+    /// beginning); later calls wait as ever. Who wants one call to end, and cannot know whether it waits yet, cancels until it
+    /// has returned. Other open files of the same file are not concerned, and no wait is that has begun to use
+    /// the device: of a sync, or of a write for a block that it changes in part.
+    pub fn cancel_waits(&self) {
+        self.inode.background.cancel(&self.opened.waits);
     }
 }
 

@@ -10,27 +10,26 @@ use crate::sync::uncounted::Ordering::Relaxed;
 use crate::sync::{Arc, MutexGuard};
 use crate::units::{FileRange, PAGE_SIZE};
 
-use super::File;
 use super::inode::Inode;
 use super::page_cache::{BlockMask, Page, PageState, mask_of, pages_meeting, pages_of, runs_of};
-use super::plan::{Command, Plan, meeting};
-
-/// Bytes in one command to the device, the pages of which are locked at once.
-const COMMAND_BYTES: u64 = 1 << 20;
+use super::plan::{Batch, Plan, meeting};
+use super::{ErrorCounts, File};
 
 impl File {
     /// Writes the file's dirty pages back, waits for them and for the device to make them durable.
     /// Takes folio locks of dirty pages over the I/O, but not the inode lock.
     ///
     /// # Errors
-    /// The last writeback error of the file, or the last failure to make anything of the volume durable, that this
-    /// handle has not been told of yet. Blocks that the device failed to write are clean afterwards, as in Linux;
-    /// others stay dirty.
+    /// The last writeback error of the file, or the last failure to make anything of the volume durable, if it came
+    /// during this call, whoever met it, or if no call on this handle has told of it yet. So of syncs that run at once
+    /// each fails whose data or commit did, and a later one is told once. Blocks that the device failed to write are clean
+    /// afterwards, as in Linux; others stay dirty.
     pub fn sync_data(&self) -> Result<()> {
         span!(DEBUG, "sync", file = self.inode.number.0);
+        let begun = self.count_errors();
         self.inode.write_back(0..u64::MAX);
         let _told_below = self.inode.make_durable();
-        self.report_error()
+        self.tell_errors(&begun)
     }
 
     /// As [`sync_data`](Self::sync_data); size and mapping are durable in either case.
@@ -53,19 +52,38 @@ impl File {
             0 => u64::MAX,
             _ => offset.checked_add(len).ok_or(Error::FileTooBig)?,
         };
+        let begun = self.count_errors();
         if offset < end {
             self.inode.write_back(pages_of(offset..end));
         }
-        self.report_error()
+        self.tell_errors(&begun)
     }
 
-    fn report_error(&self) -> Result<()> {
+    fn count_errors(&self) -> ErrorCounts {
+        // Whoever shares the handle may hear of what happens from here on, and mark it as seen.
+        match self.inode.backing.probe.is(Mutation::TellOnlyUnseen) {
+            false => ErrorCounts {
+                of_writeback: self.inode.errors.count(),
+                of_flushes: self.inode.flush_errors.count(),
+            },
+            true => ErrorCounts {
+                of_writeback: u64::MAX,
+                of_flushes: u64::MAX,
+            },
+        }
+    }
+
+    /// Fails if there was an error since a call `begun`, or one that the handle has not seen.
+    fn tell_errors(&self, begun: &ErrorCounts) -> Result<()> {
+        let inode = &*self.inode;
         let mut seen = self.opened.seen_errors.lock();
-        let written = self.inode.errors.check(&mut seen.of_writeback);
-        self.inode
+        let written = inode
+            .errors
+            .check(&mut seen.of_writeback, begun.of_writeback);
+        let flushed = inode
             .flush_errors
-            .check(&mut seen.of_flushes)
-            .and(written)
+            .check(&mut seen.of_flushes, begun.of_flushes);
+        flushed.and(written)
     }
 }
 
@@ -98,8 +116,8 @@ impl Inode {
             if blocks == self.blocks_of(0..u64::MAX) {
                 self.pages.dirty_pages.begin_anew();
             }
-            for command in self.plan(blocks) {
-                self.write_command(&command);
+            for batch in self.plan(blocks) {
+                self.write_batch(&batch);
                 self.background.progressed();
             }
             self.background.memory().trim();
@@ -114,7 +132,7 @@ impl Inode {
 
     /// Gives every dirty block of `range` its place, and says which of them go to the device together. What finds no
     /// place stays dirty.
-    fn plan(&self, range: FileRange) -> Vec<Command> {
+    fn plan(&self, range: FileRange) -> Vec<Batch> {
         let mut unplaced = Vec::new();
         // What is delayed and not dirty is about to be written: it is placed with its bytes.
         let dirty = self.pages.dirty_runs(range);
@@ -124,7 +142,7 @@ impl Inode {
         }
         let gives_up =
             !unplaced.is_empty() && self.backing.probe.is(Mutation::CountMappedAsWritten);
-        let mut plan = Plan::new(COMMAND_BYTES / self.block_size().bytes());
+        let mut plan = Plan::new(self.backing.queue.limits(), self.block_size());
         for mut rest in self.pages.dirty_runs(range) {
             while !rest.is_empty() {
                 let found = self.blocks.peek(rest);
@@ -142,7 +160,7 @@ impl Inode {
                 rest = FileRange::new(found_to, rest.end());
             }
         }
-        plan.commands()
+        plan.batches()
     }
 
     /// As [`write_back`](Self::write_back), failing when a page of the range could not be written or is still dirty
@@ -158,10 +176,10 @@ impl Inode {
         }
     }
 
-    /// Writes what is dirty of the blocks of one command.
-    fn write_command(&self, command: &Command) {
+    /// Writes what is dirty of the blocks of one batch.
+    fn write_batch(&self, batch: &Batch) {
         let mut pages: Vec<Arc<Page>> = Vec::new();
-        for range in command {
+        for range in batch {
             pages.extend(self.pages.holding(*range));
         }
         // Two ranges may meet in one page.
@@ -172,7 +190,7 @@ impl Inode {
             .collect();
         let mut runs = Vec::new();
         for (blocks, state) in &mut locked {
-            let ranges = meeting(command, *blocks);
+            let ranges = meeting(batch, *blocks);
             let planned = ranges
                 .iter()
                 .fold(0, |mask, range| mask | mask_of(*blocks, *range));

@@ -60,7 +60,8 @@
 //! - A byte that is read was written there, or is a zero. Never what the disk held before.
 //! - `ENOSPC` is told to the writer. What was written has its space; only the mapping's own may run out later, if extents
 //!   are very short and many ([`limitations`](super::limitations)).
-//! - An error of writeback is told to each open file once, at its next sync.
+//! - An error of writeback, or of making anything durable, is told to each open file once, at its next sync; and to each
+//!   sync during which it came.
 //!
 //! # After a crash
 //!

@@ -26,7 +26,8 @@
 //! - A search for clusters looks at a word for each group. On 16 TiB, which are 131,072 groups, an allocation on a nearly full volume took
 //!   50 to 100 us, and a refusal as long; on 1 TiB 3 us.
 //! - Direct writes of one file wait for each other.
-//! - Reads, read-ahead and writeback wait for the device; only the block queue works without waiting.
+//! - Reads, read-ahead and writeback wait for the device; only the block queue works without waiting. Who waits in front of writeback
+//!   can be cancelled ([`File::cancel_waits`](crate::file::File::cancel_waits)), who waits for the device itself cannot.
 //! - It does not read or write the disk format of ext4.
 //!
 //! # Leaks

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use extent_map::device::{FaultyDevice, MemoryDevice};
+use extent_map::device::{BlockDevice, FaultyDevice, MemoryDevice};
 use extent_map::file::{File, Volume, VolumeOptions};
 use extent_map::units::FileNumber;
 
@@ -13,7 +13,11 @@ pub(crate) struct Setup {
 }
 
 pub(crate) fn setup(options: VolumeOptions) -> Setup {
-    let device = Arc::new(FaultyDevice::new(Arc::new(MemoryDevice::new(64 << 20))));
+    setup_on(Arc::new(MemoryDevice::new(64 << 20)), options)
+}
+
+pub(crate) fn setup_on(device: Arc<dyn BlockDevice>, options: VolumeOptions) -> Setup {
+    let device = Arc::new(FaultyDevice::new(device));
     let options = options.background_writeback(false);
     let volume = Volume::format(device.clone(), &options).unwrap();
     let file = volume.file(FileNumber(1)).unwrap();

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+use extent_map::Error;
 use extent_map::device::{MemoryDevice, OperationKind};
-use extent_map::file::{AllocateMode, Volume, VolumeOptions};
+use extent_map::file::{AllocateMode, File, Volume, VolumeOptions};
 use extent_map::mapping::MemoryStore;
 use extent_map::probe::{Mutation, Probe};
 use extent_map::units::FileNumber;
+use shuttle::sync::{Condvar, Mutex};
 
 use crate::around::Around;
 use crate::model::{Case, Model, ensure, violated};
@@ -150,4 +152,55 @@ fn nobody_waits_for_ever_for_a_store_that_fails() {
         throttled_before_a_store_that_fails(probe);
     });
     assert!(found.is_some(), "nobody notices who waits for ever");
+}
+
+/// Two writers who must wait for a device that does not answer before one of them, who is cancelled once, has come back.
+fn one_of_two_waits_is_cancelled(probe: Probe) {
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let writes = Arc::clone(&gate);
+    let memory = Arc::new(MemoryDevice::new(16 * PAGE));
+    let device = Around::new(memory, move |operation, carry_out| {
+        if operation.kind == OperationKind::Write {
+            let mut is_open = writes.0.lock().unwrap();
+            while !*is_open {
+                is_open = writes.1.wait(is_open).unwrap();
+            }
+        }
+        carry_out()
+    });
+    let options = VolumeOptions::new()
+        .dirty_pages(1, 1)
+        .low_space_clusters(0)
+        .probe(probe);
+    let volume = Volume::format(Arc::new(device), &options).unwrap();
+    let [file, other] = [(); 2].map(|()| volume.file(FileNumber(1)).unwrap());
+    let write = |file: &File, page: u64| file.write_at(page * PAGE, &[1; PAGE as usize]);
+    write(&file, 0).unwrap();
+    shuttle::thread::scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(write(&file, 1), Err(Error::Interrupted));
+            *gate.0.lock().unwrap() = true;
+            gate.1.notify_all();
+        });
+        scope.spawn(|| assert_eq!(write(&other, 2), Ok(PAGE as usize)));
+        scope.spawn(|| {
+            while volume.stats().writers_throttled < 2 {
+                shuttle::thread::yield_now();
+            }
+            file.cancel_waits();
+        });
+    });
+    assert_eq!(write(&file, 1), Ok(PAGE as usize));
+}
+
+#[test]
+fn a_cancelled_writer_comes_back_and_the_other_waits_on() {
+    holds("two throttled writers, one cancelled", || {
+        one_of_two_waits_is_cancelled(Probe::new());
+    });
+    let found = first_violation(|| {
+        let probe = Probe::new().mutations([Mutation::CancelBesideLooks]);
+        one_of_two_waits_is_cancelled(probe);
+    });
+    assert!(found.is_some(), "nobody notices a cancel that is lost");
 }

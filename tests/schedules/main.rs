@@ -31,6 +31,7 @@ mod shares;
 mod shifts;
 mod shrinker;
 mod space;
+mod sync_errors;
 mod world;
 mod writeback;
 
