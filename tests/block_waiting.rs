@@ -1,5 +1,6 @@
 //! What waits in front of a device: its order, merging, bounds, retries and patience.
 
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -197,6 +198,63 @@ fn a_write_that_is_waited_for_is_due_before_others() {
 }
 
 #[test]
+fn a_write_that_is_waited_for_is_due_before_others_also_as_a_part_of_one_that_is_not() {
+    let deadline = Deadline {
+        read_expiry: Duration::ZERO,
+        batch: 1,
+        ..Deadline::default()
+    };
+    let zeroes = |block| Bio::write_zeroes(DiskRun::new(DiskBlock(block), 1));
+    for make in [write, zeroes] {
+        let waited = |block| make(block).sync();
+        let pairs = [
+            [make(30), waited(31)],
+            [waited(30), make(31)],
+            [make(31), waited(30)],
+            [waited(31), make(30)],
+        ];
+        for pair in pairs {
+            for in_a_batch in [false, true] {
+                let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(deadline)));
+                waiting.submit_all([0, 10, 20].map(make));
+                match in_a_batch {
+                    true => {
+                        let mut batch = waiting.queue.batch();
+                        pair.iter().cloned().for_each(|bio| batch.push(bio));
+                        waiting.handles.extend(batch.submit());
+                    }
+                    false => waiting.submit_all(pair.clone()),
+                }
+                let got: Vec<_> = waiting
+                    .end()
+                    .iter()
+                    .map(|(_, at, len)| (*at, *len))
+                    .collect();
+                let expected = [(0, 1), (30, 2), (10, 1), (20, 1)];
+                assert_eq!(got, expected, "{pair:?}, in a batch: {in_a_batch}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_run_in_several_commands_those_are_due_before_others_that_are_waited_for() {
+    let deadline = Deadline {
+        read_expiry: Duration::ZERO,
+        batch: 1,
+        ..Deadline::default()
+    };
+    let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(deadline)));
+    waiting.submit(write(0));
+    let mut batch = waiting.queue.batch();
+    // Eight blocks are a whole command.
+    (10..26).for_each(|block| batch.push(write(block)));
+    batch.push(write(26).sync());
+    waiting.handles.extend(batch.submit());
+    assert_eq!(waiting.order(), [0, 26, 10, 18]);
+}
+
+#[test]
 fn urgent_bios_go_first_and_idle_ones_last_until_they_are_old() {
     let bios = || {
         let with = |priority| move |block| read(block).with_priority(priority);
@@ -314,16 +372,50 @@ fn who_does_not_want_to_wait_is_refused_by_a_device_that_is_busy() {
     let (device, gate) = gated();
     let block_size = BlockSize::new(BLOCK).unwrap();
     let queue = BlockQueue::new(device, block_size, Arc::default());
+    for scheduler in [Scheduler::None, sorted(Deadline::default())] {
+        queue.set_scheduler(scheduler);
+        let refused = thread::scope(|scope| {
+            let writer = scope.spawn(|| queue.submit(write(0)).finish().1);
+            gate.inside.wait();
+            assert_eq!(queue.depth().in_flight, 1);
+            let (sender, ended) = channel();
+            let queue = &queue;
+            scope.spawn(move || sender.send(queue.submit(read(10).nowait()).finish().1));
+            // One that waits would wait for the writer.
+            let refused = ended.recv_timeout(Duration::from_secs(20));
+            gate.leave.wait();
+            assert_eq!(writer.join().unwrap(), Ok(()));
+            refused
+        });
+        assert_eq!(refused, Ok(Err(Error::WouldBlock)), "{scheduler:?}");
+        assert_eq!(queue.submit(read(10).nowait()).finish().1, Ok(()));
+    }
+}
+
+#[test]
+fn who_waits_for_a_device_that_is_busy_does_so_beside_who_does_not_in_one_batch() {
+    let (device, gate) = gated();
+    let block_size = BlockSize::new(BLOCK).unwrap();
+    let queue = BlockQueue::new(device, block_size, Arc::default());
+    let queue = queue.scheduler(sorted(Deadline::default()));
     thread::scope(|scope| {
-        let writer = scope.spawn(|| queue.submit(write(0)).finish().1);
+        scope.spawn(|| queue.submit(write(0)).finish().1);
         gate.inside.wait();
-        assert_eq!(queue.depth().in_flight, 1);
-        let refused = queue.submit(read(10).nowait()).finish().1;
-        assert_eq!(refused, Err(Error::WouldBlock));
+        let batch = scope.spawn(|| {
+            let mut batch = queue.batch();
+            batch.push(read(10).nowait());
+            batch.push(read(11));
+            let ends: Vec<_> = batch.finish().map(|(_, result)| result).collect();
+            ends
+        });
+        while queue.depth().waiting == 0 && !batch.is_finished() {
+            thread::yield_now();
+        }
         gate.leave.wait();
-        assert_eq!(writer.join().unwrap(), Ok(()));
+        assert_eq!(batch.join().unwrap(), [Err(Error::WouldBlock), Ok(())]);
     });
-    assert_eq!(queue.submit(read(10).nowait()).finish().1, Ok(()));
+    let stats = queue.depth();
+    assert_eq!((stats.waiting, stats.in_flight), (0, 0));
 }
 
 /// The ways to a device that leave the ends of requests to it, or do not.

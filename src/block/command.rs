@@ -23,7 +23,7 @@ pub(super) struct Command {
     /// It must be durable when it has ended; then it is merged with no other.
     pub(super) durable: bool,
     pub(super) priority: Priority,
-    /// Whether somebody waits for it: reads, and writes that say so.
+    /// Whether one of its bios [is](super::Bio::is_prompt).
     pub(super) prompt: bool,
     /// When it was submitted.
     pub(super) since: Instant,

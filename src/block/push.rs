@@ -171,6 +171,24 @@ fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
     if core.is_direct() {
         return direct::carry_out(core, pushed, keys);
     }
+    if !core.limits.asynchronous && keys.iter().any(|key| wants_no_wait(pushed, key)) {
+        // A scheduler orders what waits: what does not has a place at once, or is refused.
+        let (now, waiting): (Keys, Keys) = keys
+            .iter()
+            .copied()
+            .partition(|key| wants_no_wait(pushed, key));
+        direct::carry_out(core, pushed, &now);
+        return queue(core, pushed, &waiting, ends);
+    }
+    queue(core, pushed, keys, ends);
+}
+
+fn wants_no_wait(pushed: &[Pushed], key: &Key) -> bool {
+    pushed[key.index].bio.flags.nowait
+}
+
+/// Lets what the keys name wait for the device.
+fn queue(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
     queued::send(core, pushed, keys, ends);
     if !ends {
         return;

@@ -1,6 +1,7 @@
 //! Commands that wait: for devices that work by themselves, and where a scheduler orders what waits.
 
 use std::mem;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -41,7 +42,9 @@ pub(super) fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: 
                 segments: buffers.len(),
                 done,
             };
-            insert(whole.command(key.start, key.end, buffers, SmallVec::from_buf([share])));
+            let prompt = pushed[key.index].bio.is_prompt();
+            let shares = SmallVec::from_buf([share]);
+            insert(whole.command(key.start..key.end, prompt, buffers, shares));
             continue;
         }
         let commands = cut(core, pushed, run, &whole, ends);
@@ -61,7 +64,6 @@ struct Whole {
     kind: OperationKind,
     durable: bool,
     priority: super::Priority,
-    prompt: bool,
     since: Instant,
 }
 
@@ -71,26 +73,25 @@ impl Whole {
             kind: bio.kind,
             durable: bio.flags.fua,
             priority: bio.priority,
-            prompt: bio.kind == OperationKind::Read || bio.flags.sync || bio.flags.meta,
             since,
         }
     }
 
     fn command(
         &self,
-        offset: u64,
-        end: u64,
+        bytes: Range<u64>,
+        prompt: bool,
         buffers: Buffers,
         shares: SmallVec<[Share; 1]>,
     ) -> Command {
         Command {
             kind: self.kind,
-            offset,
-            len: end - offset,
+            offset: bytes.start,
+            len: bytes.end - bytes.start,
             buffers,
             durable: self.durable,
             priority: self.priority,
-            prompt: self.prompt,
+            prompt,
             since: self.since,
             attempt: 1,
             shares,
@@ -133,17 +134,20 @@ fn cut(
         let buffers = mem::take(pushed.memory());
         memory.extend(buffers.into_iter().map(|buffer| (bio, buffer)));
         bios.push(End {
+            prompt: pushed.bio.is_prompt(),
             done: expect(core, pushed, key.start, ends),
             chain: None,
         });
     }
     if memory.is_empty() {
+        let prompt = bios.iter().any(|bio| bio.prompt);
         let shares = bios.into_iter().map(|bio| Share {
             segments: 0,
             done: bio.done,
         });
         let (start, end) = (run[0].start, run[run.len() - 1].end);
-        return vec![whole.command(start, end, Buffers::default(), shares.collect())];
+        let (bytes, none) = (start..end, Buffers::default());
+        return vec![whole.command(bytes, prompt, none, shares.collect())];
     }
     let mut commands = Vec::new();
     let mut offset = run[0].start;
@@ -168,8 +172,9 @@ fn cut(
                 .chunk_by(|one, next| one.0 == next.0)
                 .map(share)
                 .collect();
+            let prompt = pieces.iter().any(|piece| bios[piece.0].prompt);
             let buffers = pieces.drain(..).map(|(_, buffer)| buffer).collect();
-            commands.push(whole.command(offset, end, buffers, shares));
+            commands.push(whole.command(offset..end, prompt, buffers, shares));
             offset = end;
         },
     );
@@ -178,6 +183,7 @@ fn cut(
 
 /// Who hears of a bio, or of its pieces.
 struct End {
+    prompt: bool,
     done: Done,
     chain: Option<Arc<Chain>>,
 }

@@ -140,6 +140,8 @@ impl Direction {
             mem::swap(&mut other.command, &mut command);
         }
         other.command.take(command);
+        // Both were promised theirs. Of priorities there is but one: neighbours of others are not merged.
+        other.deadline = other.deadline.min(deadline);
         self.put(other);
         true
     }
