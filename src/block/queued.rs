@@ -37,10 +37,10 @@ pub(super) fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: 
         {
             count_merges(core, 1, 1, 0);
             let buffers = mem::take(pushed[key.index].memory());
-            let done = expect(core, &mut pushed[key.index], key.start, ends);
             let share = Share {
                 segments: buffers.len(),
-                done,
+                done: expect(core, &mut pushed[key.index], key.start, since, ends),
+                then_flush: whole.durable && core.emulates_fua(),
             };
             let prompt = pushed[key.index].bio.is_prompt();
             let shares = SmallVec::from_buf([share]);
@@ -53,6 +53,7 @@ pub(super) fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: 
         count_merges(core, run.len() as u64, commands.len() as u64, splits as u64);
         commands.into_iter().for_each(insert);
     }
+    core.start_timer();
     match core.limits.asynchronous {
         true => core.dispatch(queue),
         false => core.serve(queue, brought),
@@ -100,22 +101,19 @@ impl Whole {
 }
 
 /// Who hears of the end of a bio.
-fn expect(core: &Arc<Core>, pushed: &mut Pushed, at: u64, ends: bool) -> Done {
-    let done = match pushed.done.take() {
+fn expect(core: &Core, pushed: &mut Pushed, at: u64, since: Instant, ends: bool) -> Done {
+    match pushed.done.take() {
         Some(done) if !ends => {
+            core.has_completion();
             pushed.progress = Progress::Handed;
             done
         }
         later => {
             pushed.done = later;
-            let (place, done) = core.outcomes.expect(at);
+            let (place, done) = core.outcomes.expect(at, since);
             pushed.progress = Progress::There(place);
             done
         }
-    };
-    match pushed.bio.flags.fua && core.emulates_fua() {
-        true => ThenFlush::before(core, done),
-        false => done,
     }
 }
 
@@ -133,9 +131,14 @@ fn cut(
         let pushed = &mut pushed[key.index];
         let buffers = mem::take(pushed.memory());
         memory.extend(buffers.into_iter().map(|buffer| (bio, buffer)));
+        let done = expect(core, pushed, key.start, whole.since, ends);
+        let then_flush = whole.durable && core.emulates_fua();
         bios.push(End {
             prompt: pushed.bio.is_prompt(),
-            done: expect(core, pushed, key.start, ends),
+            done: match then_flush {
+                true => ThenFlush::before(core, done, whole.since),
+                false => done,
+            },
             chain: None,
         });
     }
@@ -144,6 +147,7 @@ fn cut(
         let shares = bios.into_iter().map(|bio| Share {
             segments: 0,
             done: bio.done,
+            then_flush: false,
         });
         let (start, end) = (run[0].start, run[run.len() - 1].end);
         let (bytes, none) = (start..end, Buffers::default());
@@ -166,6 +170,7 @@ fn cut(
                         true => bios[bio].done.clone(),
                         false => bios[bio].of_piece(),
                     },
+                    then_flush: false,
                 }
             };
             let shares = pieces
@@ -208,6 +213,7 @@ fn insert(core: &Core, queue: usize, command: Command, wait: bool) -> bool {
             core.dispatch(queue);
             let room = if tells() { usize::MAX } else { core.room() };
             let patience = core.policy().how_long();
+            let patience = patience.map(|all| all.saturating_sub(command.since.elapsed()));
             dispatcher.insert(*command, &core.limits, room, patience)
         }
         inserted => inserted,
@@ -224,7 +230,7 @@ fn insert(core: &Core, queue: usize, command: Command, wait: bool) -> bool {
                 false => outcome(refused()),
             };
             let buffers = mem::take(&mut command.buffers);
-            command.finish(buffers, &failure);
+            command.finish(core, buffers, &failure);
         }
     }
     false
