@@ -109,6 +109,32 @@ fn bios_that_are_not_merged_ask_for_no_memory() {
 }
 
 #[test]
+fn a_durable_write_asks_for_no_more_than_the_answer_of_its_flush() {
+    let scheduled = Scheduler::Deadline(Deadline::default());
+    // Where the device blocks, those who share a flush find its answer in memory of its own.
+    let ways: [(Arc<dyn BlockDevice>, _, _); 4] = [
+        (memory(), Scheduler::None, 1),
+        (memory(), scheduled, 1),
+        (starting(), Scheduler::None, 0),
+        (starting(), scheduled, 0),
+    ];
+    for (device, scheduler, expected) in ways {
+        let block_size = BlockSize::new(BLOCK as u64).unwrap();
+        let queue = BlockQueue::new(device, block_size, Arc::default());
+        let queue = queue.scheduler(scheduler);
+        let mut memory = Buffers::from(Buffer::zeroed(BLOCK));
+        let mut write = || {
+            let bio = Bio::write_from(DiskBlock(3), std::mem::take(&mut memory));
+            let (buffers, result) = queue.submit(bio.fua()).finish();
+            result.unwrap();
+            memory = buffers;
+        };
+        (0..4).for_each(|_| write());
+        assert_eq!(asked(|| (0..32).for_each(|_| write())), 32 * expected);
+    }
+}
+
+#[test]
 fn the_count_sees_what_is_asked_for() {
     let queue = BlockQueue::new(
         Arc::new(MemoryDevice::new(1 << 20)),

@@ -201,6 +201,31 @@ fn a_completion_that_panics_takes_no_others_end_along() {
 }
 
 #[test]
+fn a_completion_that_panics_when_patience_runs_out_takes_no_others_end_along() {
+    let device = Commands::new(memory(), BY_ITSELF, Ends::WhenTold);
+    let block_size = BlockSize::new(BLOCK).unwrap();
+    let queue = BlockQueue::new(device, block_size, Arc::default());
+    let queue = queue.policy(Policy::new().patience(Duration::from_millis(5)));
+    let (sender, ended) = channel();
+    // Those of the second round are told by the same thread.
+    for _ in 0..2 {
+        for bio in [|| write(3), || write(9), Bio::flush] {
+            let sender = sender.clone();
+            let other = Then(move |result| sender.send(result).unwrap());
+            queue.submit_with(bio(), Arc::new(Then(|_| panic_quietly())), 0);
+            queue.submit_with(bio(), Arc::new(other), 0);
+        }
+        for _ in 0..3 {
+            let result = ended.recv_timeout(PATIENCE);
+            assert!(
+                matches!(result, Ok(Err(Error::Io(IoError { errno: 110, .. })))),
+                "{result:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_is_submitted_at_the_end_of_another_finds_room_in_a_full_queue() {
     let device = Commands::new(memory(), BY_ITSELF, Ends::WhenTold);
     let block_size = BlockSize::new(BLOCK).unwrap();

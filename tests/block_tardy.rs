@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -227,6 +227,12 @@ fn stress(limits: Limits, scheduler: Scheduler, policy: Policy, odds: Odds, seed
     });
     let depth = stress.queue.depth();
     assert_eq!((depth.waiting, depth.in_flight), (0, 0));
+    let most = stress.device.most_under_way();
+    assert!(most.len() <= limits.queues, "{most:?}");
+    assert!(
+        most.iter().all(|most| *most <= limits.depth as u64),
+        "{most:?}"
+    );
     stress.failures.into_inner()
 }
 
@@ -325,4 +331,108 @@ fn who_has_patience_gets_an_answer_from_a_device_that_ends_nothing() {
     });
     assert!(begin.elapsed() < Duration::from_secs(20));
     assert!(device.lost() > 0);
+}
+
+#[test]
+fn each_queue_of_the_hardware_has_its_own_depth() {
+    // Of so many threads at once not all have the same queue.
+    const MANY: u64 = 16;
+    const EACH: u64 = 4;
+    let limits = Limits {
+        depth: 2,
+        queues: 4,
+        ..Limits::default()
+    };
+    let device = Tardy::new(BLOCKS * BLOCK, BLOCK, limits, Odds::default(), 1);
+    let queue = queue(&device);
+    device.hold(true);
+    let heard = Arc::new(Heard::default());
+    let all_are_there = Barrier::new(MANY as usize);
+    thread::scope(|scope| {
+        for thread in 0..MANY {
+            let (queue, heard, all_are_there) = (&queue, &heard, &all_are_there);
+            scope.spawn(move || {
+                for number in thread * EACH..(thread + 1) * EACH {
+                    queue.submit_with(stamped(2 * number, 1), heard.clone(), number);
+                }
+                all_are_there.wait();
+            });
+        }
+    });
+    let most = device.most_under_way();
+    assert!(most.len() <= limits.queues, "{most:?}");
+    let used = most.iter().filter(|most| **most > 0).count();
+    assert!(used > 1, "{most:?}");
+    assert!(most.iter().all(|most| *most == 0 || *most == 2), "{most:?}");
+    let depth = queue.depth();
+    let bios = (MANY * EACH) as usize;
+    assert_eq!(
+        (depth.in_flight, depth.waiting),
+        (2 * used, bios - 2 * used)
+    );
+    assert_eq!(depth.most_in_flight, 2);
+    device.hold(false);
+    let ends = heard.all(bios);
+    assert!(
+        ends.values()
+            .all(|(bytes, result)| *bytes == BLOCK && result.is_ok())
+    );
+}
+
+/// How often each bio was told of its end. A panic would not be seen in every thread that tells.
+struct Told(Vec<AtomicU64>);
+
+impl Completion for Told {
+    fn completed(&self, tag: u64, _: Buffers, _: Result<()>) {
+        self.0[tag as usize].fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn what_ends_while_patience_runs_out_is_told_once() {
+    const BIOS: u64 = 600;
+    for scheduler in [Scheduler::None, Scheduler::Deadline(Deadline::default())] {
+        let odds = Odds {
+            fails: 50,
+            dropped: 50,
+            lost: 20,
+        };
+        let limits = Limits {
+            depth: 16,
+            queues: 2,
+            ..Limits::default()
+        };
+        let device = Tardy::new(4 * BIOS * BLOCK, BLOCK, limits, odds, 1);
+        let policy = Policy::new().patience(Duration::from_millis(1)).attempts(2);
+        let queue = queue(&device).scheduler(scheduler).policy(policy);
+        let told = Arc::new(Told((0..BIOS).map(|_| AtomicU64::new(0)).collect()));
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (queue, told) = (&queue, &told);
+                scope.spawn(move || {
+                    for number in (thread..BIOS).step_by(THREADS as usize) {
+                        let bio = match number % 5 {
+                            0 => stamped(2 * number, 1).fua(),
+                            1 => Bio::flush(),
+                            // Neighbours of the next one.
+                            _ => stamped(2 * BIOS + number, 1),
+                        };
+                        queue.submit_with(bio, told.clone(), number);
+                    }
+                });
+            }
+        });
+        let begin = Instant::now();
+        let told_once = || told.0.iter().filter(|told| told.load(SeqCst) == 1).count();
+        while told_once() < BIOS as usize && begin.elapsed() < Duration::from_secs(20) {
+            thread::yield_now();
+        }
+        // What is under way ends, but what is lost.
+        device.set_odds(Odds::default());
+        while device.under_way() > 0 && begin.elapsed() < Duration::from_secs(40) {
+            thread::yield_now();
+        }
+        drop((queue, device));
+        assert_eq!(told_once(), BIOS as usize);
+    }
 }

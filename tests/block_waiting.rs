@@ -1,12 +1,13 @@
 //! What waits in front of a device: its order, merging, bounds, retries and patience.
 
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::mpsc::{RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use extent_map::block::{Bio, BlockQueue, Deadline, Policy, Priority, Scheduler, SubmittedBio};
-use extent_map::device::OperationKind::{self, Flush, Read, Write};
-use extent_map::device::{BlockDevice, Buffer, Buffers, Limits, MemoryDevice};
+use extent_map::device::OperationKind::{self, Discard, Flush, Read, Write, WriteZeroes};
+use extent_map::device::{BlockDevice, Buffer, Buffers, Completion, Limits, MemoryDevice};
 use extent_map::stats::Counters;
 use extent_map::units::{BlockSize, DiskBlock, DiskRun};
 use extent_map::{Error, IoError, Result};
@@ -28,6 +29,9 @@ use io::is_io;
 use random::Random;
 
 const BLOCK: u64 = 512;
+
+/// Longer than anything takes, also on a busy machine.
+const LONG: Duration = Duration::from_secs(20);
 
 /// A device for one request at a time, and the way to it.
 struct Waiting {
@@ -197,6 +201,63 @@ fn a_write_that_is_waited_for_is_due_before_others() {
 }
 
 #[test]
+fn a_write_that_is_waited_for_is_due_before_others_also_as_a_part_of_one_that_is_not() {
+    let deadline = Deadline {
+        read_expiry: Duration::ZERO,
+        batch: 1,
+        ..Deadline::default()
+    };
+    let zeroes = |block| Bio::write_zeroes(DiskRun::new(DiskBlock(block), 1));
+    for make in [write, zeroes] {
+        let waited = |block| make(block).sync();
+        let pairs = [
+            [make(30), waited(31)],
+            [waited(30), make(31)],
+            [make(31), waited(30)],
+            [waited(31), make(30)],
+        ];
+        for pair in pairs {
+            for in_a_batch in [false, true] {
+                let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(deadline)));
+                waiting.submit_all([0, 10, 20].map(make));
+                match in_a_batch {
+                    true => {
+                        let mut batch = waiting.queue.batch();
+                        pair.iter().cloned().for_each(|bio| batch.push(bio));
+                        waiting.handles.extend(batch.submit());
+                    }
+                    false => waiting.submit_all(pair.clone()),
+                }
+                let got: Vec<_> = waiting
+                    .end()
+                    .iter()
+                    .map(|(_, at, len)| (*at, *len))
+                    .collect();
+                let expected = [(0, 1), (30, 2), (10, 1), (20, 1)];
+                assert_eq!(got, expected, "{pair:?}, in a batch: {in_a_batch}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_run_in_several_commands_those_are_due_before_others_that_are_waited_for() {
+    let deadline = Deadline {
+        read_expiry: Duration::ZERO,
+        batch: 1,
+        ..Deadline::default()
+    };
+    let mut waiting = one_at_a_time(|queue| queue.scheduler(sorted(deadline)));
+    waiting.submit(write(0));
+    let mut batch = waiting.queue.batch();
+    // Eight blocks are a whole command.
+    (10..26).for_each(|block| batch.push(write(block)));
+    batch.push(write(26).sync());
+    waiting.handles.extend(batch.submit());
+    assert_eq!(waiting.order(), [0, 26, 10, 18]);
+}
+
+#[test]
 fn urgent_bios_go_first_and_idle_ones_last_until_they_are_old() {
     let bios = || {
         let with = |priority| move |block| read(block).with_priority(priority);
@@ -236,6 +297,29 @@ fn what_waits_is_merged_in_front_and_behind_within_the_limits() {
             waiting.device.read_at(block * BLOCK, &mut data).unwrap();
             assert_eq!(data, [block as u8; BLOCK as usize]);
         }
+    }
+}
+
+#[test]
+fn what_waits_is_merged_into_no_more_buffers_than_a_command_takes() {
+    for scheduler in [Scheduler::None, sorted(Deadline::default())] {
+        let limits = Limits {
+            asynchronous: true,
+            depth: 1,
+            max_segments: 3,
+            ..Limits::default()
+        };
+        let mut waiting = new(limits, Ends::WhenTold, |queue| queue.scheduler(scheduler));
+        // Neither behind three nor in front of them is room for one more.
+        waiting.submit_all([100, 11, 12, 10, 13, 14, 9].map(write));
+        let expected = [
+            (Write, 100, 1),
+            (Write, 10, 3),
+            (Write, 13, 2),
+            (Write, 9, 1),
+        ];
+        assert_eq!(waiting.end(), expected);
+        assert_eq!(waiting.counters.snapshot().bios_merged, 3);
     }
 }
 
@@ -314,16 +398,50 @@ fn who_does_not_want_to_wait_is_refused_by_a_device_that_is_busy() {
     let (device, gate) = gated();
     let block_size = BlockSize::new(BLOCK).unwrap();
     let queue = BlockQueue::new(device, block_size, Arc::default());
+    for scheduler in [Scheduler::None, sorted(Deadline::default())] {
+        queue.set_scheduler(scheduler);
+        let refused = thread::scope(|scope| {
+            let writer = scope.spawn(|| queue.submit(write(0)).finish().1);
+            gate.inside.wait();
+            assert_eq!(queue.depth().in_flight, 1);
+            let (sender, ended) = channel();
+            let queue = &queue;
+            scope.spawn(move || sender.send(queue.submit(read(10).nowait()).finish().1));
+            // One that waits would wait for the writer.
+            let refused = ended.recv_timeout(LONG);
+            gate.leave.wait();
+            assert_eq!(writer.join().unwrap(), Ok(()));
+            refused
+        });
+        assert_eq!(refused, Ok(Err(Error::WouldBlock)), "{scheduler:?}");
+        assert_eq!(queue.submit(read(10).nowait()).finish().1, Ok(()));
+    }
+}
+
+#[test]
+fn who_waits_for_a_device_that_is_busy_does_so_beside_who_does_not_in_one_batch() {
+    let (device, gate) = gated();
+    let block_size = BlockSize::new(BLOCK).unwrap();
+    let queue = BlockQueue::new(device, block_size, Arc::default());
+    let queue = queue.scheduler(sorted(Deadline::default()));
     thread::scope(|scope| {
-        let writer = scope.spawn(|| queue.submit(write(0)).finish().1);
+        scope.spawn(|| queue.submit(write(0)).finish().1);
         gate.inside.wait();
-        assert_eq!(queue.depth().in_flight, 1);
-        let refused = queue.submit(read(10).nowait()).finish().1;
-        assert_eq!(refused, Err(Error::WouldBlock));
+        let batch = scope.spawn(|| {
+            let mut batch = queue.batch();
+            batch.push(read(10).nowait());
+            batch.push(read(11));
+            let ends: Vec<_> = batch.finish().map(|(_, result)| result).collect();
+            ends
+        });
+        while queue.depth().waiting == 0 && !batch.is_finished() {
+            thread::yield_now();
+        }
         gate.leave.wait();
-        assert_eq!(writer.join().unwrap(), Ok(()));
+        assert_eq!(batch.join().unwrap(), [Err(Error::WouldBlock), Ok(())]);
     });
-    assert_eq!(queue.submit(read(10).nowait()).finish().1, Ok(()));
+    let stats = queue.depth();
+    assert_eq!((stats.waiting, stats.in_flight), (0, 0));
 }
 
 /// The ways to a device that leave the ends of requests to it, or do not.
@@ -429,33 +547,183 @@ fn patience_runs_out_for_room_too_where_the_device_ends_nothing() {
     assert_eq!(waiting.order(), [0, 10]);
 }
 
+/// Tells a test of the ends of bios: the tag, how many bytes came back, and the result.
+struct Tells(Sender<(u64, u64, Result<()>)>);
+
+impl Completion for Tells {
+    fn completed(&self, tag: u64, buffers: Buffers, result: Result<()>) {
+        self.0.send((tag, buffers.byte_len(), result)).unwrap();
+    }
+}
+
 #[test]
-fn a_split_bio_ends_once_with_its_first_error() {
-    /// How the bio ended.
-    #[derive(Default)]
-    struct Ends(Mutex<Vec<(u64, Result<()>)>>);
-    impl extent_map::device::Completion for Ends {
-        fn completed(&self, tag: u64, buffers: Buffers, result: Result<()>) {
-            assert_eq!(buffers.byte_len(), 20 * BLOCK);
-            self.0.lock().unwrap().push((tag, result));
+fn patience_runs_out_for_completions_too_which_hear_once() {
+    for scheduler in [Scheduler::None, sorted(Deadline::default())] {
+        let limits = Limits {
+            asynchronous: true,
+            depth: 2,
+            max_bytes: 8 * BLOCK,
+            ..Limits::default()
+        };
+        let policy = Policy::new().patience(Duration::from_millis(5)).attempts(3);
+        let set_up = |queue: BlockQueue| queue.policy(policy).scheduler(scheduler);
+        let waiting = new(limits, Ends::WhenTold, set_up);
+        let (sender, heard) = channel();
+        let tells = Arc::new(Tells(sender));
+        let zeroes = Bio::write_zeroes(DiskRun::new(DiskBlock(50), 1));
+        let large = Bio::write_from(DiskBlock(30), Buffer::zeroed(12 * BLOCK as usize));
+        // Two are with the device, as is the flush. Others wait: two of them merged, and one in two pieces.
+        let bios = [
+            write(0),
+            zeroes,
+            write(10),
+            write(11),
+            write(20).fua(),
+            large,
+            Bio::flush(),
+        ];
+        for (tag, bio) in (0..).zip(bios) {
+            waiting.queue.submit_with(bio, tells.clone(), tag);
+        }
+        let mut ends: Vec<_> = (0..7)
+            .map(|_| heard.recv_timeout(LONG).expect("nobody is told"))
+            .collect();
+        ends.sort_by_key(|(tag, ..)| *tag);
+        let came_back = [0, 0, 1, 1, 1, 12, 0];
+        for ((tag, end), blocks) in (0..).zip(ends).zip(came_back) {
+            assert_eq!((end.0, end.1), (tag, blocks * BLOCK));
+            assert!(
+                matches!(end.2, Err(Error::Io(IoError { errno: 110, .. }))),
+                "{end:?}"
+            );
+        }
+        let depth = waiting.queue.depth();
+        assert_eq!((depth.in_flight, depth.waiting), (2, 0));
+        // What nobody waits for is not tried again.
+        for _ in 0..3 {
+            waiting.device.fail_at(0);
+            assert!(waiting.device.end_oldest());
+        }
+        assert!(!waiting.device.end_oldest());
+        assert_eq!(waiting.queue.depth().in_flight, 0);
+        let log = waiting.device.take_log();
+        let kinds: Vec<_> = log
+            .iter()
+            .map(|command| (command.kind, command.ok))
+            .collect();
+        assert_eq!(
+            kinds,
+            [(Write, false), (WriteZeroes, false), (Flush, false)]
+        );
+        drop((waiting, tells));
+        assert_eq!(
+            heard.recv_timeout(LONG),
+            Err(RecvTimeoutError::Disconnected)
+        );
+    }
+}
+
+#[test]
+fn a_completion_hears_of_the_end_of_patience_at_each_step_of_a_bio_that_goes_alone() {
+    let large = || Bio::write_from(DiskBlock(0), Buffer::zeroed(12 * BLOCK as usize));
+    // How many of its requests the device ends: the last one of a write with FUA is a flush.
+    let stuck = [
+        (read(0), 0),
+        (large(), 0),
+        (large(), 1),
+        (write(0).fua(), 0),
+        (write(0).fua(), 1),
+        (large().fua(), 2),
+        (Bio::flush(), 0),
+    ];
+    for (bio, ends) in stuck {
+        let policy = Policy::new().patience(Duration::from_millis(5));
+        let waiting = one_at_a_time(|queue| queue.policy(policy));
+        let (sender, heard) = channel();
+        waiting
+            .queue
+            .submit_with(bio.clone(), Arc::new(Tells(sender)), 3);
+        for _ in 0..ends {
+            waiting.device.end_oldest();
+        }
+        let end = heard.recv_timeout(LONG);
+        let Ok((3, _, Err(Error::Io(IoError { errno: 110, .. })))) = end else {
+            panic!("{end:?} of {bio:?}, {ends} ended");
+        };
+    }
+}
+
+#[test]
+fn a_flush_that_ends_too_late_is_not_taken_for_the_next_one() {
+    let policy = Policy::new().patience(Duration::from_millis(5));
+    let waiting = one_at_a_time(|queue| queue.policy(policy));
+    let (sender, heard) = channel();
+    waiting
+        .queue
+        .submit_with(Bio::flush(), Arc::new(Tells(sender)), 0);
+    let (0, 0, Err(_)) = heard.recv_timeout(LONG).unwrap() else {
+        panic!("it cannot have ended");
+    };
+    // The one in the device may have begun before this one was asked for.
+    let later = waiting.queue.submit(Bio::flush());
+    assert!(waiting.device.end_oldest());
+    let by_the_first = later.is_ended();
+    while waiting.device.end_oldest() {}
+    let result = later.finish().1;
+    let flushes = waiting.device.take_log().len();
+    // On a slow machine patience runs out for it as well.
+    assert!(result.is_err() || !by_the_first && flushes == 2);
+}
+
+#[test]
+fn a_queue_that_is_dropped_while_it_has_patience_lets_go_of_its_device() {
+    let policy = Policy::new().patience(Duration::MAX);
+    let Waiting { device, queue, .. } = one_at_a_time(|queue| queue.policy(policy));
+    let (sender, heard) = channel();
+    queue.submit_with(write(0), Arc::new(Tells(sender)), 0);
+    // So that somebody looks at the time already, mostly.
+    thread::sleep(Duration::from_millis(10));
+    assert!(device.end_oldest());
+    assert_eq!(heard.recv(), Ok((0, BLOCK, Ok(()))));
+    drop(queue);
+    let begin = Instant::now();
+    while Arc::strong_count(&device) > 1 && begin.elapsed() < LONG {
+        thread::yield_now();
+    }
+    assert_eq!(Arc::strong_count(&device), 1);
+}
+
+#[test]
+fn a_split_bio_ends_once_with_the_error_of_the_piece_that_failed_first() {
+    for asynchronous in [false, true] {
+        for scheduler in [Scheduler::None, sorted(Deadline::default())] {
+            let limits = Limits {
+                asynchronous,
+                depth: 1,
+                max_bytes: 8 * BLOCK,
+                ..Limits::default()
+            };
+            let waiting = new(limits, Ends::WhenTold, |queue| queue.scheduler(scheduler));
+            let (sender, heard) = channel();
+            // The last two of three pieces, each with an error of its own.
+            waiting.device.fail_range(None, 8 * BLOCK..20 * BLOCK);
+            let bio = Bio::write_from(DiskBlock(0), Buffer::zeroed(20 * BLOCK as usize));
+            waiting.queue.submit_with(bio, Arc::new(Tells(sender)), 7);
+            if asynchronous {
+                for _ in 0..3 {
+                    assert_eq!(heard.try_recv(), Err(TryRecvError::Empty));
+                    assert!(waiting.device.end_oldest());
+                }
+            }
+            let (7, bytes, Err(Error::Io(error))) = heard.try_recv().unwrap() else {
+                panic!("it ended well");
+            };
+            assert_eq!((bytes, error.offset), (20 * BLOCK, 8 * BLOCK));
+            assert_eq!(heard.try_recv(), Err(TryRecvError::Disconnected));
+            assert_eq!(waiting.device.take_log().len(), 3, "all are tried");
+            assert_eq!(waiting.counters.snapshot().bios_split, 2);
         }
     }
-    let waiting = one_at_a_time(|queue| queue);
-    let ends = Arc::new(Ends::default());
-    let data = Buffer::zeroed(20 * BLOCK as usize);
-    waiting.device.fail_range(None, 8 * BLOCK..9 * BLOCK);
-    let bio = Bio::write_from(DiskBlock(0), data);
-    waiting.queue.submit_with(bio, ends.clone(), 7);
-    for _ in 0..3 {
-        assert_eq!(*ends.0.lock().unwrap(), []);
-        assert!(waiting.device.end_oldest());
-    }
-    let ends = ends.0.lock().unwrap();
-    let [(7, Err(Error::Io(error)))] = &ends[..] else {
-        panic!("{ends:?}");
-    };
-    assert_eq!(error.offset, 8 * BLOCK);
-    assert_eq!(waiting.counters.snapshot().bios_split, 2);
 }
 
 #[test]
@@ -506,6 +774,42 @@ fn depth_and_latency_are_seen() {
     assert_eq!(latency.count(), 3);
     assert!(latency.quantile(0.0).unwrap() >= Duration::from_millis(2));
     assert_eq!(waiting.queue.latency(Write).count(), 0);
+}
+
+#[test]
+fn each_kind_of_request_is_timed_on_each_way() {
+    let run = DiskRun::new(DiskBlock(3), 1);
+    let kinds = [Read, Write, Flush, Discard, WriteZeroes];
+    let bios = [
+        read(3),
+        write(3),
+        Bio::flush(),
+        Bio::discard(run),
+        Bio::write_zeroes(run),
+    ];
+    for (kind, bio) in kinds.into_iter().zip(bios) {
+        for waiting in ways() {
+            waiting.queue.submit(bio.clone()).wait().unwrap();
+            for other in kinds {
+                let count = waiting.queue.latency(other).count();
+                assert_eq!(count, u64::from(other == kind), "{other:?} after {kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flush_that_is_shared_is_timed_once_from_when_the_first_asked() {
+    let mut waiting = one_at_a_time(|queue| queue);
+    // One is in the device, the others share the next one.
+    waiting.submit(Bio::flush());
+    waiting.submit_all([Bio::flush(), Bio::flush()]);
+    thread::sleep(Duration::from_millis(2));
+    assert_eq!(waiting.queue.latency(Flush).count(), 0);
+    assert_eq!(waiting.end(), [(Flush, 0, 0), (Flush, 0, 0)]);
+    let latency = waiting.queue.latency(Flush);
+    assert_eq!(latency.count(), 2);
+    assert!(latency.quantile(0.0).unwrap() >= Duration::from_millis(2));
 }
 
 #[test]

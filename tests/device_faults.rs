@@ -149,6 +149,54 @@ fn delayed_operations_take_their_time_and_others_do_not() {
 }
 
 #[test]
+fn one_operation_can_be_late_and_those_around_it_not() {
+    let delay = Duration::from_millis(30);
+    for late in 0..3 {
+        // Slow machines may need several attempts to be quick.
+        let as_told = (0..50).any(|_| {
+            let (device, _) = faulty();
+            device.delay_at(Some(Write), late, delay);
+            let is_late = |work: &dyn Fn() -> Result<()>| {
+                let start = Instant::now();
+                assert_eq!(work(), Ok(()));
+                start.elapsed() >= delay
+            };
+            let write = || is_late(&|| device.write_at(0, &[2; S]));
+            let flush = || is_late(&|| device.flush());
+            let seen = [flush(), write(), flush(), write(), write(), flush()];
+            let writes = [seen[1], seen[3], seen[4]];
+            assert!(writes[late as usize], "it was not late");
+            seen.iter().filter(|late| **late).count() == 1
+        });
+        assert!(as_told);
+    }
+}
+
+#[test]
+fn one_request_can_be_held_while_those_behind_it_pass() {
+    for held in 0..4 {
+        let (device, memory) = faulty();
+        let ended: Arc<Ended> = Arc::default();
+        device.hold_at(Some(Write), held);
+        assert!(device.limits().asynchronous);
+        device.start(Request::flush((ended.clone() as _, 100)));
+        for tag in 0..4 {
+            // All at one place: who comes last is seen.
+            device.start(write(0, 10 + tag as u8, &ended, tag));
+        }
+        let pass: Vec<_> = (0..4).filter(|tag| *tag != held).collect();
+        let tags = |ended: Vec<(u64, bool)>| ended.into_iter().map(|(tag, ok)| (ok, tag));
+        let expected = [100].into_iter().chain(pass.iter().copied());
+        assert!(tags(ended.take()).eq(expected.map(|tag| (true, tag))));
+        assert_eq!(device.held_requests(), 1);
+        assert_eq!(read(&*memory, 0, S), [10 + pass[2] as u8; S]);
+        device.release_requests(0);
+        assert_eq!(ended.take(), [(held, true)]);
+        assert_eq!(read(&*memory, 0, S), [10 + held as u8; S]);
+    }
+}
+
+#[test]
 fn held_requests_end_when_they_are_released_in_any_order() {
     let orders: Vec<_> = (0..20)
         .map(|seed| {

@@ -157,8 +157,9 @@ impl Bio {
         self
     }
 
-    /// Refused by [`Error::WouldBlock`](crate::Error::WouldBlock) where the queue is full, instead of waiting for
-    /// room. The device itself may still take its time.
+    /// Refused by [`Error::WouldBlock`](crate::Error::WouldBlock) where the queue is full, or a device that blocks has
+    /// no place for one more thread, instead of waiting. A scheduler has no say in it: it orders what waits. The device itself
+    /// may still take its time.
     #[inline]
     pub fn nowait(mut self) -> Self {
         self.flags.nowait = true;
@@ -170,5 +171,10 @@ impl Bio {
     pub fn with_priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
         self
+    }
+
+    /// Whether somebody waits for it: reads, and writes that say so.
+    pub(super) fn is_prompt(&self) -> bool {
+        self.kind == OperationKind::Read || self.flags.sync || self.flags.meta
     }
 }

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::sync::{Arc, Mutex, Rank};
 
 use super::Priority;
+use super::core::Core;
 use super::outcome::Done;
 use super::panics::Panics;
 
@@ -23,12 +24,12 @@ pub(super) struct Command {
     /// It must be durable when it has ended; then it is merged with no other.
     pub(super) durable: bool,
     pub(super) priority: Priority,
-    /// Whether somebody waits for it: reads, and writes that say so.
+    /// Whether one of its bios [is](super::Bio::is_prompt).
     pub(super) prompt: bool,
     /// When it was submitted.
     pub(super) since: Instant,
     pub(super) attempt: u32,
-    /// Whose memory this is, in that order.
+    /// Whose memory this is, in that order; nobody's any more, where the device took too long.
     pub(super) shares: SmallVec<[Share; 1]>,
 }
 
@@ -38,6 +39,8 @@ pub(super) struct Share {
     /// How many of the buffers.
     pub(super) segments: usize,
     pub(super) done: Done,
+    /// Whether it hears of a flush behind the command.
+    pub(super) then_flush: bool,
 }
 
 impl Command {
@@ -72,21 +75,39 @@ impl Command {
         }
     }
 
+    /// Leaves a request to the device, which has its memory, and takes those along who were to hear of its end.
+    pub(super) fn give_up(&mut self) -> Self {
+        Self {
+            buffers: Buffers::default(),
+            shares: mem::take(&mut self.shares),
+            ..*self
+        }
+    }
+
     /// Tells everybody who has a share.
-    pub(super) fn finish(self, buffers: Buffers, result: &Result<()>) {
-        let mut shares = self.shares;
+    pub(super) fn finish(self, core: &Core, buffers: Buffers, result: &Result<()>) {
+        let (mut shares, since) = (self.shares, self.since);
         if shares.len() == 1
             && let Some(only) = shares.pop()
         {
-            return only.done.finish(buffers, result.clone());
+            return only.finish(core, since, buffers, result);
         }
         let mut buffers = buffers.into_iter();
         let mut panics = Panics::default();
         for share in shares {
             let own = buffers.by_ref().take(share.segments).collect();
-            panics.hold(|| share.done.finish(own, result.clone()));
+            panics.hold(|| share.finish(core, since, own, result));
         }
         panics.go_on();
+    }
+}
+
+impl Share {
+    fn finish(self, core: &Core, since: Instant, buffers: Buffers, result: &Result<()>) {
+        match self.then_flush && result.is_ok() {
+            true => core.flush_then(self.done, buffers, since),
+            false => self.done.finish(buffers, result.clone()),
+        }
     }
 }
 

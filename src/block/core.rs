@@ -23,9 +23,10 @@ use super::command::Command;
 use super::dispatcher::{Dispatcher, memory_of};
 use super::flush::{FlushMachine, SharedFlush};
 use super::latency::Latencies;
-use super::outcome::{Done, Failure, Outcomes, outcome};
+use super::outcome::{Done, Failure, Outcomes, outcome, timed_out};
 use super::panics::Panics;
 use super::scheduler::Scheduler;
+use super::timer::{Clock, Late, Timer};
 use super::{Bio, Policy};
 
 /// Bytes in a merged request unless the queue is told otherwise.
@@ -79,6 +80,8 @@ pub(super) struct Core {
     pub(super) latencies: Latencies,
     shared_flush: SharedFlush,
     flush_machine: FlushMachine,
+    /// Where a device ends requests later, and there is an end to patience.
+    timer: Option<Arc<Timer>>,
     /// What requests under way hold on to.
     me: Weak<Self>,
 }
@@ -98,6 +101,8 @@ impl Core {
         limits.max_segments = limits.max_segments.max(1);
         limits.depth = limits.depth.max(1);
         let scheduler = settings.scheduler;
+        let patience = settings.policy.how_long();
+        let timer = patience.filter(|_| limits.asynchronous).map(Timer::new);
         let dispatchers = (0..limits.queues.max(1)).map(|_| Dispatcher::new(scheduler));
         Arc::new_cyclic(|me| Self {
             size: device.size(),
@@ -107,10 +112,11 @@ impl Core {
             limits,
             dispatchers: dispatchers.collect(),
             scheduled: AtomicBool::new(scheduler != Scheduler::None),
-            outcomes: Outcomes::new(settings.policy.how_long()),
+            outcomes: Outcomes::new(patience),
             latencies: Latencies::default(),
             shared_flush: SharedFlush::new(),
             flush_machine: FlushMachine::new(),
+            timer,
             settings,
             me: Weak::clone(me),
         })
@@ -235,8 +241,9 @@ impl Core {
     pub(super) fn flush(&self) -> Result<()> {
         span!(TRACE, "flush");
         if self.limits.asynchronous {
-            let (place, done) = self.outcomes.expect(0);
-            self.flush_then(done, Buffers::default());
+            let since = Instant::now();
+            let (place, done) = self.outcomes.expect(0, since);
+            self.flush_then(done, Buffers::default(), since);
             return place.wait(OperationKind::Flush).1;
         }
         self.shared_flush.flush(self.probe(), || {
@@ -266,7 +273,7 @@ impl Core {
             });
             dispatcher.leave();
             let result = failure.map_or_else(|| Err(unanswered(kind, offset)), outcome);
-            panics.hold(|| command.finish(buffers, &result));
+            panics.hold(|| command.finish(self, buffers, &result));
         }
         panics.go_on();
     }
@@ -330,10 +337,10 @@ impl Core {
         }
     }
 
-    /// Lets `done` hear of a flush that begins after this.
-    pub(super) fn flush_then(&self, done: Done, buffers: Buffers) {
+    /// Lets `done` hear of a flush that begins after this, for a bio that was submitted at `since`.
+    pub(super) fn flush_then(&self, done: Done, buffers: Buffers, since: Instant) {
         match self.limits.asynchronous {
-            true => self.flush_machine.join(self, done, buffers),
+            true => self.flush_machine.join(self, done, buffers, since),
             false => done.finish(buffers, self.flush()),
         }
     }
@@ -366,6 +373,8 @@ impl Core {
         let mut state = dispatcher.lock();
         if let Some(command) = state.under_way(slot)
             && self.policy().tries_again(command.attempt, &result)
+            // Somebody waits for it still.
+            && !command.shares.is_empty()
             // Of a device that kept some there is nothing whole to try again.
             && command.segments() == buffers.len()
         {
@@ -382,7 +391,7 @@ impl Core {
         let mut panics = Panics::default();
         if let Some(command) = command {
             self.latencies.record(command.kind, command.since.elapsed());
-            panics.hold(|| command.finish(buffers, &result));
+            panics.hold(|| command.finish(self, buffers, &result));
         }
         self.dispatch(queue);
         panics.go_on();
@@ -390,6 +399,55 @@ impl Core {
 
     pub(super) fn count_retry(&self) {
         self.counters.count(Counter::DeviceRetries);
+    }
+
+    // --- patience ---------------------------------------------------------------------------------------
+
+    /// A completion is to be told of what is submitted now.
+    pub(super) fn has_completion(&self) {
+        if let Some(timer) = &self.timer {
+            timer.want();
+        }
+    }
+
+    /// Something waits, or is under way, whose time may run out.
+    pub(super) fn start_timer(&self) {
+        if let Some(timer) = &self.timer {
+            timer.start(&self.me);
+        }
+    }
+
+    /// Takes those who are to hear of what is late, so that they hear of no other end.
+    pub(super) fn late(&self, mut clock: Clock) -> Late {
+        let dispatchers = self.dispatchers.iter();
+        let commands = dispatchers
+            .flat_map(|dispatcher| dispatcher.late(&mut clock))
+            .collect();
+        let flushes = self.flush_machine.late(&mut clock);
+        clock.found(commands, flushes)
+    }
+
+    pub(super) fn tell_late(&self, late: Late) {
+        let _telling = Telling::begin();
+        // Its panics have been reported, and the others have to hear.
+        let mut panics = Panics::default();
+        for mut command in late.commands {
+            let result = Err(timed_out(command.kind, command.offset));
+            let buffers = memory_of(&mut command);
+            panics.hold(|| command.finish(self, buffers, &result));
+        }
+        for waiter in late.flushes {
+            let result = Err(timed_out(OperationKind::Flush, 0));
+            panics.hold(|| waiter.done.finish(waiter.buffers, result));
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Some(timer) = &self.timer {
+            timer.close();
+        }
     }
 }
 

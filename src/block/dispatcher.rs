@@ -7,6 +7,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard, Rank};
 
 use super::command::Command;
 use super::scheduler::{Scheduler, Waiting};
+use super::timer::Clock;
 
 /// Commands that wait for one hardware queue, and the places of those that it may have at once.
 ///
@@ -168,6 +169,21 @@ impl Dispatcher {
             true => Inserted::Merged,
             false => Inserted::Alone,
         })
+    }
+
+    /// Takes what is late: commands that wait, and of those under way, whose memory the device has, those who are to hear.
+    pub(super) fn late(&self, clock: &mut Clock) -> Vec<Command> {
+        let mut state = self.lock();
+        let mut late = state.waiting.late(clock);
+        let left = late.len();
+        for command in state.slots.iter_mut().flatten() {
+            if !command.shares.is_empty() && clock.is_late(command.since) {
+                late.push(command.give_up());
+            }
+        }
+        drop(state);
+        (0..left).for_each(|_| self.freed());
+        late
     }
 
     /// A command has left those that wait, or a place has become free.

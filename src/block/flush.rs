@@ -1,8 +1,9 @@
 //! Flushes that many callers share.
 
 use std::mem;
+use std::time::Instant;
 
-use crate::device::{Buffers, Completion};
+use crate::device::{Buffers, Completion, OperationKind};
 use crate::error::Result;
 use crate::probe::{Mutation, Probe};
 use crate::sync::{Arc, Condvar, Mutex, Rank, begin_io};
@@ -10,6 +11,7 @@ use crate::sync::{Arc, Condvar, Mutex, Rank, begin_io};
 use super::core::Core;
 use super::outcome::Done;
 use super::panics::Panics;
+use super::timer::Clock;
 
 /// Flushes of callers who wait in their own thread: one of them flushes for all who came before it began. They hear of
 /// its end at once; the next flush holds up nobody but those it is for.
@@ -101,8 +103,14 @@ pub(super) struct FlushMachine {
 struct Flushes {
     /// No flush has taken them on yet.
     waiting: Vec<Waiter>,
-    /// For whom the flush in the device is; nobody if there is none.
+    /// When the first of them asked.
+    asked: Option<Instant>,
+    /// Whether there is a flush in the device; for whom, but for those who waited too long; and when the first of them asked.
+    in_device: bool,
     covered: Vec<Waiter>,
+    covered_asked: Option<Instant>,
+    /// Memory for those who wait.
+    spare: Vec<Waiter>,
     attempt: u32,
     /// Whether that flush is still to be started, once more or for the first time.
     due: bool,
@@ -112,9 +120,11 @@ struct Flushes {
 
 /// Who waits for a flush, and its memory.
 #[derive(Debug)]
-struct Waiter {
-    done: Done,
-    buffers: Buffers,
+pub(super) struct Waiter {
+    pub(super) done: Done,
+    pub(super) buffers: Buffers,
+    /// When its bio was submitted.
+    since: Instant,
 }
 
 impl FlushMachine {
@@ -124,19 +134,46 @@ impl FlushMachine {
         }
     }
 
-    /// Lets the next flush tell `done`, which gets `buffers` then.
-    pub(super) fn join(&self, core: &Core, done: Done, buffers: Buffers) {
+    /// Lets the next flush tell `done`, which gets `buffers` then, of a bio that was submitted at `since`.
+    pub(super) fn join(&self, core: &Core, done: Done, buffers: Buffers, since: Instant) {
         let mut state = self.state.lock();
-        let waiter = Waiter { done, buffers };
-        if core.probe().is(Mutation::FlushForLatecomers) && !state.covered.is_empty() {
+        let waiter = Waiter {
+            done,
+            buffers,
+            since,
+        };
+        if core.probe().is(Mutation::FlushForLatecomers) && state.in_device {
             return state.covered.push(waiter);
         }
         state.waiting.push(waiter);
-        if state.covered.is_empty() {
+        state.asked.get_or_insert_with(Instant::now);
+        let begins = !state.in_device;
+        if begins {
             state.begin();
-            drop(state);
+        }
+        drop(state);
+        core.start_timer();
+        if begins {
             self.start(core);
         }
+    }
+
+    /// Takes those who have waited too long. Their flush may still end.
+    pub(super) fn late(&self, clock: &mut Clock) -> Vec<Waiter> {
+        let mut state = self.state.lock();
+        let Flushes {
+            waiting, covered, ..
+        } = &mut *state;
+        let mut late = |waiters: &mut Vec<Waiter>| {
+            let is_late = |waiter: &mut Waiter| clock.is_late(waiter.since);
+            waiters.extract_if(.., is_late).collect::<Vec<_>>()
+        };
+        let mut all = late(covered);
+        all.append(&mut late(waiting));
+        if waiting.is_empty() {
+            state.asked = None;
+        }
+        all
     }
 
     /// Starts the flush that is due, unless somebody else does. A device may end it at once, and who hears of that may
@@ -161,15 +198,21 @@ impl FlushMachine {
     /// The flush in the device has ended.
     pub(super) fn ended(&self, core: &Core, result: &Result<()>) {
         let mut state = self.state.lock();
-        if core.policy().tries_again(state.attempt, result) {
+        // Somebody waits for it still.
+        let wanted = !state.covered.is_empty();
+        if wanted && core.policy().tries_again(state.attempt, result) {
             state.attempt += 1;
             state.due = true;
             drop(state);
             core.count_retry();
             return self.start(core);
         }
-        let covered = mem::take(&mut state.covered);
+        if let Some(asked) = state.covered_asked.take() {
+            core.latencies.record(OperationKind::Flush, asked.elapsed());
+        }
+        let mut covered = mem::take(&mut state.covered);
         let more = !state.waiting.is_empty();
+        state.in_device = false;
         if more {
             state.begin();
         }
@@ -178,33 +221,38 @@ impl FlushMachine {
         if more {
             panics.hold(|| self.start(core));
         }
-        for waiter in covered {
+        for waiter in covered.drain(..) {
             panics.hold(|| waiter.done.finish(waiter.buffers, result.clone()));
         }
+        self.state.lock().spare = covered;
         panics.go_on();
     }
 }
 
 impl Flushes {
     fn begin(&mut self) {
-        self.covered = mem::take(&mut self.waiting);
+        self.covered = mem::replace(&mut self.waiting, mem::take(&mut self.spare));
+        self.covered_asked = self.asked.take();
+        self.in_device = true;
         self.attempt = 1;
         self.due = true;
     }
 }
 
-/// Flushes once a write has ended, where a device has no writes that are durable by themselves: an emulated FUA.
+/// Flushes once a write in several commands has ended, where a device has no writes that are durable by themselves: an
+/// emulated FUA. Of a write in one command its [`Share`](super::command::Share) knows that.
 pub(super) struct ThenFlush {
     core: Arc<Core>,
     done: Done,
+    since: Instant,
 }
 
 impl ThenFlush {
     /// Who hears of the write, so that `done` hears of the flush behind it.
-    pub(super) fn before(core: &Arc<Core>, done: Done) -> Done {
+    pub(super) fn before(core: &Arc<Core>, done: Done, since: Instant) -> Done {
         let core = Arc::clone(core);
         Done {
-            completion: Arc::new(Self { core, done }),
+            completion: Arc::new(Self { core, done, since }),
             tag: 0,
         }
     }
@@ -214,7 +262,7 @@ impl Completion for ThenFlush {
     fn completed(&self, _: u64, buffers: Buffers, result: Result<()>) {
         let done = self.done.clone();
         match result {
-            Ok(()) => self.core.flush_then(done, buffers),
+            Ok(()) => self.core.flush_then(done, buffers, self.since),
             Err(_) => done.finish(buffers, result),
         }
     }

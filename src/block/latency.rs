@@ -21,7 +21,7 @@ impl Latency {
     }
 
     /// A time that the `share` of the requests did not exceed (0.99 for the 99th percentile), at most twice too long;
-    /// `None` if there were none.
+    /// `None` if there were none. What took longer than 2^40 ns, 18 minutes, is not told apart from 2^40 ns.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let rank = (self.count() as f64 * share).ceil() as u64;
         let mut below = 0;
@@ -79,6 +79,9 @@ mod tests {
             let exact = (*nanos).max(1);
             assert!(exact <= quantile && quantile <= 2 * exact, "{nanos}");
         }
+        // The last bucket has no end.
+        let longest = found.quantile(1.0).unwrap();
+        assert_eq!(longest, Duration::from_nanos(1 << BUCKETS));
         assert_eq!(latencies.of(OperationKind::Write).quantile(0.5), None);
     }
 }

@@ -5,7 +5,7 @@
 //! Promises:
 //!
 //! 1. Each bio gets its own outcome, once. A failed one fails no other, except those merged with it into one
-//!    command; one that was split fails with the first error of its pieces.
+//!    command; one that was split fails with the error of the piece that failed first.
 //! 2. A flush covers every write that had completed when the flush was submitted, and in a batch every bio
 //!    pushed before it. Nothing moves across a flush.
 //! 3. Bios of one batch that overlap take effect in the order in which they were pushed; others in any order.
@@ -39,6 +39,7 @@ mod queue;
 mod queued;
 mod scheduler;
 mod sieve;
+mod timer;
 
 pub use crate::device::{Buffer, Buffers};
 pub use batch::{Batch, Ends};

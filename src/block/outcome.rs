@@ -32,13 +32,20 @@ impl fmt::Debug for Done {
 /// Where one thread leaves the end of a bio for another.
 #[derive(Debug)]
 struct Outcome {
-    end: Mutex<Option<(Buffers, Result<()>)>>,
+    awaited: Mutex<Awaited>,
     arrived: Condvar,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    /// When the bio was submitted.
+    since: Instant,
+    end: Option<(Buffers, Result<()>)>,
 }
 
 impl Completion for Outcome {
     fn completed(&self, _: u64, buffers: Buffers, result: Result<()>) {
-        *self.end.lock() = Some((buffers, result));
+        self.awaited.lock().end = Some((buffers, result));
         self.arrived.notify_all();
     }
 }
@@ -47,7 +54,7 @@ impl Completion for Outcome {
 #[derive(Debug)]
 pub(super) struct Outcomes {
     free: Mutex<Vec<Arc<Outcome>>>,
-    /// How long anybody waits for one.
+    /// How long after its bio was submitted anybody waits for one.
     patience: Option<Duration>,
 }
 
@@ -58,11 +65,14 @@ impl Outcomes {
     }
 
     /// Where to wait for the end of a bio, and who must hear of it for that.
-    pub(super) fn expect(self: &Arc<Self>, at: u64) -> (UnderWay, Done) {
+    pub(super) fn expect(self: &Arc<Self>, at: u64, since: Instant) -> (UnderWay, Done) {
         let used = self.free.lock().pop();
+        if let (Some(used), Some(_)) = (&used, self.patience) {
+            used.awaited.lock().since = since;
+        }
         let outcome = used.unwrap_or_else(|| {
             Arc::new(Outcome {
-                end: Mutex::new(Rank::Outcome, None),
+                awaited: Mutex::new(Rank::Outcome, Awaited { since, end: None }),
                 arrived: Condvar::default(),
             })
         });
@@ -125,7 +135,7 @@ impl SubmittedBio {
     pub fn is_ended(&self) -> bool {
         match &self.state {
             State::Ended(..) => true,
-            State::UnderWay(place) => place.outcome.end.lock().is_some(),
+            State::UnderWay(place) => place.outcome.awaited.lock().end.is_some(),
         }
     }
 
@@ -166,22 +176,21 @@ pub(super) fn timed_out(kind: OperationKind, at: u64) -> Error {
 impl UnderWay {
     pub(super) fn wait(self, kind: OperationKind) -> (Buffers, Result<()>) {
         let _waiting_for_io = begin_io();
-        let since = Instant::now();
-        let mut end = self.outcome.end.lock();
+        let mut awaited = self.outcome.awaited.lock();
         loop {
-            if let Some(ended) = end.take() {
-                drop(end);
+            if let Some(ended) = awaited.end.take() {
+                drop(awaited);
                 self.outcomes.free.lock().push(self.outcome);
                 return ended;
             }
             let Some(patience) = self.outcomes.patience else {
-                end = self.outcome.arrived.wait(end);
+                awaited = self.outcome.arrived.wait(awaited);
                 continue;
             };
-            let left = patience.saturating_sub(since.elapsed());
-            let (now, ran_out) = self.outcome.arrived.wait_for(end, left);
-            end = now;
-            if ran_out && end.is_none() {
+            let left = patience.saturating_sub(awaited.since.elapsed());
+            let (now, ran_out) = self.outcome.arrived.wait_for(awaited, left);
+            awaited = now;
+            if ran_out && awaited.end.is_none() {
                 return (Buffers::default(), Err(timed_out(kind, self.at)));
             }
         }

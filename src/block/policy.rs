@@ -27,16 +27,24 @@ impl Policy {
         Self::default()
     }
 
-    /// Tries a request that the device fails ([`Error::Io`]) up to `attempts` times in all. Nothing else is tried again.
+    /// Tries a request that the device fails ([`Error::Io`]) up to `attempts` times in all, a flush too: see
+    /// [`BlockQueue::flush`](super::BlockQueue::flush). Nothing else is tried again.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// Waits no longer than `patience` for a request that a device ends later: then it counts as failed with
-    /// `ETIMEDOUT`, and what becomes of it is not known. Nor for room in front of such a device: what found none in
-    /// that time has not begun. A device that blocks cannot be left alone.
+    /// Waits no longer than `patience`, from when it was submitted, for a request that a device ends later: then it counts
+    /// as failed with `ETIMEDOUT`, and its memory comes back if the device does not have it. What had begun may still take
+    /// effect, at any time; its place in the device is free when the device ends it. Nor does anybody wait longer for room
+    /// in front of such a device: what found none has not begun.
+    ///
+    /// Who waits looks at the time himself. Completions are told by a thread that is there while anything of the queue
+    /// has not ended, from the first bio with a completion on; bios that are merged are as old as the oldest of them. If no
+    /// thread can be started, the next bio tries to; until then completions are not told of what is late.
+    ///
+    /// A device that blocks cannot be left alone: patience has no effect there.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);

@@ -1,6 +1,7 @@
 //! Bios on their way from a caller to the device: put in order, made into commands, and brought to their ends.
 
 use std::mem;
+use std::time::Instant;
 
 use crate::device::{Buffers, OperationKind};
 use crate::stats::Counter;
@@ -62,15 +63,19 @@ fn flush(core: &Arc<Core>, pushed: &mut Pushed, last: bool) {
     if !(last && core.limits.asynchronous) {
         return pushed.fail(core.flush().err().map(Box::new));
     }
-    let done = pushed.done.take().unwrap_or_else(|| {
-        let (place, done) = core.outcomes.expect(0);
-        pushed.progress = Progress::There(place);
-        done
-    });
-    if let Progress::Here(_) = pushed.progress {
-        pushed.progress = Progress::Handed;
-    }
-    core.flush_then(done, Buffers::default());
+    let since = Instant::now();
+    let (progress, done) = match pushed.done.take() {
+        Some(done) => {
+            core.has_completion();
+            (Progress::Handed, done)
+        }
+        None => {
+            let (place, done) = core.outcomes.expect(0, since);
+            (Progress::There(place), done)
+        }
+    };
+    pushed.progress = progress;
+    core.flush_then(done, Buffers::default(), since);
 }
 
 /// Sends what the keys name. With `ends`, all of it has ended afterwards.
@@ -171,6 +176,31 @@ fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
     if core.is_direct() {
         return direct::carry_out(core, pushed, keys);
     }
+    if !core.limits.asynchronous && keys.iter().any(|key| wants_no_wait(pushed, key)) {
+        return beside_those_that_wait(core, pushed, keys, ends);
+    }
+    queue(core, pushed, keys, ends);
+}
+
+fn wants_no_wait(pushed: &[Pushed], key: &Key) -> bool {
+    pushed[key.index].bio.flags.nowait
+}
+
+/// Sends bios of which some want no wait, in front of a device that blocks. A scheduler orders what waits: what does not has a
+/// place at once, or is refused.
+// Kept out of what a queue without a scheduler runs through.
+#[cold]
+fn beside_those_that_wait(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
+    let (now, waiting): (Keys, Keys) = keys
+        .iter()
+        .copied()
+        .partition(|key| wants_no_wait(pushed, key));
+    direct::carry_out(core, pushed, &now);
+    queue(core, pushed, &waiting, ends);
+}
+
+/// Lets what the keys name wait for the device.
+fn queue(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: bool) {
     queued::send(core, pushed, keys, ends);
     if !ends {
         return;

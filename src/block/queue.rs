@@ -116,7 +116,8 @@ impl BlockQueue {
     }
 
     /// How long requests of this kind took, from when they were submitted; of those that a thread carries out by
-    /// itself, some, and how long the device took.
+    /// itself, some, and how long the device took. A request that several share, merged bios or a flush, counts once, from
+    /// when the first of them was submitted.
     pub fn latency(&self, kind: OperationKind) -> Latency {
         self.core.latencies.of(kind)
     }
@@ -189,6 +190,9 @@ impl BlockQueue {
 
     /// Makes everything durable that was written before this call. Callers that arrive while the device is
     /// flushing share the next flush.
+    ///
+    /// The queue keeps no memory of flushes that failed: that one which ends well behind them covers what they left open,
+    /// too, is what the [device](BlockDevice::flush) promises. One that cannot know must fail from then on.
     ///
     /// # Errors
     /// [`Error::Io`] when the flush that covers this caller failed; each caller hears of it.

@@ -1,6 +1,7 @@
 //! Commands that wait: for devices that work by themselves, and where a scheduler orders what waits.
 
 use std::mem;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -36,12 +37,14 @@ pub(super) fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: 
         {
             count_merges(core, 1, 1, 0);
             let buffers = mem::take(pushed[key.index].memory());
-            let done = expect(core, &mut pushed[key.index], key.start, ends);
             let share = Share {
                 segments: buffers.len(),
-                done,
+                done: expect(core, &mut pushed[key.index], key.start, since, ends),
+                then_flush: whole.durable && core.emulates_fua(),
             };
-            insert(whole.command(key.start, key.end, buffers, SmallVec::from_buf([share])));
+            let prompt = pushed[key.index].bio.is_prompt();
+            let shares = SmallVec::from_buf([share]);
+            insert(whole.command(key.start..key.end, prompt, buffers, shares));
             continue;
         }
         let commands = cut(core, pushed, run, &whole, ends);
@@ -50,6 +53,7 @@ pub(super) fn send(core: &Arc<Core>, pushed: &mut [Pushed], keys: &[Key], ends: 
         count_merges(core, run.len() as u64, commands.len() as u64, splits as u64);
         commands.into_iter().for_each(insert);
     }
+    core.start_timer();
     match core.limits.asynchronous {
         true => core.dispatch(queue),
         false => core.serve(queue, brought),
@@ -61,7 +65,6 @@ struct Whole {
     kind: OperationKind,
     durable: bool,
     priority: super::Priority,
-    prompt: bool,
     since: Instant,
 }
 
@@ -71,26 +74,25 @@ impl Whole {
             kind: bio.kind,
             durable: bio.flags.fua,
             priority: bio.priority,
-            prompt: bio.kind == OperationKind::Read || bio.flags.sync || bio.flags.meta,
             since,
         }
     }
 
     fn command(
         &self,
-        offset: u64,
-        end: u64,
+        bytes: Range<u64>,
+        prompt: bool,
         buffers: Buffers,
         shares: SmallVec<[Share; 1]>,
     ) -> Command {
         Command {
             kind: self.kind,
-            offset,
-            len: end - offset,
+            offset: bytes.start,
+            len: bytes.end - bytes.start,
             buffers,
             durable: self.durable,
             priority: self.priority,
-            prompt: self.prompt,
+            prompt,
             since: self.since,
             attempt: 1,
             shares,
@@ -99,22 +101,19 @@ impl Whole {
 }
 
 /// Who hears of the end of a bio.
-fn expect(core: &Arc<Core>, pushed: &mut Pushed, at: u64, ends: bool) -> Done {
-    let done = match pushed.done.take() {
+fn expect(core: &Core, pushed: &mut Pushed, at: u64, since: Instant, ends: bool) -> Done {
+    match pushed.done.take() {
         Some(done) if !ends => {
+            core.has_completion();
             pushed.progress = Progress::Handed;
             done
         }
         later => {
             pushed.done = later;
-            let (place, done) = core.outcomes.expect(at);
+            let (place, done) = core.outcomes.expect(at, since);
             pushed.progress = Progress::There(place);
             done
         }
-    };
-    match pushed.bio.flags.fua && core.emulates_fua() {
-        true => ThenFlush::before(core, done),
-        false => done,
     }
 }
 
@@ -132,18 +131,27 @@ fn cut(
         let pushed = &mut pushed[key.index];
         let buffers = mem::take(pushed.memory());
         memory.extend(buffers.into_iter().map(|buffer| (bio, buffer)));
+        let done = expect(core, pushed, key.start, whole.since, ends);
+        let then_flush = whole.durable && core.emulates_fua();
         bios.push(End {
-            done: expect(core, pushed, key.start, ends),
+            prompt: pushed.bio.is_prompt(),
+            done: match then_flush {
+                true => ThenFlush::before(core, done, whole.since),
+                false => done,
+            },
             chain: None,
         });
     }
     if memory.is_empty() {
+        let prompt = bios.iter().any(|bio| bio.prompt);
         let shares = bios.into_iter().map(|bio| Share {
             segments: 0,
             done: bio.done,
+            then_flush: false,
         });
         let (start, end) = (run[0].start, run[run.len() - 1].end);
-        return vec![whole.command(start, end, Buffers::default(), shares.collect())];
+        let (bytes, none) = (start..end, Buffers::default());
+        return vec![whole.command(bytes, prompt, none, shares.collect())];
     }
     let mut commands = Vec::new();
     let mut offset = run[0].start;
@@ -162,14 +170,16 @@ fn cut(
                         true => bios[bio].done.clone(),
                         false => bios[bio].of_piece(),
                     },
+                    then_flush: false,
                 }
             };
             let shares = pieces
                 .chunk_by(|one, next| one.0 == next.0)
                 .map(share)
                 .collect();
+            let prompt = pieces.iter().any(|piece| bios[piece.0].prompt);
             let buffers = pieces.drain(..).map(|(_, buffer)| buffer).collect();
-            commands.push(whole.command(offset, end, buffers, shares));
+            commands.push(whole.command(offset..end, prompt, buffers, shares));
             offset = end;
         },
     );
@@ -178,6 +188,7 @@ fn cut(
 
 /// Who hears of a bio, or of its pieces.
 struct End {
+    prompt: bool,
     done: Done,
     chain: Option<Arc<Chain>>,
 }
@@ -202,6 +213,7 @@ fn insert(core: &Core, queue: usize, command: Command, wait: bool) -> bool {
             core.dispatch(queue);
             let room = if tells() { usize::MAX } else { core.room() };
             let patience = core.policy().how_long();
+            let patience = patience.map(|all| all.saturating_sub(command.since.elapsed()));
             dispatcher.insert(*command, &core.limits, room, patience)
         }
         inserted => inserted,
@@ -218,7 +230,7 @@ fn insert(core: &Core, queue: usize, command: Command, wait: bool) -> bool {
                 false => outcome(refused()),
             };
             let buffers = mem::take(&mut command.buffers);
-            command.finish(buffers, &failure);
+            command.finish(core, buffers, &failure);
         }
     }
     false

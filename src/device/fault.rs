@@ -39,6 +39,8 @@ pub(super) enum Harm {
     Tear(Chance),
     /// It is late.
     Delay(Duration),
+    /// It waits for its release.
+    Hold,
 }
 
 impl Fault {

@@ -31,8 +31,11 @@ struct State {
     operations: u64,
     log: Vec<Operation>,
     faults: Vec<Fault>,
-    /// Requests that wait for their release; `None` where none has to.
-    held: Option<Vec<Request>>,
+    /// Which requests wait for their release; those that do, as they came.
+    holds: Vec<Fault>,
+    held: Vec<Request>,
+    /// Whether requests have ever been held.
+    asynchronous: bool,
 }
 
 impl FaultyDevice {
@@ -76,7 +79,13 @@ impl FaultyDevice {
         self.inject(Fault::always(kind, Harm::Delay(by)));
     }
 
-    /// Forgets all faults, those still to come too.
+    /// Lets the thread that brings one operation, counted as for [`fail_at`](Self::fail_at), wait before the operation
+    /// begins.
+    pub fn delay_at(&self, kind: Option<OperationKind>, nth: u64, by: Duration) {
+        self.inject(Fault::once(kind, nth, Harm::Delay(by)));
+    }
+
+    /// Forgets all faults, those still to come too. Requests are held as before.
     pub fn clear_faults(&self) {
         self.state.lock().faults.clear();
     }
@@ -88,23 +97,30 @@ impl FaultyDevice {
     /// From now on the device is [asynchronous](Limits::asynchronous), and a request that is started does not begin
     /// before it is released.
     pub fn hold_requests(&self) {
-        self.state.lock().held.get_or_insert_default();
+        self.hold(Fault::always(None, Harm::Hold));
+    }
+
+    /// Holds one request: of those that are started from now on, counted as for [`fail_at`](Self::fail_at). The device is
+    /// [asynchronous](Limits::asynchronous), and what is started behind the request passes it until it is released.
+    pub fn hold_at(&self, kind: Option<OperationKind>, nth: u64) {
+        self.hold(Fault::once(kind, nth, Harm::Hold));
+    }
+
+    fn hold(&self, fault: Fault) {
+        let mut state = self.state.lock();
+        state.asynchronous = true;
+        state.holds.push(fault);
     }
 
     /// How many requests wait for their release.
     pub fn held_requests(&self) -> usize {
-        self.state.lock().held.as_ref().map_or(0, Vec::len)
+        self.state.lock().held.len()
     }
 
     /// Carries out the requests that are held, in the order that `seed` says.
     pub fn release_requests(&self, seed: u64) {
         let mut chance = Chance::new(seed);
-        let mut held = self
-            .state
-            .lock()
-            .held
-            .as_mut()
-            .map_or_else(Vec::new, mem::take);
+        let mut held = mem::take(&mut self.state.lock().held);
         while !held.is_empty() {
             let next = chance.below(held.len() as u64) as usize;
             self.begin(held.swap_remove(next));
@@ -137,6 +153,7 @@ impl FaultyDevice {
                 thread::sleep(*by);
                 false
             }
+            Harm::Hold => false,
             Harm::Fail | Harm::Tear(_) => true,
         });
         // What fails altogether cannot arrive in part.
@@ -264,9 +281,15 @@ impl BlockDevice for FaultyDevice {
     }
 
     fn start(&self, request: Request) {
+        let operation = relay::operation(&request);
         let mut state = self.state.lock();
-        if let Some(held) = &mut state.held {
-            return held.push(request);
+        // Each counts it.
+        let struck = state
+            .holds
+            .iter_mut()
+            .filter_map(|hold| hold.strike(operation));
+        if struck.count() > 0 {
+            return state.held.push(request);
         }
         drop(state);
         self.begin(request);
@@ -275,7 +298,7 @@ impl BlockDevice for FaultyDevice {
     fn limits(&self) -> Limits {
         let limits = self.inner.limits();
         Limits {
-            asynchronous: limits.asynchronous || self.state.lock().held.is_some(),
+            asynchronous: limits.asynchronous || self.state.lock().asynchronous,
             ..limits
         }
     }

@@ -49,6 +49,8 @@ pub(crate) enum Rank {
     FlushTurn,
     /// The answer of a flush.
     FlushOutcome,
+    /// Whether a thread looks for requests that are late.
+    Timer,
     /// What waits at a queue of the device, and what is under way there.
     Dispatcher,
     /// Those who wait for a flush that is started and not waited for.

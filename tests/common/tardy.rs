@@ -49,6 +49,8 @@ struct State {
     odds: Odds,
     held: bool,
     lost: u64,
+    /// How many requests but flushes each queue has, and the most that it had.
+    at_queue: Vec<(u64, u64)>,
     closed: bool,
 }
 
@@ -88,6 +90,17 @@ impl Tardy {
     /// Requests that will never end.
     pub(crate) fn lost(&self) -> u64 {
         self.shared.lock().lost
+    }
+
+    /// Requests that have not ended, and will.
+    pub(crate) fn under_way(&self) -> usize {
+        self.shared.lock().under_way.len()
+    }
+
+    /// The most requests but flushes that each queue of the hardware had at once.
+    pub(crate) fn most_under_way(&self) -> Vec<u64> {
+        let state = self.shared.lock();
+        state.at_queue.iter().map(|(_, most)| *most).collect()
     }
 
     /// What would be in a block after a power cut.
@@ -159,6 +172,9 @@ impl Shared {
                 *durable = stamp.max(*durable);
             }
         }
+        if request.kind != Flush {
+            self.lock().at_queue[request.queue].0 -= 1;
+        }
         match (fails, dropped) {
             (true, _) => request.complete(Err(Error::Io(IoError {
                 operation: "tardy",
@@ -196,6 +212,13 @@ impl BlockDevice for Tardy {
         let mut state = self.shared.lock();
         // It covers nothing that ends later.
         let covers = (request.kind == Flush).then(|| state.written.clone());
+        if request.kind != Flush {
+            let queues = state.at_queue.len().max(request.queue + 1);
+            state.at_queue.resize(queues, (0, 0));
+            let (now, most) = &mut state.at_queue[request.queue];
+            *now += 1;
+            *most = (*most).max(*now);
+        }
         state.under_way.push((request, covers));
         self.shared.changed.notify_one();
     }

@@ -8,6 +8,7 @@ use crate::device::{Limits, OperationKind};
 
 use super::super::Priority;
 use super::super::command::Command;
+use super::super::timer::Clock;
 
 /// How the scheduler weighs order against waiting. The default is that of Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,8 @@ impl Direction {
             mem::swap(&mut other.command, &mut command);
         }
         other.command.take(command);
+        // Both were promised theirs. Of priorities there is but one: neighbours of others are not merged.
+        other.deadline = other.deadline.min(deadline);
         self.put(other);
         true
     }
@@ -258,6 +261,21 @@ impl Sorted {
             None => self.classes.iter().position(|class| !class.is_empty())?,
         };
         self.classes[class].next(&options, now)
+    }
+
+    pub(super) fn late(&mut self, clock: &mut Clock) -> Vec<Command> {
+        let mut late = Vec::new();
+        let classes = self.classes.iter_mut();
+        for direction in classes.flat_map(|class| &mut class.directions) {
+            let mut place = 0;
+            while let Some(command) = direction.at(place) {
+                match clock.is_late(command.since) {
+                    true => late.extend(direction.remove(place).map(|waiter| waiter.command)),
+                    false => place += 1,
+                }
+            }
+        }
+        late
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,10 +1,12 @@
 //! No order but that of arrival.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use crate::device::Limits;
 
 use super::super::command::Command;
+use super::super::timer::Clock;
 
 /// Commands as they came; one that borders the last is merged with it.
 #[derive(Debug, Default)]
@@ -18,7 +20,7 @@ impl Fifo {
                 return true;
             }
             if command.takes(last, limits) {
-                std::mem::swap(last, &mut command);
+                mem::swap(last, &mut command);
                 last.take(command);
                 return true;
             }
@@ -29,6 +31,14 @@ impl Fifo {
 
     pub(super) fn next(&mut self) -> Option<Command> {
         self.0.pop_front()
+    }
+
+    pub(super) fn late(&mut self, clock: &mut Clock) -> Vec<Command> {
+        let all = mem::take(&mut self.0).into_iter();
+        let (late, others): (VecDeque<_>, _) =
+            all.partition(|command| clock.is_late(command.since));
+        self.0 = others;
+        late.into()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::device::Limits;
 
 use super::command::Command;
+use super::timer::Clock;
 use deadline::Sorted;
 use fifo::Fifo;
 
@@ -53,6 +54,14 @@ impl Waiting {
         match self {
             Self::Fifo(waiting) => waiting.next(),
             Self::Sorted(waiting) => waiting.next(Instant::now()),
+        }
+    }
+
+    /// Takes what is late.
+    pub(super) fn late(&mut self, clock: &mut Clock) -> Vec<Command> {
+        match self {
+            Self::Fifo(waiting) => waiting.late(clock),
+            Self::Sorted(waiting) => waiting.late(clock),
         }
     }
 
