@@ -85,6 +85,12 @@ replay-status-trees-shrinking:
 replay-on-a-file:
     .ci/run "replay on a file"
 
+replay-past-the-page-cache:
+    .ci/run "replay past the page cache"
+
+replay-by-io_uring:
+    .ci/run "replay by io_uring"
+
 replay-mounted-again:
     .ci/run "replay, mounted again"
 

@@ -5,9 +5,12 @@ use std::fs::OpenOptions;
 use std::io::IoSlice;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use extent_map::Error;
 use extent_map::device::{BlockDevice, Buffer, DirectDevice, FileDevice};
+use extent_map::file::{Volume, VolumeOptions};
+use extent_map::units::FileNumber;
 use proptest::prelude::*;
 use rustix::fs::FallocateFlags;
 
@@ -212,6 +215,78 @@ fn block_devices_are_vectors_of_bytes_too() {
         matches!(used, Error::Io(io) if io.errno == 16),
         "one owner at a time: {used}"
     );
+}
+
+/// Linux takes for written what it could not write, tells of it once, and goes on to show it.
+#[test]
+fn a_flush_that_failed_is_not_made_good_by_the_next_one_nor_is_what_it_lost_shown_once_opened_anew()
+{
+    let Some(disk) = LoopDisk::with_room(1 << 20, 64 << 10) else {
+        return;
+    };
+    let device = FileDevice::open(disk.path()).unwrap();
+    assert_eq!(device.flush(), Ok(()));
+    device.write_at(0, &[7; 1 << 20]).unwrap();
+    let failed = device.flush();
+    assert!(matches!(failed, Err(Error::Io(_))), "{failed:?}");
+    assert_eq!(device.flush(), failed);
+    assert_eq!(device.write_at(0, &[8; 512]), Ok(()));
+    assert_eq!(device.flush(), failed);
+    drop(device);
+    let device = FileDevice::open(disk.path()).unwrap();
+    let on_disk = read(&device, 0, 1 << 20);
+    assert!(on_disk.contains(&0), "the disk has no room for all of it");
+    device.write_at(0, &on_disk[..512]).unwrap();
+    assert_eq!(device.flush(), Ok(()));
+}
+
+#[test]
+fn a_volume_whose_disk_failed_to_flush_reads_on_but_promises_nothing_until_it_is_opened_anew() {
+    let Some(disk) = LoopDisk::with_room(8 << 20, 1 << 20) else {
+        return;
+    };
+    let options = VolumeOptions::new();
+    let device = Arc::new(FileDevice::open(disk.path()).unwrap());
+    let volume = Volume::format_persistent(device, &options).unwrap();
+    let [synced, lost, later] = [1, 2, 3].map(|number| volume.file(FileNumber(number)).unwrap());
+    synced.write_at(0, &[1; 10_000]).unwrap();
+    volume.sync().unwrap();
+    lost.write_at(0, &[2; 4 << 20]).unwrap();
+    assert!(is_io(volume.sync()));
+    for _ in 0..2 {
+        later.write_at(0, &[3; 10]).unwrap();
+        assert!(is_io(later.sync_all()));
+        assert!(is_io(volume.sync()));
+    }
+    let mut content = [0; 10_000];
+    assert_eq!(synced.read_at(0, &mut content), Ok(10_000));
+    assert_eq!(content, [1; 10_000]);
+    drop((synced, lost, later));
+    assert!(is_io(volume.close()));
+    let device = Arc::new(FileDevice::open(disk.path()).unwrap());
+    assert_eq!(Volume::check(&*device).unwrap(), []);
+    let volume = Volume::open(device, &options).unwrap();
+    let [synced, lost, later] = [1, 2, 3].map(|number| volume.file(FileNumber(number)).unwrap());
+    assert_eq!([synced.size(), lost.size(), later.size()], [10_000, 0, 0]);
+    assert_eq!(synced.read_at(0, &mut content), Ok(10_000));
+    assert_eq!(content, [1; 10_000]);
+}
+
+#[test]
+fn a_device_that_is_only_read_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image");
+    std::fs::write(&path, [7; 4096]).unwrap();
+    let device = FileDevice::open_read_only(&path).unwrap();
+    assert_eq!(read(&device, 100, 10), [7; 10]);
+    for changed in [
+        device.write_at(0, &[1; 512]),
+        device.write_zeroes(0, 4096),
+        device.discard(0, 4096),
+    ] {
+        assert!(matches!(changed, Err(Error::Io(_))), "{changed:?}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), [7; 4096]);
 }
 
 #[test]

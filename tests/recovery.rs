@@ -1,7 +1,7 @@
 //! A volume that is opened again after its process was killed or the power was cut: what it goes on from must be durable
 //! before anything is built on it, and what a crash has left behind the end of a file stays behind.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use extent_map::Error;
 use extent_map::device::{
@@ -9,7 +9,15 @@ use extent_map::device::{
     Survivors,
 };
 use extent_map::file::{File, Volume, VolumeOptions};
-use extent_map::units::FileNumber;
+use extent_map::mapping::LogStore;
+use extent_map::probe::{Mutation, Probe};
+use extent_map::units::{FileNumber, Geometry};
+
+#[path = "common/around.rs"]
+#[allow(dead_code, reason = "others use the rest")]
+mod around;
+
+use around::Around;
 
 const PAGE: usize = 4096;
 
@@ -180,4 +188,115 @@ fn a_file_that_grows_for_the_first_time_writes_its_last_block_and_no_other() {
     assert_eq!(grows.reserved_blocks(), 1);
     grows.set_len(4096).unwrap();
     assert_eq!(grows.reserved_blocks(), 1, "in the same page");
+}
+
+/// Two devices that record, and how far each was whenever one of them had done something.
+struct Pair {
+    recorders: [Arc<Recorder>; 2],
+    moments: Arc<Mutex<Vec<[usize; 2]>>>,
+}
+
+impl Pair {
+    fn of(behind: [Arc<MemoryDevice>; 2]) -> Self {
+        Self {
+            recorders: behind.map(|device| Arc::new(Recorder::new(device).unwrap())),
+            moments: Arc::default(),
+        }
+    }
+
+    fn devices(&self) -> [Arc<dyn BlockDevice>; 2] {
+        self.recorders.clone().map(|recorder| {
+            let (all, moments) = (self.recorders.clone(), Arc::clone(&self.moments));
+            let device = Around::new(recorder, move |_, carry_out| {
+                let outcome = carry_out();
+                let moment = all.each_ref().map(|recorder| recorder.moment());
+                moments.lock().unwrap().push(moment);
+                outcome
+            });
+            Arc::new(device) as Arc<dyn BlockDevice>
+        })
+    }
+}
+
+/// Files whose log lies on another device than their data are written and synced, and the power is cut. What is wrong
+/// with the first image, if anything is.
+fn with_a_log_elsewhere(probe: Probe) -> Result<(), String> {
+    let [log, data] = [(); 2].map(|()| Arc::new(MemoryDevice::new(1 << 20)));
+    LogStore::format(log.clone(), Geometry::new(PAGE as u64, 1).unwrap()).unwrap();
+    data.write_at(0, &vec![b'!'; 1 << 20]).unwrap();
+    let pair = Pair::of([log, data]);
+    let [log, data] = pair.devices();
+    let store = LogStore::open(log).unwrap().with_probe(probe);
+    let volume = Volume::with_store(data, Arc::new(store), &options()).unwrap();
+    // Enough to fill the log several times.
+    let mut synced = Vec::new();
+    for round in 1..=20_u8 {
+        let file = file(&volume, u64::from(round % 3));
+        file.set_len(0).unwrap();
+        file.write_at(0, &[round; PAGE]).unwrap();
+        file.sync_all().unwrap();
+        synced.push((pair.moments.lock().unwrap().len(), round));
+    }
+    let recordings = pair.recorders.each_ref().map(|device| device.recording());
+    let moments = pair.moments.lock().unwrap().clone();
+    for (number, [log_moment, data_moment]) in moments.into_iter().enumerate() {
+        let some = Survivors::Random(number as u64);
+        for survivors in [Survivors::Nothing, Survivors::Everything, some]
+            .map(|log| [[log, Survivors::Nothing], [log, Survivors::Everything]])
+            .concat()
+        {
+            let log = recordings[0].crash(log_moment, survivors[0]);
+            let data = recordings[1].crash(data_moment, survivors[1]);
+            let store = LogStore::open(Arc::new(log)).unwrap();
+            let volume = Volume::with_store(Arc::new(data), Arc::new(store), &options()).unwrap();
+            for which in 0..3 {
+                let file = file(&volume, which);
+                let mut content = vec![0; file.size() as usize];
+                file.read_at(0, &mut content).unwrap();
+                let of_file = |round: &u8| u64::from(round % 3) == which;
+                let returned = synced.iter().filter(|(done, _)| *done <= number);
+                let last = returned.map(|(_, round)| *round).rfind(of_file);
+                let possible = last.unwrap_or(1)..=20;
+                let as_written = |round| content == [round; PAGE];
+                if !(possible.filter(of_file).any(as_written)
+                    || last.is_none() && content.is_empty())
+                {
+                    let first = content.first();
+                    return Err(format!("{number}, {survivors:?}: {last:?}, not {first:?}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_log_on_a_device_of_its_own_is_flushed_too_and_never_before_the_data() {
+    with_a_log_elsewhere(Probe::default()).unwrap();
+    for mutation in [Mutation::CommitWithoutFlush, Mutation::LogBeforeData] {
+        let mutated = Probe::new().mutations([mutation]);
+        with_a_log_elsewhere(mutated).unwrap_err();
+    }
+}
+
+#[test]
+fn a_volume_made_of_a_store_leaves_the_blocks_of_the_store_alone() {
+    let device: Arc<dyn BlockDevice> = Arc::new(MemoryDevice::new(1 << 20));
+    let geometry = Geometry::new(PAGE as u64, 1).unwrap();
+    let store = Arc::new(LogStore::format(device.clone(), geometry).unwrap());
+    // Also against what the options say.
+    let other = options().block_size(512).cluster_blocks(4);
+    let volume = Volume::with_store(device.clone(), store.clone(), &other).unwrap();
+    let free = volume.statfs().free_blocks as usize;
+    let all = vec![1; free * PAGE];
+    assert_eq!(file(&volume, 1).write_direct_at(0, &all), Ok(all.len()));
+    volume.close().unwrap();
+    assert_eq!(Volume::check(&*device).unwrap(), []);
+    assert_eq!(content(device, 1), all);
+    let smaller = Arc::new(MemoryDevice::new((1 << 20) - 1));
+    let refused = Volume::with_store(smaller, store, &options()).map(drop);
+    assert!(
+        matches!(refused, Err(Error::DeviceTooSmall { .. })),
+        "{refused:?}"
+    );
 }

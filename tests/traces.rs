@@ -18,6 +18,8 @@ mod trace;
 #[path = "../examples/replay/whitebox.rs"]
 mod whitebox;
 
+#[cfg(target_os = "linux")]
+use std::io::ErrorKind::{InvalidInput, Unsupported};
 use std::path::Path;
 
 use extent_map::file::ExtentKind;
@@ -37,10 +39,23 @@ fn folder() -> &'static Path {
 
 /// Replays every committed recording; all must pass.
 fn replay_all(settings: &Settings) {
+    replay_blocks_of(0, settings);
+}
+
+/// Replays those whose blocks are a multiple of that many bytes.
+fn replay_blocks_of(bytes: u64, settings: &Settings) {
     let recordings = recording::find(folder()).unwrap();
-    assert!(recordings.len() > 40, "{} recordings", recordings.len());
+    assert!(recordings.len() > 50, "{} recordings", recordings.len());
     recordings.par_iter().for_each(|path| {
         let text = recording::read(path).unwrap();
+        let block_size = Trace::parse(&text).unwrap().head.block_size;
+        if !block_size.is_multiple_of(bytes.max(1)) {
+            println!(
+                "not tested, as the disk has larger blocks: {}",
+                path.display()
+            );
+            return;
+        }
         let report = recording::replay(&text, settings).unwrap();
         assert_eq!(report.failures, [], "{}", path.display());
         assert_eq!(
@@ -106,6 +121,40 @@ fn recordings_replay_on_a_volume_in_a_file_under_memory_pressure_and_checks() {
         shrink: 0.3,
         ..CHECKED
     });
+}
+
+/// Replays with and without a log on a device that not every system has.
+#[cfg(target_os = "linux")]
+fn replay_past_the_page_cache(device: Device) {
+    let alignment = match device.make(1 << 20) {
+        Ok((made, _image)) => made.limits().alignment as u64,
+        // A filesystem without direct I/O, a kernel without io_uring.
+        Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => {
+            println!("not tested: {error}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    for store in [Store::Memory, Store::Log] {
+        let settings = Settings {
+            device,
+            store,
+            ..CHECKED
+        };
+        replay_blocks_of(alignment, &settings);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn recordings_replay_past_the_page_cache() {
+    replay_past_the_page_cache(Device::Direct);
+}
+
+#[cfg(all(target_os = "linux", feature = "uring"))]
+#[test]
+fn recordings_replay_by_way_of_an_io_uring() {
+    replay_past_the_page_cache(Device::Uring);
 }
 
 /// The model that random operations are compared with shows what was recorded.

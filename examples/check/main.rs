@@ -47,5 +47,5 @@ fn main() -> io::Result<ExitCode> {
 }
 
 fn check(image: &Path) -> Result<Vec<Finding>> {
-    Volume::check(&FileDevice::open(image)?)
+    Volume::check(&FileDevice::open_read_only(image)?)
 }

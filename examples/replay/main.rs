@@ -1,7 +1,9 @@
 //! Replays recorded file system traces and tells where this crate answers otherwise.
 //!
+//! On the device `direct` on Linux only, on `uring` with the feature of that name.
+//!
 //! ```text
-//! cargo run --release --example replay -- [--device memory|file] [--store memory|log] [--check] [--shrink P] [PATHS]
+//! cargo run --release --example replay -- [--device memory|file|direct|uring] [--store memory|log] [--check] [--shrink P] [PATHS]
 //! ```
 
 mod blackbox;

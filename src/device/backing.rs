@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::sync::{Mutex, Rank};
 
 use super::{ZEROS, check_range};
 
@@ -19,24 +20,35 @@ pub(super) struct Backing {
     size: u64,
     /// The logical block size of a block device.
     block_size: Option<u64>,
+    /// What makes durable what the system has of the file.
+    sync: fn(&File) -> io::Result<()>,
+    /// The right to sync.
+    sync_turn: Mutex<()>,
+    /// The first sync that failed. The system has forgotten by then what it could not write, and would say of the next
+    /// one that all is well.
+    failed_sync: Mutex<Option<Error>>,
+}
+
+/// What an open file or block device may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    ReadOnly,
+    ReadWrite,
 }
 
 impl Backing {
     /// Makes a new sparse file of `size` bytes, all zero.
     pub(super) fn create(path: &Path, size: u64, flags: OFlags) -> Result<Self> {
-        let open = options(flags).create_new(true).open(path);
+        let mut options = options(Access::ReadWrite, flags);
+        let open = options.create_new(true).open(path);
         let file = open.map_err(|error| Error::io("create", 0, &error))?;
         file.set_len(size)
             .map_err(|error| Error::io("create", size, &error))?;
-        Ok(Self {
-            file,
-            size,
-            block_size: None,
-        })
+        Ok(Self::of(file, size, None))
     }
 
     /// Opens what is at `path`: nothing that is neither a file nor a block device, no block device in use.
-    pub(super) fn open(path: &Path, flags: OFlags) -> Result<Self> {
+    pub(super) fn open(path: &Path, access: Access, flags: OFlags) -> Result<Self> {
         let failed = |error| Error::io("open", 0, &error);
         let is_block = fs::metadata(path)
             .map_err(failed)?
@@ -47,14 +59,12 @@ impl Backing {
             true => OFlags::EXCL,
             false => OFlags::empty(),
         };
-        let file = options(flags | exclusive).open(path).map_err(failed)?;
+        let file = options(access, flags | exclusive)
+            .open(path)
+            .map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_file() {
-            return Ok(Self {
-                file,
-                size: metadata.len(),
-                block_size: None,
-            });
+            return Ok(Self::of(file, metadata.len(), None));
         }
         if !metadata.file_type().is_block_device() {
             return Err(Error::NotSupported(
@@ -67,11 +77,25 @@ impl Backing {
         #[cfg(not(target_os = "linux"))]
         let block_size = 512;
         let size = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0));
-        Ok(Self {
+        let size = size.map_err(|error| failed(error.into()))?;
+        Ok(Self::of(file, size, Some(u64::from(block_size))))
+    }
+
+    fn of(file: File, size: u64, block_size: Option<u64>) -> Self {
+        Self {
             file,
-            size: size.map_err(|error| failed(error.into()))?,
-            block_size: Some(u64::from(block_size)),
-        })
+            size,
+            block_size,
+            sync: File::sync_data,
+            sync_turn: Mutex::new(Rank::Device, ()),
+            failed_sync: Mutex::new(Rank::Device.of(1), None),
+        }
+    }
+
+    /// The same with another way to sync.
+    #[cfg(test)]
+    pub(super) fn with_sync(self, sync: fn(&File) -> io::Result<()>) -> Self {
+        Self { sync, ..self }
     }
 
     pub(super) fn file(&self) -> &File {
@@ -162,11 +186,35 @@ impl Backing {
         let _ = (offset, len);
     }
 
-    /// Makes everything written before durable.
+    /// Lets the system forget what its page cache has, so that reads show what the disk has.
+    pub(super) fn forget_cache(&self) {
+        // What is still to be written would be kept, and what was lost beside it in the same folio. If it cannot be
+        // written either, it was nobody's yet.
+        let _synced = (self.sync)(&self.file);
+        #[cfg(target_os = "linux")]
+        let _advised = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
+    /// Makes everything written before durable. Never again, once that has failed.
     pub(super) fn flush(&self) -> Result<()> {
-        self.file
-            .sync_data()
-            .map_err(|error| Error::io("flush", 0, &error))
+        // Of those who sync at the same time the system tells one that it has failed, and the others that all is well.
+        let _turn = self.sync_turn.lock();
+        self.tell_synced(Ok(()))?;
+        let synced = (self.sync)(&self.file);
+        self.tell_synced(synced.map_err(|error| Error::io("flush", 0, &error)))
+    }
+
+    /// What to say of a sync that has ended so, or of a write that was to be durable.
+    pub(super) fn tell_synced(&self, outcome: Result<()>) -> Result<()> {
+        let mut failed = self.failed_sync.lock();
+        match (&*failed, outcome) {
+            (Some(first), Ok(())) => Err(first.clone()),
+            (None, Err(error)) => {
+                *failed = Some(error.clone());
+                Err(error)
+            }
+            (_, outcome) => outcome,
+        }
     }
 
     /// Gives the space of whole blocks back, where the system can.
@@ -243,9 +291,9 @@ impl Backing {
 #[cfg(target_os = "linux")]
 use rustix::fs::FallocateFlags;
 
-fn options(flags: OFlags) -> OpenOptions {
+fn options(access: Access, flags: OFlags) -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).write(true);
+    options.read(true).write(access == Access::ReadWrite);
     options.custom_flags(flags.bits().cast_signed());
     options
 }
@@ -253,4 +301,46 @@ fn options(flags: OFlags) -> OpenOptions {
 /// That the file ends before `offset` and more.
 fn ended(operation: &'static str, offset: u64) -> Error {
     Error::io(operation, offset, &io::ErrorKind::UnexpectedEof.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sync::uncounted::{AtomicU64, Ordering::Relaxed};
+
+    use super::*;
+
+    fn backing(sync: fn(&File) -> io::Result<()>) -> (Backing, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let backing = Backing::create(&folder.path().join("image"), 4096, OFlags::empty());
+        (backing.unwrap().with_sync(sync), folder)
+    }
+
+    #[test]
+    fn a_sync_that_failed_is_the_last_that_is_tried_and_told_by_every_flush() {
+        static SYNCS: AtomicU64 = AtomicU64::new(0);
+        let (backing, _folder) = backing(|_| match SYNCS.fetch_add(1, Relaxed) {
+            // As Linux does: it tells of what it could not write, and then no more.
+            1 => Err(Errno::IO.into()),
+            _ => Ok(()),
+        });
+        assert_eq!(backing.flush(), Ok(()));
+        let failed = backing.flush();
+        assert!(matches!(failed, Err(Error::Io(_))), "{failed:?}");
+        for _ in 0..2 {
+            assert_eq!(backing.flush(), failed);
+        }
+        assert_eq!(SYNCS.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn a_durable_write_that_failed_may_have_heard_what_the_next_flush_would_have() {
+        let (backing, _folder) = backing(File::sync_data);
+        assert_eq!(backing.tell_synced(Ok(())), Ok(()));
+        let failed = backing.tell_synced(Err(Error::io("write", 512, &Errno::IO.into())));
+        assert_eq!(backing.flush(), failed);
+        assert_eq!(backing.tell_synced(Ok(())), failed);
+        let other = Err(Error::io("write", 1024, &Errno::NOSPC.into()));
+        assert_eq!(backing.tell_synced(other.clone()), other);
+        assert_eq!(backing.flush(), failed);
+    }
 }

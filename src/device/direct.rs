@@ -7,11 +7,12 @@ use rustix::fs::{AtFlags, OFlags, StatxFlags, statx};
 
 use crate::error::{Error, Result};
 
-use super::backing::Backing;
+use super::backing::{Access, Backing};
 use super::{BlockDevice, Buffer, Limits, total_len};
 
 /// A device in a regular file or on a block device that is read and written directly (`O_DIRECT`): nothing is copied
-/// and nothing kept by the operating system. A flush is `fdatasync` and still needed.
+/// and nothing kept by the operating system. A flush is `fdatasync` and still needed; when one has failed, all later ones
+/// fail.
 ///
 /// Offsets and lengths must be multiples of the [alignment](Limits::alignment), else they are refused with
 /// [`Error::InvalidInput`]. Memory that does not lie at a multiple of it is copied: callers who care
@@ -37,10 +38,11 @@ impl DirectDevice {
     /// [`Error::Io`] when it cannot be opened to read and write directly, a block device also while it is mounted or
     /// otherwise in use; [`Error::NotSupported`] when it is something else.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::new(Backing::open(path.as_ref(), OFlags::DIRECT)?)
+        let backing = Backing::open(path.as_ref(), Access::ReadWrite, OFlags::DIRECT)?;
+        Self::new(backing)
     }
 
-    fn new(backing: Backing) -> Result<Self> {
+    pub(super) fn new(backing: Backing) -> Result<Self> {
         let alignment = match backing.block_size() {
             Some(block_size) => block_size as usize,
             None => file_alignment(&backing)?,

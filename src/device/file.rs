@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::error::Result;
 use crate::sync::uncounted::{AtomicU64, Ordering::Relaxed};
 
-use super::backing::Backing;
+use super::backing::{Access, Backing};
 use super::{BlockDevice, Limits, total_len};
 
 /// The disk begins with a write of so many bytes at once, so that it has little left to do when a flush comes: whoever
@@ -20,6 +20,8 @@ const BEGUN_AT_ONCE: u64 = 1 << 20;
 const MOST_BEGUN: u64 = 128 << 20;
 
 /// A device in a regular file or on a block device, through the operating system's page cache; a flush is `fdatasync`.
+/// When one has failed, all later ones fail: the system takes for written what it could not write, and its page cache
+/// may go on to show it.
 ///
 /// A file must keep its size. When somebody truncates it, operations behind its new end fail with
 /// [`Error::Io`](crate::Error::Io): reads make up no zeros, and writes do not make the file grow again (short of a
@@ -40,13 +42,26 @@ impl FileDevice {
         Backing::create(path.as_ref(), size, OFlags::empty()).map(Self::over)
     }
 
-    /// Opens the file or block device at `path` as a device of its size.
+    /// Opens the file or block device at `path` as a device of its size. What the system has of it in its page cache is
+    /// written and then (on Linux) forgotten: some of it may have been taken for written before, and the disk not have it.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) when it cannot be opened to read and write, a block device also while it is mounted or
     /// otherwise in use; [`Error::NotSupported`](crate::Error::NotSupported) when it is something else.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Backing::open(path.as_ref(), OFlags::empty()).map(Self::over)
+        let backing = Backing::open(path.as_ref(), Access::ReadWrite, OFlags::empty())?;
+        backing.forget_cache();
+        Ok(Self::over(backing))
+    }
+
+    /// The same to read only: every operation that would change something fails with [`Error::Io`](crate::Error::Io).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but what cannot be opened to write is no error.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
+        let backing = Backing::open(path.as_ref(), Access::ReadOnly, OFlags::empty())?;
+        backing.forget_cache();
+        Ok(Self::over(backing))
     }
 
     fn over(backing: Backing) -> Self {

@@ -5,6 +5,12 @@
 //! [`flush`](BlockDevice::flush) began survives a crash once the flush has returned `Ok`. It never makes up data: when
 //! the bytes cannot be had, that is an error.
 //!
+//! That holds after a flush that failed as well, and an implementer must see to it: what it was to make durable is still
+//! "written before" the next flush, which may return `Ok` only if all of that survives too. A system that forgets what it
+//! could not write (Linux does: it marks the pages clean) cannot say so, and the devices here that are made of its files
+//! fail every later flush with the first error, until they are opened anew. What reads return of such bytes is
+//! unspecified, as after a failed write.
+//!
 //! The layer must **not** know bios, queues, blocks, files or the meaning of any byte. It works on byte
 //! offsets and buffers; the layer above merges neighbouring requests and passes them as one.
 //!
@@ -111,10 +117,11 @@ pub trait BlockDevice: Send + Sync + Debug {
         Ok(())
     }
 
-    /// Makes everything written before this call durable.
+    /// Makes everything written before this call durable, also what a flush that failed has not.
     ///
     /// # Errors
-    /// [`Error::Io`]; which of the earlier writes are durable is unknown then.
+    /// [`Error::Io`]; which of the earlier writes are durable is unknown then. A device that cannot make up for that fails
+    /// every later flush too.
     fn flush(&self) -> Result<()>;
 
     /// Says that the contents of `len` bytes from `offset` on are no longer needed. What they read as afterwards is

@@ -11,7 +11,7 @@ use crate::block::BlockQueue;
 use crate::delalloc::Backing;
 use crate::device::BlockDevice;
 use crate::error::{Error, Result};
-use crate::mapping::{Finding, LogStore, MappingStore, MemoryStore};
+use crate::mapping::{Finding, LogStore, MappingStore, MemoryStore, VolumeLayout};
 use crate::probe::Mutation;
 use crate::spans::span;
 use crate::stats::Stats;
@@ -94,7 +94,8 @@ impl Volume {
         // Where there can be no volume, what is on the device is left alone.
         Self::allocator(bytes, LogStore::first_usable_of(bytes, geometry), options)?;
         let store = LogStore::format(Arc::clone(&device), geometry)?;
-        Self::over_log(device, store.probed(options.probe.clone()), options)
+        let store = store.probed(options.probe.clone());
+        Self::with_store(device, Arc::new(store), options)
     }
 
     /// Opens the volume that [`format_persistent`](Self::format_persistent) made on `device`, as it was closed or as a crash
@@ -109,7 +110,7 @@ impl Volume {
     pub fn open(device: Arc<dyn BlockDevice>, options: &VolumeOptions) -> Result<Self> {
         span!(DEBUG, "open_volume");
         let store = LogStore::open_probed(Arc::clone(&device), options.probe.clone())?;
-        Self::over_log(device, store, options)
+        Self::with_store(device, Arc::new(store), options)
     }
 
     /// What is wrong with the volume on `device`, which nobody has open: `fsck`. Nothing, if all is well. Changes nothing.
@@ -120,21 +121,8 @@ impl Volume {
         LogStore::check(device)
     }
 
-    fn over_log(
-        device: Arc<dyn BlockDevice>,
-        store: LogStore,
-        options: &VolumeOptions,
-    ) -> Result<Self> {
-        Self::check_limits(&*device, store.geometry().block_size)?;
-        let options = options
-            .clone()
-            .block_size(store.geometry().block_size.bytes())
-            .cluster_blocks(store.geometry().cluster.blocks());
-        let allocator = Self::allocator(store.device_bytes(), store.first_usable(), &options)?;
-        Self::assemble(device, Arc::new(store), allocator, &options)
-    }
-
-    /// Makes a volume on `device` whose files are those of `store`. Their blocks are marked allocated.
+    /// Makes a volume on `device` whose files are those of `store`. Their blocks are marked allocated. What the store has
+    /// [decided](MappingStore::layout), block size and usable blocks, holds whatever `options` say.
     ///
     /// # Errors
     /// As [`format`](Self::format); those of the store; [`Error::Corrupt`] when two files of the store
@@ -145,7 +133,24 @@ impl Volume {
         store: Arc<dyn MappingStore>,
         options: &VolumeOptions,
     ) -> Result<Self> {
-        let geometry = options.geometry()?;
+        let layout = match store.layout() {
+            Some(layout) => layout,
+            None => VolumeLayout {
+                geometry: options.geometry()?,
+                device_bytes: device.size(),
+                // The first cluster is the volume's own: no file block lives at disk block 0.
+                first_usable: DiskBlock(options.geometry()?.cluster.blocks()),
+            },
+        };
+        let (have, need) = (device.size(), layout.device_bytes);
+        if have < need {
+            return Err(Error::DeviceTooSmall { have, need });
+        }
+        let geometry = layout.geometry;
+        let options = options
+            .clone()
+            .block_size(geometry.block_size.bytes())
+            .cluster_blocks(geometry.cluster.blocks());
         Self::check_limits(&*device, geometry.block_size)?;
         for file in store.files()? {
             let inline = store.inline_data(file)?.map_or(0, |bytes| bytes.len());
@@ -153,10 +158,8 @@ impl Volume {
                 return Err(Error::Corrupt("a file is longer than one can be"));
             }
         }
-        // The first cluster is the volume's own: no file block lives at disk block 0.
-        let first_usable = DiskBlock(geometry.cluster.blocks());
-        let allocator = Self::allocator(device.size(), first_usable, options)?;
-        Self::assemble(device, store, allocator, options)
+        let allocator = Self::allocator(layout.device_bytes, layout.first_usable, &options)?;
+        Self::assemble(device, store, allocator, &options)
     }
 
     /// Fails where the device would refuse every command that is a whole number of blocks, or some of them.

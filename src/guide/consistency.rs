@@ -62,6 +62,9 @@
 //!   are very short and many ([`limitations`](super::limitations)).
 //! - An error of writeback, or of making anything durable, is told to each open file once, at its next sync; and to each
 //!   sync during which it came.
+//! - Where a flush of a [`FileDevice`](crate::device::FileDevice), `DirectDevice` or `UringDevice` has failed, every later sync fails,
+//!   as the system may have forgotten what it could not write. Reads and writes go on, and blocks that are freed are not used again,
+//!   until the volume is opened on a device that is opened anew: as the last sync left it that returned well, or later.
 //!
 //! # After a crash
 //!

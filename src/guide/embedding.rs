@@ -189,6 +189,7 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
+//! A store that keeps blocks of the device to itself says in [`layout`](crate::mapping::MappingStore::layout) which are left for files.
 //! A store whose changes survive a crash also answers [`running_change`](crate::mapping::MappingStore::running_change) and
 //! [`durable_change`](crate::mapping::MappingStore::durable_change): what is freed is not used again before that is durable. And
 //! [`together`](crate::mapping::MappingStore::together), so that a truncation and its new size are one change: it hands out a

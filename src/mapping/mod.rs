@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::block::BlockQueue;
 use crate::error::Result;
-use crate::units::{DiskBlock, DiskRun, FileBlock, FileNumber, FileRange};
+use crate::units::{DiskBlock, DiskRun, FileBlock, FileNumber, FileRange, Geometry};
 
 pub use log::{Finding, LogStore};
 pub use memory::MemoryStore;
@@ -93,6 +93,18 @@ pub enum Shift {
     Left(u64),
     /// Towards the end of the file by this many blocks.
     Right(u64),
+}
+
+/// What a store has decided about the volume that it belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct VolumeLayout {
+    /// Block and cluster size.
+    pub geometry: Geometry,
+    /// How many bytes of its device the volume has.
+    pub device_bytes: u64,
+    /// The first block that files may use.
+    pub first_usable: DiskBlock,
 }
 
 /// Changes of a [`MappingStore`] are being made that belong together, until this is dropped.
@@ -193,6 +205,11 @@ pub trait MappingStore: Send + Sync + Debug {
 
     /// Every file the store knows, in order.
     fn files(&self) -> Result<Vec<FileNumber>>;
+
+    /// Where the files of the store may have their blocks; `None` for a store that takes whatever it is given.
+    fn layout(&self) -> Option<VolumeLayout> {
+        None
+    }
 
     /// Makes durable what `data` has completed before this call, and then everything done here so far: the data of a
     /// block comes before the mapping that exposes it.

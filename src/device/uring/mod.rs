@@ -3,6 +3,7 @@
 //! `ring` has what is under way, `slots` the memory that the kernel knows beforehand. Besides the map, only these use
 //! `unsafe`; their comments name the invariants U1 to U5 of `UNSAFE.md`.
 
+mod flusher;
 mod part;
 mod ring;
 mod slots;
@@ -15,8 +16,9 @@ use std::thread::{self, JoinHandle};
 use crate::error::{Error, Result};
 use crate::sync::Arc;
 
+use self::flusher::Flusher;
 use self::ring::Ring;
-use super::{BlockDevice, DirectDevice, Limits, Request};
+use super::{BlockDevice, DirectDevice, Limits, OperationKind, Request};
 
 /// How a [`UringDevice`] works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +45,18 @@ impl Default for UringOptions {
 }
 
 /// A device in a regular file or on a block device, like [`DirectDevice`] and with the same rules, that carries out
-/// requests by `io_uring`. They end in a thread of the device.
+/// requests by `io_uring`. They end in threads of the device.
 ///
-/// Reads, writes (durable ones too) and flushes that are [started](BlockDevice::start) go to the kernel at once, all of
-/// one [`start_all`](BlockDevice::start_all) by one call. The operations that block are those of a direct device, and
-/// so are the rare requests that the kernel would not take as they are: larger than 16 KiB in memory that is not
-/// aligned or in more than 1024 buffers, discards, zeros, and flushes of a polled device. One whose
-/// [`len`](Request::len) is not that of its buffers is refused.
+/// Reads and writes (durable ones too) that are [started](BlockDevice::start) go to the kernel at once, all of
+/// one [`start_all`](BlockDevice::start_all) by one call. A thread flushes, for all who wait for that. The operations that
+/// block are those of a direct device, and so are the rare requests that the kernel would not take as they are: larger than
+/// 16 KiB in memory that is not aligned or in more than 1024 buffers, discards and zeros. One whose
+/// [`len`](Request::len) is not that of its buffers is refused. Where a durable write has failed, it counts as a flush that
+/// has: all later flushes and durable writes fail.
 pub struct UringDevice {
     ring: Arc<Ring>,
     reaper: Option<JoinHandle<()>>,
+    flusher: Flusher,
 }
 
 impl UringDevice {
@@ -75,6 +79,7 @@ impl UringDevice {
             return Err(Error::InvalidInput("depth of an io_uring"));
         }
         let ring = Arc::new(Ring::new(direct, options)?);
+        let flusher = Flusher::of(Arc::clone(&ring))?;
         let reaper = {
             let ring = Arc::clone(&ring);
             let named = thread::Builder::new().name("io_uring reaper".into());
@@ -84,6 +89,7 @@ impl UringDevice {
         Ok(Self {
             ring,
             reaper: Some(reaper),
+            flusher,
         })
     }
 
@@ -170,7 +176,10 @@ impl BlockDevice for UringDevice {
             any: false,
         };
         for request in requests {
-            begun.any |= self.ring.begin(request);
+            match request.kind {
+                OperationKind::Flush => self.flusher.start(request),
+                _ => begun.any |= self.ring.begin(request),
+            }
         }
     }
 
@@ -190,5 +199,73 @@ impl fmt::Debug for UringDevice {
             .field("direct", self.ring.direct())
             .field("options", &self.ring.options())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::OFlags;
+    use rustix::io::Errno;
+
+    use crate::sync::uncounted::{AtomicU64, Ordering::Relaxed};
+    use crate::sync::{Condvar, Mutex, Rank};
+
+    use super::super::backing::Backing;
+    use super::super::{Buffer, Buffers, Completion};
+    use super::*;
+
+    /// How the last request has ended.
+    struct Outcome(Mutex<Option<Result<()>>>, Condvar);
+
+    impl Completion for Outcome {
+        fn completed(&self, _tag: u64, _buffers: Buffers, result: Result<()>) {
+            *self.0.lock() = Some(result);
+            self.1.notify_all();
+        }
+    }
+
+    impl Outcome {
+        fn wait(&self) -> Result<()> {
+            let mut outcome = self.0.lock();
+            loop {
+                match outcome.take() {
+                    Some(result) => return result,
+                    None => outcome = self.1.wait(outcome),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_flush_that_failed_is_the_last_that_is_tried_whoever_asks() {
+        static SYNCS: AtomicU64 = AtomicU64::new(0);
+        let folder = tempfile::tempdir().unwrap();
+        let backing = Backing::create(&folder.path().join("image"), 1 << 16, OFlags::DIRECT);
+        let backing = backing
+            .unwrap()
+            .with_sync(|_| match SYNCS.fetch_add(1, Relaxed) {
+                0 => Err(Errno::IO.into()),
+                _ => Ok(()),
+            });
+        let direct = DirectDevice::new(backing).unwrap();
+        let device = match UringDevice::new(direct, UringOptions::default()) {
+            Err(Error::NotSupported(why)) => return println!("not tested: {why}"),
+            device => device.unwrap(),
+        };
+        let outcome = Arc::new(Outcome(Mutex::new(Rank::Outcome, None), Condvar::default()));
+        let hears: Arc<dyn Completion> = outcome.clone();
+        let by_request = || {
+            device.start(Request::flush((hears.clone(), 0)));
+            outcome.wait()
+        };
+        let failed = by_request();
+        assert!(matches!(failed, Err(Error::Io(_))), "{failed:?}");
+        assert_eq!(by_request(), failed);
+        assert_eq!(device.flush(), failed);
+        let durable = Request::write(0, vec![Buffer::zeroed(4096)].into(), (hears.clone(), 0));
+        device.start(durable.with_fua(true));
+        assert_eq!(outcome.wait(), failed);
+        assert_eq!(device.write_at(0, &[7; 4096]), Ok(()));
+        assert_eq!(SYNCS.load(Relaxed), 1);
     }
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::{mem, process};
 
 use io_uring::squeue::Entry;
-use io_uring::types::{Fd, FsyncFlags};
+use io_uring::types::Fd;
 use io_uring::{IoUring, opcode};
 use rustix::io::{Errno, ReadWriteFlags};
 use smallvec::SmallVec;
@@ -161,8 +161,7 @@ impl Ring {
                     false => (aligned && request.buffers.len() <= MOST_PARTS).then_some(false),
                 }
             }
-            OperationKind::Flush => (!self.options.polled).then_some(false),
-            OperationKind::Discard | OperationKind::WriteZeroes => None,
+            OperationKind::Flush | OperationKind::Discard | OperationKind::WriteZeroes => None,
         }
     }
 
@@ -211,7 +210,7 @@ impl Ring {
         pushed.expect("the queue has room for all numbers and a wake-up");
     }
 
-    /// What tells the kernel to carry out a request.
+    /// What tells the kernel to carry out a read or write.
     fn entry(&self, number: usize, under_way: &mut UnderWay) -> Entry {
         let file = Fd(self.direct.backing().file().as_raw_fd());
         let memory = self.memory(number, under_way);
@@ -222,37 +221,28 @@ impl Ring {
             false => 0,
         };
         let fixed = under_way.in_slot && self.slots.registered;
-        match (request.kind, memory) {
-            (OperationKind::Read, Memory::One(to)) if fixed => {
-                opcode::ReadFixed::new(file, to, len, 0)
-                    .offset(offset)
-                    .build()
-            }
-            (OperationKind::Read, Memory::One(to)) => {
-                opcode::Read::new(file, to, len).offset(offset).build()
-            }
-            (OperationKind::Read, Memory::Several(parts, count)) => {
-                opcode::Readv::new(file, parts.cast(), count)
-                    .offset(offset)
-                    .build()
-            }
-            (OperationKind::Write, Memory::One(from)) if fixed => {
-                opcode::WriteFixed::new(file, from, len, 0)
-                    .offset(offset)
-                    .rw_flags(durable)
-                    .build()
-            }
-            (OperationKind::Write, Memory::One(from)) => opcode::Write::new(file, from, len)
+        match (request.kind == OperationKind::Read, memory) {
+            (true, Memory::One(to)) if fixed => opcode::ReadFixed::new(file, to, len, 0)
+                .offset(offset)
+                .build(),
+            (true, Memory::One(to)) => opcode::Read::new(file, to, len).offset(offset).build(),
+            (true, Memory::Several(parts, count)) => opcode::Readv::new(file, parts.cast(), count)
+                .offset(offset)
+                .build(),
+            (false, Memory::One(from)) if fixed => opcode::WriteFixed::new(file, from, len, 0)
                 .offset(offset)
                 .rw_flags(durable)
                 .build(),
-            (OperationKind::Write, Memory::Several(parts, count)) => {
+            (false, Memory::One(from)) => opcode::Write::new(file, from, len)
+                .offset(offset)
+                .rw_flags(durable)
+                .build(),
+            (false, Memory::Several(parts, count)) => {
                 opcode::Writev::new(file, parts.cast(), count)
                     .offset(offset)
                     .rw_flags(durable)
                     .build()
             }
-            _ => opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build(),
         }
     }
 
@@ -354,8 +344,8 @@ impl Ring {
     /// What became of a request that the kernel has ended.
     fn outcome(&self, number: usize, result: i32, under_way: &mut UnderWay) -> Result<()> {
         let request = &mut under_way.request;
-        match u64::try_from(result) {
-            Ok(done) if request.kind == OperationKind::Flush || done == request.len => {
+        let outcome = match u64::try_from(result) {
+            Ok(done) if done == request.len => {
                 if under_way.in_slot && request.kind == OperationKind::Read {
                     self.slots.empty(number, request);
                 }
@@ -367,6 +357,10 @@ impl Ring {
             }
             // Not all of it, or not now: once more from the start, as the operations that block do it.
             _ => request.carry_out(&self.direct),
+        };
+        match request.kind == OperationKind::Write && request.fua {
+            true => self.direct.backing().tell_synced(outcome),
+            false => outcome,
         }
     }
 

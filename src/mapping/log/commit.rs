@@ -273,7 +273,7 @@ impl LogStore {
             self.device.write_at(offset, &log)?;
         }
         if !self.probe.is(Mutation::CommitWithoutFlush) {
-            data.flush()?;
+            self.flush_own(data)?;
         }
         tail.position += sectors;
         tail.transactions += 1;
@@ -301,6 +301,9 @@ impl LogStore {
         };
         // The data of the files as well: nothing names the image yet.
         data.flush()?;
+        if !self.shares_device(data) {
+            self.flush_own(data)?;
+        }
         let superblock = Superblock {
             generation,
             image,
@@ -324,9 +327,23 @@ impl LogStore {
                 let _doing_io = begin_io();
                 self.device.write_at(copy, &superblock.encode())?;
             }
-            data.flush()?;
+            self.flush_own(data)?;
         }
         Ok(())
+    }
+
+    /// Whether the data lies on the store's own device.
+    fn shares_device(&self, data: &BlockQueue) -> bool {
+        std::ptr::addr_eq(&raw const *self.device, &raw const **data.device())
+    }
+
+    /// Makes durable what the store has written: where the data has the same device, by its queue, which shares flushes.
+    fn flush_own(&self, data: &BlockQueue) -> Result<()> {
+        if self.shares_device(data) {
+            return data.flush();
+        }
+        let _doing_io = begin_io();
+        self.device.flush()
     }
 }
 

@@ -45,7 +45,7 @@ use crate::sync::{Mutex, Rank, RwLock, uncounted};
 use crate::units::{DiskBlock, FileBlock, FileNumber, FileRange, Geometry, MAX_FILE_BLOCKS};
 
 use super::table::FileTable;
-use super::{ExtentState, MappedExtent, Mapping, MappingStore, Shift, Together};
+use super::{ExtentState, MappedExtent, Mapping, MappingStore, Shift, Together, VolumeLayout};
 
 pub use finding::Finding;
 
@@ -55,7 +55,7 @@ use record::Change;
 use recover::Recovered;
 use superblock::{ImageSummary, Superblock};
 
-/// A [`MappingStore`] on a device. It keeps the whole mapping in memory, as [`MemoryStore`](super::MemoryStore) does, and
+/// A [`MappingStore`] on a device: that of the data, which lies behind the store's own blocks, or another one of that size. It keeps the whole mapping in memory, as [`MemoryStore`](super::MemoryStore) does, and
 /// never reads what it has written until it is opened again.
 ///
 /// A volume's mapping is limited by the size of an image, 1/256 of the device (16 KiB at least, 256 MiB at most): what would need more fails with
@@ -299,6 +299,14 @@ impl MappingStore for LogStore {
 
     fn files(&self) -> Result<Vec<FileNumber>> {
         Ok(self.table.numbers())
+    }
+
+    fn layout(&self) -> Option<VolumeLayout> {
+        Some(VolumeLayout {
+            geometry: self.geometry,
+            device_bytes: self.device_bytes,
+            first_usable: self.first_usable(),
+        })
     }
 
     fn commit(&self, data: &BlockQueue) -> Result<()> {
