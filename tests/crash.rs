@@ -45,8 +45,12 @@ use extent_map::testing::{FileOp, Op};
 use rayon::prelude::*;
 
 use history::History;
-use judge::judge;
-use run::Mishaps;
+use run::{Mishaps, Run};
+
+/// At every moment.
+fn judge(run: &Run, random: u64, seed: u64) -> Result<u64, String> {
+    judge::judge(run, random, seed, u64::MAX)
+}
 
 #[test]
 fn every_tenth_trace_and_random_runs_survive_a_power_cut_at_every_moment() {
@@ -275,4 +279,11 @@ fn a_history_tells_what_may_be_there_and_what_may_not() {
     history.changed(60, Vec::new());
     let not = |content: &[u8]| history.contradicts(70, content).is_some();
     assert!(!not(&[]) && !not(&[2; 8192]) && not(&[0; 8192]));
+    // Once it has heard of an error: whatever it ever had, or zeros, but of nobody else's bytes. Before, as always.
+    history.failed(80);
+    history.changed(80, vec![4; 512]);
+    assert!(history.contradicts(70, &[0; 8192]).is_some());
+    let not = |content: &[u8]| history.contradicts(90, content).is_some();
+    assert!(!not(&[1; 1024]) && !not(&[0; 8192]) && !not(&[4; 512]));
+    assert!(not(&[3; 1024]) && not(&[2; 8193]));
 }

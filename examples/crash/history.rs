@@ -9,8 +9,9 @@ use extent_map::units::PAGE_SIZE;
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     versions: Vec<Version>,
-    /// The file has heard of an error: nobody knows what of it has arrived.
-    lost: bool,
+    /// The moment before the operation by which the file first heard of an error: from then on nobody knows what of it
+    /// has arrived.
+    lost: Option<usize>,
 }
 
 /// The file after one operation.
@@ -33,13 +34,18 @@ impl History {
         };
         Self {
             versions: vec![empty],
-            lost: false,
+            lost: None,
         }
     }
 
-    /// The file has heard of a device error.
-    pub(crate) fn failed(&mut self) {
-        self.lost = true;
+    /// The file has heard of a device error, by an operation that began at the moment `began`.
+    pub(crate) fn failed(&mut self, began: usize) {
+        self.lost.get_or_insert(began);
+    }
+
+    /// Whether the file has heard of an error up to `moment`.
+    pub(crate) fn is_lost(&self, moment: usize) -> bool {
+        self.lost.is_some_and(|lost| lost <= moment)
     }
 
     /// An operation that began at the moment `began` has left `content`.
@@ -63,10 +69,14 @@ impl History {
         self.versions.last().expect("the empty file at least")
     }
 
-    /// What may be there after a power cut at `moment`: what was last synced, and whatever came later.
+    /// What may be there after a power cut at `moment`: what was last synced, and whatever came later; after an error,
+    /// whatever there was.
     fn possible(&self, moment: usize) -> &[Version] {
         let synced = |version: &Version| version.synced.is_some_and(|ended| ended <= moment);
-        let first = self.versions.iter().rposition(synced).unwrap_or(0);
+        let first = match self.is_lost(moment) {
+            true => 0,
+            false => self.versions.iter().rposition(synced).unwrap_or(0),
+        };
         let end = self
             .versions
             .partition_point(|version| version.began < moment);
@@ -77,10 +87,10 @@ impl History {
     ///
     /// Every sector must be one of the versions'. Behind its end a version counts as zeros: where it ends inside a page,
     /// and where a later one has grown beyond. The size is that of a version, or one that was passed while the file
-    /// grew.
+    /// grew. After an error a sector may be zeros besides, but never what was on the device before the file.
     pub(crate) fn contradicts(&self, moment: usize, content: &[u8]) -> Option<String> {
         let possible = self.possible(moment);
-        if self.lost || possible.iter().any(|version| *version.content == *content) {
+        if possible.iter().any(|version| *version.content == *content) {
             return None;
         }
         let size = content.len();
@@ -96,7 +106,9 @@ impl History {
             let mut versions = possible.iter().enumerate();
             !versions.any(|(n, version)| {
                 let end = version.content.len().next_multiple_of(PAGE_SIZE as usize);
-                let known = *start < end || longest_from(n).is_some_and(|longest| *start < longest);
+                let known = self.is_lost(moment)
+                    || *start < end
+                    || longest_from(n).is_some_and(|longest| *start < longest);
                 known && agrees(&version.content, *start, sector)
             })
         });

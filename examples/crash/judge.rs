@@ -12,25 +12,31 @@ use super::run::Run;
 const USED: u64 = 8;
 
 /// Cuts the power at every moment of `run` at which the device may hold something new, and judges `random` images of what
-/// may have arrived beside the one with nothing and the one with everything. Returns how many images that were.
+/// may have arrived beside the one with nothing and the one with everything. Where that would be more than about `most`
+/// images, at moments evenly spread. Returns how many images that were.
 ///
 /// # Errors
 /// What is wrong with the first image that is not as it should be.
-pub(crate) fn judge(run: &Run, random: u64, seed: u64) -> Result<u64, String> {
+pub(crate) fn judge(run: &Run, random: u64, seed: u64, most: u64) -> Result<u64, String> {
+    let mut counted = run.recording.power_cut();
+    let moments = 1 + std::iter::from_fn(|| counted.advance().then_some(())).count() as u64;
+    let stride = moments.div_ceil((most / (random + 2)).max(1));
     let mut cut = run.recording.power_cut();
     let mut images = 0;
+    let mut number = seed % stride;
     loop {
-        let moment = cut.moment();
-        let seeds =
-            (0..random).map(|n| Survivors::Random(seed ^ (moment as u64 * random + n) << 8));
-        for survivors in [Survivors::Nothing, Survivors::Everything]
-            .into_iter()
-            .chain(seeds)
-        {
-            images += 1;
-            judge_image(run, &cut, survivors, images % USED == 0)
-                .map_err(|wrong| format!("moment {moment}, {survivors:?}: {wrong}"))?;
+        if number.is_multiple_of(stride) {
+            let moment = cut.moment();
+            let seeds =
+                (0..random).map(|n| Survivors::Random(seed ^ (moment as u64 * random + n) << 8));
+            let kinds = [Survivors::Nothing, Survivors::Everything].into_iter();
+            for survivors in kinds.chain(seeds) {
+                images += 1;
+                judge_image(run, &cut, survivors, images % USED == 0)
+                    .map_err(|wrong| format!("moment {moment}, {survivors:?}: {wrong}"))?;
+            }
         }
+        number += 1;
         if !cut.advance() {
             return Ok(images);
         }

@@ -175,7 +175,10 @@ pub trait MappingStore: Send + Sync + Debug {
 
     /// Unmaps `range` and returns the extents, cut to the range, that were mapped there.
     ///
-    /// Never fails for lack of room: a store keeps enough in reserve to split one extent.
+    /// A store keeps some room in reserve for the splits that this may take.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`](crate::Error::NoSpace) when an extent would have to be split and the reserve is used up too.
     fn remove(&self, file: FileNumber, range: FileRange) -> Result<Vec<MappedExtent>>;
 
     /// Moves every mapping from block `from` on; an extent that contains `from` is split there.

@@ -5,7 +5,9 @@
 //! 1. After a crash the mapping is that of a commit which had begun: of the last one that returned, or a later one. Changes
 //!    made [`together`](MappingStore::together) are there together or not at all.
 //! 2. The data of a block is durable before a mapping that says it is written.
-//! 3. What a device no longer holds as it was written is an [`Error::Corrupt`], not another mapping.
+//! 3. What a device no longer holds as it was written is an [`Error::Corrupt`], not another mapping; but for a sector of the
+//!    last transaction that reads as zeros or as in an earlier generation: that is what a torn write looks like, and the
+//!    transaction counts as never written.
 //!
 //! # How
 //! Every change is applied in memory and its record appended to the running change. A commit closes the running
