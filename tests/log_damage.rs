@@ -370,11 +370,11 @@ fn a_store_that_overlaps_is_refused_when_it_is_opened_and_found_by_the_check() {
 }
 
 #[test]
-fn without_the_look_for_contradictions_a_size_that_cannot_be_is_opened() {
+fn without_the_look_for_contradictions_a_cluster_in_two_places_is_opened() {
     let probe = Probe::new().mutations([Mutation::OpenContradictions]);
     let options = VolumeOptions::new().probe(probe);
-    let huge = stored(&[(1, 0, 4, 80)], u64::MAX);
-    assert_eq!(Volume::open(huge, &options).map(drop), Ok(()));
+    let in_two_places = stored(&[(1, 0, 1, 80), (1, 3, 1, 87)], 4096);
+    assert_eq!(Volume::open(in_two_places, &options).map(drop), Ok(()));
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
 use std::thread;
-use std::{mem, process};
 
 use io_uring::squeue::Entry;
 use io_uring::types::Fd;
