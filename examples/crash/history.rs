@@ -59,6 +59,16 @@ impl History {
         }
     }
 
+    /// A write that began at the moment `began` has failed: some of `data` may be at `offset` on the device, whatever reads
+    /// return.
+    pub(crate) fn tried(&mut self, began: usize, offset: u64, data: &[u8]) {
+        let mut content = self.last().content.to_vec();
+        let (start, end) = (offset as usize, offset as usize + data.len());
+        content.resize(content.len().max(end), 0);
+        content[start..end].copy_from_slice(data);
+        self.changed(began, content);
+    }
+
     /// A sync has returned at the moment `ended`, and nothing was changed since it began.
     pub(crate) fn synced(&mut self, ended: usize) {
         let last = self.versions.last_mut().expect("the empty file at least");
@@ -73,21 +83,23 @@ impl History {
     /// whatever there was.
     fn possible(&self, moment: usize) -> &[Version] {
         let synced = |version: &Version| version.synced.is_some_and(|ended| ended <= moment);
-        let first = match self.is_lost(moment) {
-            true => 0,
-            false => self.versions.iter().rposition(synced).unwrap_or(0),
-        };
+        let first = self.versions.iter().rposition(synced).unwrap_or(0);
         let end = self
             .versions
             .partition_point(|version| version.began < moment);
-        &self.versions[first..end.max(first + 1)]
+        let possible = ..end.max(first + 1);
+        match self.is_lost(moment) {
+            true => &self.versions[possible],
+            false => &self.versions[possible][first..],
+        }
     }
 
     /// Why `content` cannot be there after a power cut at `moment`, if it cannot.
     ///
     /// Every sector must be one of the versions'. Behind its end a version counts as zeros: where it ends inside a page,
     /// and where a later one has grown beyond. The size is that of a version, or one that was passed while the file
-    /// grew. After an error a sector may be zeros besides, but never what was on the device before the file.
+    /// grew. After an error a sector may be zeros besides, or from elsewhere in a version: an insert moves what has arrived
+    /// of a failed write, which nobody has read there. It is never what was on the device before the file.
     pub(crate) fn contradicts(&self, moment: usize, content: &[u8]) -> Option<String> {
         let possible = self.possible(moment);
         if possible.iter().any(|version| *version.content == *content) {
@@ -109,7 +121,13 @@ impl History {
                 let known = self.is_lost(moment)
                     || *start < end
                     || longest_from(n).is_some_and(|longest| *start < longest);
-                known && agrees(&version.content, *start, sector)
+                let moved = || {
+                    let from = 0..version.content.len();
+                    let mut from = from.step_by(SECTOR as usize);
+                    self.is_lost(moment)
+                        && from.any(|start| agrees(&version.content, start, sector))
+                };
+                known && agrees(&version.content, *start, sector) || moved()
             })
         });
         strange.map(|(start, sector)| {

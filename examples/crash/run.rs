@@ -121,6 +121,13 @@ impl Watched {
         }
     }
 
+    /// What a write past the page cache writes, and where: whole blocks.
+    fn direct(&self, offset: u64, len: u64, seed: u8) -> (u64, Vec<u8>) {
+        let block = self.volume.statfs().block_size;
+        let data = extent_map::testing::pattern(seed, len - len % block);
+        (offset - offset % block, data.unwrap_or_default())
+    }
+
     /// If the process was killed, starts another one; returns whether it did.
     fn revive(&mut self, files: &mut [Tracked]) -> Result<bool> {
         let died = self.has_died();
@@ -236,8 +243,15 @@ pub(crate) fn in_turn_again(
     let mut watched = Watched::on(Arc::new(image), options, mishaps)?;
     watched.crashed = true;
     let mut files = watched.files(files)?;
+    loop {
+        for tracked in &mut files {
+            tracked.note(&watched, 0);
+        }
+        if !watched.revive(&mut files)? {
+            break;
+        }
+    }
     for tracked in &mut files {
-        tracked.note(&watched, 0);
         tracked.history.synced(0);
     }
     one_by_one(watched, files, ops)
@@ -262,6 +276,14 @@ fn one_by_one(
         };
         let ended = watched.device.moment();
         watched.assert_possible(&op, &outcome);
+        if let (Op::File(number, FileOp::Write { offset, len, seed }), Outcome::Failed(EIO)) =
+            (&op, &outcome)
+            && is_direct(*seed)
+        {
+            let (offset, data) = watched.direct(*offset, *len, *seed);
+            let history = &mut files[*number].history;
+            history.tried(began, offset, &data);
+        }
         let mut died = false;
         loop {
             died |= watched.revive(&mut files)?;
@@ -296,14 +318,18 @@ fn one_by_one(
     watched.end(files)
 }
 
+/// Whether a write goes past the page cache.
+fn is_direct(seed: u8) -> bool {
+    seed % 4 == 3
+}
+
 /// Does an operation: some writes past the page cache, and with each sync of the volume the device hears what is free.
 fn apply(op: &Op, watched: &Watched, files: &[File]) -> Outcome {
     match *op {
-        Op::File(file, FileOp::Write { offset, len, seed }) if seed % 4 == 3 => {
-            let block = watched.volume.statfs().block_size;
-            let (offset, len) = (offset - offset % block, len - len % block);
-            let pattern = extent_map::testing::pattern(seed, len);
-            let written = pattern.and_then(|data| files[file].write_direct_at(offset, &data));
+        Op::File(file, FileOp::Write { offset, len, seed }) if is_direct(seed) => {
+            let (offset, data) = watched.direct(offset, len, seed);
+            let len = data.len() as u64;
+            let written = files[file].write_direct_at(offset, &data);
             match written {
                 // What follows is unspecified where the device has failed.
                 Ok(written) if (written as u64) < len && watched.mishaps.fault.is_some() => {
