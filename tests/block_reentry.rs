@@ -125,6 +125,17 @@ fn panic_quietly() {
     std::panic::resume_unwind(Box::new("on purpose"));
 }
 
+/// Panics with what panics once more when it is dropped.
+fn panic_twice() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic_quietly();
+        }
+    }
+    std::panic::resume_unwind(Box::new(Panics));
+}
+
 fn panics(work: impl FnOnce()) -> bool {
     catch_unwind(AssertUnwindSafe(work)).is_err()
 }
@@ -212,7 +223,7 @@ fn a_completion_that_panics_when_patience_runs_out_takes_no_others_end_along() {
         for bio in [|| write(3), || write(9), Bio::flush] {
             let sender = sender.clone();
             let other = Then(move |result| sender.send(result).unwrap());
-            queue.submit_with(bio(), Arc::new(Then(|_| panic_quietly())), 0);
+            queue.submit_with(bio(), Arc::new(Then(|_| panic_twice())), 0);
             queue.submit_with(bio(), Arc::new(other), 0);
         }
         for _ in 0..3 {

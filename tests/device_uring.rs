@@ -558,8 +558,17 @@ fn a_panic_that_panics_again_takes_nobody_along() {
     };
     let (waiting, ended) = ends();
     let memory = || Buffer::zeroed(BLOCK).into();
-    device.start(Request::read(0, memory(), (Arc::new(PanicsWithMine), 0)));
-    device.start(Request::read(0, memory(), (waiting, 1)));
+    let panics: Arc<dyn Completion> = Arc::new(PanicsWithMine);
+    for done in [&panics, &waiting] {
+        device.start(Request::read(0, memory(), (Arc::clone(done), 0)));
+    }
+    assert_eq!(ended.recv_timeout(PATIENCE).unwrap().2, Ok(()));
+    device.start(Request::flush((Arc::clone(&panics), 0)));
+    // The next one is not to be ended with this one.
+    while Arc::strong_count(&panics) > 1 {
+        thread::yield_now();
+    }
+    device.start(Request::flush((waiting, 0)));
     assert_eq!(ended.recv_timeout(PATIENCE).unwrap().2, Ok(()));
 }
 

@@ -440,6 +440,7 @@ impl Core {
             let result = Err(timed_out(OperationKind::Flush, 0));
             panics.hold(|| waiter.done.finish(waiter.buffers, result));
         }
+        panics.forget();
     }
 }
 

@@ -1,6 +1,8 @@
 //! Panics of code that others brought, a device or a completion: what everybody else waits for is done first.
+//! A panic that nobody goes on with is not dropped: that could panic once more.
 
 use std::any::Any;
+use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Holds the first panic back, until all is done that must be.
@@ -15,8 +17,7 @@ impl Panics {
             Err(panic) => {
                 match &self.0 {
                     None => self.0 = Some(panic),
-                    // To drop it could panic once more.
-                    Some(_) => std::mem::forget(panic),
+                    Some(_) => forget(panic),
                 }
                 None
             }
@@ -28,5 +29,10 @@ impl Panics {
         if let Some(panic) = self.0 {
             resume_unwind(panic);
         }
+    }
+
+    /// Goes on without, in a thread that nobody brought.
+    pub(super) fn forget(self) {
+        forget(self.0);
     }
 }

@@ -365,6 +365,9 @@ impl Volume {
     ///
     /// # Errors
     /// A writeback error that occurred meanwhile. Open files still hear of theirs.
+    ///
+    /// # Panics
+    /// Where the system has no thread to give to the global pool of `rayon`, which the first use in a process starts.
     pub fn sync(&self) -> Result<()> {
         span!(DEBUG, "sync_volume");
         let inodes = self.inodes();

@@ -52,7 +52,7 @@ fn syncs_while_it_fails(case: &Case, kind: OperationKind) {
     };
     shuttle::thread::scope(|scope| {
         for name in ["sync", "second sync"] {
-            scope.spawn(move || case.story.thread(name, &sync));
+            scope.spawn(move || case.story.thread(name, sync));
         }
     });
     switch.store(false, SeqCst);

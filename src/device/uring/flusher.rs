@@ -2,13 +2,13 @@
 //! everybody hears of one that fails; here one thread does so for all.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
 use crate::sync::{Arc, Condvar, Mutex, Rank};
 
 use super::super::{BlockDevice, Request};
+use super::end;
 use super::ring::Ring;
 
 /// The thread that flushes.
@@ -69,9 +69,7 @@ impl Orders {
             }
             let outcome = ring.direct().flush();
             for request in requests {
-                let outcome = outcome.clone();
-                // Whoever hears of it must not take the thread along: others wait for it.
-                let _ = catch_unwind(AssertUnwindSafe(|| request.complete(outcome)));
+                end(request, outcome.clone());
             }
         }
     }

@@ -10,6 +10,8 @@ mod slots;
 
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
@@ -96,6 +98,14 @@ impl UringDevice {
     /// Whether small requests go through registered memory.
     pub fn is_registered(&self) -> bool {
         self.ring.is_registered()
+    }
+}
+
+/// Ends a request in a thread of the device. Whoever hears of it must not take the thread along: others wait for it.
+fn end(request: Request, outcome: Result<()>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| request.complete(outcome))) {
+        // To drop it could panic once more.
+        mem::forget(panic);
     }
 }
 

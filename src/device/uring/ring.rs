@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::mem;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
@@ -18,9 +17,9 @@ use crate::error::{Error, Result};
 use crate::sync::{Mutex, Rank};
 
 use super::super::{BlockDevice, DirectDevice, OperationKind, Request, check_range};
-use super::UringOptions;
 use super::part::Part;
 use super::slots::{SLOT, Slots};
+use super::{UringOptions, end};
 
 /// How many requests the reaper may begin with before it shows them to the kernel. A disk that gets all of them
 /// only when the last one is ready has nothing to do meanwhile: with 4, one did a fifth more than with 32.
@@ -334,11 +333,7 @@ impl Ring {
             }
         }
         for (request, outcome) in finished.drain(..) {
-            // Whoever hears of it must not take the reaper along: others wait for it.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| request.complete(outcome))) {
-                // To drop it could panic once more.
-                mem::forget(panic);
-            }
+            end(request, outcome);
         }
     }
 
