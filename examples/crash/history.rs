@@ -113,22 +113,22 @@ impl History {
         }
         let sectors = content.chunks(SECTOR as usize).enumerate();
         let strange = sectors.map(|(number, sector)| (number * SECTOR as usize, sector));
+        let is_lost = self.is_lost(moment);
         let strange = strange.clone().find(|(start, sector)| {
             let longest_from = |n: usize| possible[n..].iter().map(|v| v.content.len()).max();
-            let mut versions = possible.iter().enumerate();
-            !versions.any(|(n, version)| {
+            let in_place = |(n, version): (usize, &Version)| {
                 let end = version.content.len().next_multiple_of(PAGE_SIZE as usize);
-                let known = self.is_lost(moment)
-                    || *start < end
-                    || longest_from(n).is_some_and(|longest| *start < longest);
-                let moved = || {
-                    let from = 0..version.content.len();
-                    let mut from = from.step_by(SECTOR as usize);
-                    self.is_lost(moment)
-                        && from.any(|start| agrees(&version.content, start, sector))
-                };
-                known && agrees(&version.content, *start, sector) || moved()
-            })
+                agrees(&version.content, *start, sector)
+                    && (is_lost
+                        || *start < end
+                        || longest_from(n).is_some_and(|longest| *start < longest))
+            };
+            let elsewhere = |version: &Version| {
+                let mut from = (0..version.content.len()).step_by(SECTOR as usize);
+                from.any(|start| agrees(&version.content, start, sector))
+            };
+            !possible.iter().enumerate().rev().any(in_place)
+                && !(is_lost && possible.iter().any(elsewhere))
         });
         strange.map(|(start, sector)| {
             let of = self
