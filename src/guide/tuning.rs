@@ -4,10 +4,10 @@
 //!
 //! # The map
 //!
-//! - **Keep a [`Pinned`]** for a thread's lookups: [`ExtentMap::get`] finds the thread's registration anew each time (30.0 ns
-//!   against 28.3 at 100,000 extents). Lookups in rising order are answered from the last extent found while the map has not
-//!   changed: 4.7 ns.
-//! - **Batches**: [`Pinned::get_many`] pins once for 128 blocks, 19.8 ns each instead of 28.3, and 87 instead of 109 at a million.
+//! - **Keep a [`Pinned`]** for a thread's lookups: [`ExtentMap::get`] finds the thread's registration anew each time (27.5 ns
+//!   against 24.7 at 100,000 extents). Lookups in rising order are answered from the last extent found while the map has not
+//!   changed: 3.9 ns.
+//! - **Batches**: [`Pinned::get_many`] pins once for 128 blocks, 18.3 ns each instead of 24.7, and 54 instead of 74 at a million.
 //! - **Many maps**: give them one [`Reclaimer`], by [`ExtentMap::with_reclaimer`]. A thread registers with each reclaimer it meets.
 //! - **One edit instead of many**: an [`Editor::update`] of a range is one change, and one search.
 //! - Extents within 2^32 blocks of each other are packed, 16 bytes each before the slack of nodes; others take twice that
@@ -26,7 +26,7 @@
 //!
 //! # The ledger
 //!
-//! [`LedgerOptions::shares`]: as many as there are processors, by default. A promise given back at once is 58 instructions; two threads make 1.9
+//! [`LedgerOptions::shares`]: as many as there are processors, by default. A promise given back at once is 57 instructions; two threads make 1.9
 //! to 2.0 times as many as one, with a single atomic word 1.0 times. Reserves for the administrator and for metadata are options too.
 //!
 //! # The block queue
@@ -35,10 +35,10 @@
 //!   [`max_request_bytes`](crate::block::BlockQueue::max_request_bytes), 1 MiB by default.
 //! - **Scheduler**: none, by default. A [`Deadline`] pays where a disk seeks, and where reads must not wait behind writes.
 //! - **Queue depth** is the device's to say: [`Limits::depth`]. On a device that blocks, so many threads work in it at once.
-//! - **Devices**: random direct reads of 4 KiB by one `UringDevice` (feature `uring`) came to 4.4 times those of one thread on a
-//!   [`DirectDevice`], with a seventh of the processor time each, and to as many as those of 32 threads that block, with 0.6 of theirs. **On a busy
+//! - **Devices**: random direct reads of 4 KiB by one `UringDevice` (feature `uring`) came to 4.8 times those of one thread on a
+//!   [`DirectDevice`], with a sixth of the processor time each, and to as many as those of 32 threads that block, with 0.6 of theirs. **On a busy
 //!   machine 32 threads did more**: the ring had 0.78 to 0.92 of their reads. Registered memory was worth little.
-//! - **Group commit** is by itself: sixteen threads that each sync a file make 12.9 times as many syncs as one where a flush takes 2 ms.
+//! - **Group commit** is by itself: sixteen threads that each sync a file make 12.7 times as many syncs as one where a flush takes 2 ms.
 //!
 //! [`Batch`]: crate::block::Batch
 //! [`Deadline`]: crate::block::Deadline
