@@ -127,8 +127,9 @@ impl History {
                 let mut from = (0..version.content.len()).step_by(SECTOR as usize);
                 from.any(|start| agrees(&version.content, start, sector))
             };
-            !possible.iter().enumerate().rev().any(in_place)
-                && !(is_lost && possible.iter().any(elsewhere))
+            let fits = possible.iter().enumerate().rev().any(in_place)
+                || is_lost && possible.iter().any(elsewhere);
+            !fits
         });
         strange.map(|(start, sector)| {
             let of = self
