@@ -141,3 +141,12 @@ figures-of-the-ledger:
 
 figures-of-group-commit:
     .ci/run "figures of group commit"
+
+figures-of-the-block-layer:
+    .ci/run "figures of the block layer"
+
+figures-of-the-allocator:
+    .ci/run "figures of the allocator"
+
+figures-beside-the-kernel:
+    .ci/run "figures beside the kernel"

@@ -6,16 +6,10 @@ use std::fs;
 use std::path::Path;
 
 /// What CI does not run as it is written, and why that will do.
-const OTHERWISE: [(&str, &str); 13] = [
+const OTHERWISE: [(&str, &str); 10] = [
     (
         "cargo bench --bench versus",
         "minutes; CI runs --check-only",
-    ),
-    ("cargo bench --bench allocator", "minutes; CI compiles it"),
-    ("cargo bench --bench block", "minutes; CI compiles it"),
-    (
-        "cargo bench --bench kernel",
-        "wants root and loop devices; CI compiles it",
     ),
     (
         "cargo bench --features uring --bench device",
